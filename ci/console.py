@@ -13,7 +13,7 @@ from typing import NoReturn
 _START = time.monotonic()
 
 
-class Failure(Exception):  # noqa: N818 - it is shown to a person, who reads "failure"
+class Failure(Exception):
     """A step that cannot go on; its text says what is wrong and what to do."""
 
 
@@ -58,7 +58,15 @@ def run(
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("a") as sink:
                 done = subprocess.run(
-                    words, cwd=cwd, env=env, input=stdin, stdout=sink, stderr=sink, text=True, timeout=timeout, check=False
+                    words,
+                    cwd=cwd,
+                    env=env,
+                    input=stdin,
+                    stdout=sink,
+                    stderr=sink,
+                    text=True,
+                    timeout=timeout,
+                    check=False,
                 )
     except FileNotFoundError as missing:
         raise Failure(f"{words[0]} is not installed") from missing

@@ -1,0 +1,200 @@
+"""Start a run of the DAG house_price_pipeline, follow it task by task, and say how it ended.
+
+python -m ci.runs              one run: the next batch of the data API
+python -m ci.runs --drain      runs until the data API says that there is no more data
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from ci.console import Failure, main, say
+from ci.kube import PLATFORM, forward, secret
+
+DAG = "house_price_pipeline"
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How one task of a run ended; `result` is what its stage reported, {} if nothing."""
+
+    name: str
+    state: str
+    seconds: float
+    result: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The stage's own sentence."""
+        return str(self.result.get("summary") or self.result.get("error") or "")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended; tasks in the order in which they ran."""
+
+    run_id: str
+    state: str
+    seconds: float
+    tasks: tuple[TaskResult, ...]
+
+    def task(self, name: str) -> TaskResult:
+        """The task of that name."""
+        return next(task for task in self.tasks if task.name == name)
+
+    @property
+    def end_of_data(self) -> bool:
+        """True if the first task found no new batch and skipped the rest."""
+        return self.state == "success" and self.tasks[0].state == "skipped"
+
+
+class Airflow:
+    """The few calls of Airflow's public API that a person or a test needs."""
+
+    def __init__(self, url: str, password: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3))
+        answer = self._http.post("/auth/token", json={"username": "admin", "password": password})
+        if answer.is_error:
+            raise Failure(
+                f"Airflow refused the login with {answer.status_code}: is the Secret airflow-login the one it started with?"
+            )
+        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def _call(self, method: str, path: str, body: object | None = None) -> Any:
+        for attempt in range(5):
+            try:
+                answer = self._http.request(method, f"/api/v2/{path}", json=body)
+            except httpx.TransportError:
+                if method != "GET" or attempt == 4:
+                    raise
+                time.sleep(2)
+                continue
+            if answer.is_error:
+                raise Failure(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
+            return answer.json()
+        return None
+
+    def wait_for_dag(self, dag: str = DAG, seconds: float = 120) -> None:
+        """Wait until the DAG is known and has no import error, and unpause it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self._http.get(f"/api/v2/dags/{dag}")
+            if answer.status_code == 200:
+                if answer.json()["is_paused"]:
+                    self._call("PATCH", f"dags/{dag}", {"is_paused": False})
+                return
+            if time.monotonic() > deadline:
+                errors = self._call("GET", "importErrors")["import_errors"]
+                why = errors[0]["stack_trace"][-600:] if errors else "no import error is known"
+                raise Failure(f"Airflow does not know the DAG {dag} after {seconds:.0f} s: {why}")
+            time.sleep(1)
+
+    def trigger(self, dag: str = DAG) -> str:
+        """Start a run; returns its id."""
+        return str(self._call("POST", f"dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"])
+
+    def tasks(self, run_id: str, dag: str = DAG) -> list[dict[str, Any]]:
+        """Task instances of a run, those that started first in front."""
+        found = self._call("GET", f"dags/{dag}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+        return sorted(found, key=lambda task: task["start_date"] or "9")
+
+    def state(self, run_id: str, dag: str = DAG) -> str:
+        """State of a run: queued, running, success or failed."""
+        return str(self._call("GET", f"dags/{dag}/dagRuns/{quote(run_id)}")["state"])
+
+    def result(self, run_id: str, task: str, dag: str = DAG) -> dict[str, Any]:
+        """What a stage reported; {} if it reported nothing."""
+        path = f"dags/{dag}/dagRuns/{quote(run_id)}/taskInstances/{task}/xcomEntries/result?deserialize=false"
+        answer = self._http.get(f"/api/v2/{path}")
+        if answer.is_error:
+            return {}
+        value = answer.json()["value"]
+        found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+        return found
+
+    def log(self, run_id: str, task: str, attempt: int, dag: str = DAG) -> str:
+        """The text of one attempt's log."""
+        path = f"dags/{dag}/dagRuns/{quote(run_id)}/taskInstances/{task}/logs/{attempt}?full_content=true"
+        return "\n".join(str(line.get("event", line)) for line in self._call("GET", path)["content"])
+
+    def follow(self, run_id: str, seconds: float = 1800) -> RunResult:
+        """Print each task as it ends, until the run ends.
+
+        Raises:
+            Failure: the run has not ended after `seconds`.
+        """
+        began, told = time.monotonic(), set[str]()
+        while True:
+            state = self.state(run_id)
+            results = [self._task_result(run_id, task) for task in self.tasks(run_id) if task["state"] in ENDED]
+            for task in results:
+                if task.name not in told:
+                    told.add(task.name)
+                    say(f"  {task.name:<9} {task.state:<8} {task.seconds:6.1f} s  {task.summary}")
+            if state in ("success", "failed"):
+                return RunResult(run_id, state, time.monotonic() - began, tuple(results))
+            if time.monotonic() - began > seconds:
+                raise Failure(f"run {run_id} is still {state} after {seconds:.0f} s; see it on Airflow's page")
+            time.sleep(1)
+
+    def _task_result(self, run_id: str, task: dict[str, Any]) -> TaskResult:
+        name = task["task_id"]
+        result = self.result(run_id, name) if task["start_date"] else {}
+        return TaskResult(name, task["state"], float(task["duration"] or 0), result)
+
+
+@contextmanager
+def airflow(namespace: str = PLATFORM) -> Iterator[Airflow]:
+    """A client of the platform's Airflow, through a tunnel."""
+    password = json.loads(secret(namespace, "airflow-login")["passwords.json"])["admin"]
+    with forward(namespace, "service/airflow-api", 8080) as url:
+        yield Airflow(url, password)
+
+
+def run_once(client: Airflow) -> RunResult:
+    """Start a run, follow it to its end.
+
+    Raises:
+        Failure: the run failed; the message holds the failing stage's sentence.
+    """
+    client.wait_for_dag()
+    run_id = client.trigger()
+    say(f"started {run_id}")
+    ended = client.follow(run_id)
+    if ended.state != "success":
+        failed = [task for task in ended.tasks if task.state == "failed"]
+        why = "; ".join(f"{task.name}: {task.summary or 'see its log'}" for task in failed)
+        raise Failure(f"the pipeline run {run_id} failed: {why}")
+    return ended
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--namespace", default=PLATFORM, help="namespace of the platform (default: %(default)s)")
+    parser.add_argument("--drain", action="store_true", help="run until the data API has no more data")
+    options = parser.parse_args()
+    with airflow(options.namespace) as client:
+        ended = run_once(client)
+        while options.drain and not ended.end_of_data:
+            ended = run_once(client)
+    say(
+        "the data API has no more data"
+        if ended.end_of_data
+        else f"run ended in {ended.seconds:.0f} s: {ended.tasks[-1].summary}"
+    )
+
+
+if __name__ == "__main__":
+    main(_main)

@@ -1,0 +1,150 @@
+"""Make the platform's namespaces and Secrets, each once; what exists is never changed or shown.
+
+Charts name Secrets and never make them: a random value in a template would change at every rendering. Values are
+random, and exist only in the cluster. To rotate one, delete the Secret, run this again and restart what reads it
+(the databases' own passwords have to be changed there, too; see charts/postgres/README.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+
+from ci.console import Failure, main, run, say
+from ci.kube import JOBS, PLATFORM, environment, kube, kubectl
+
+RESTRICTED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "latest",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
+
+
+def _password() -> str:
+    return secrets.token_hex(24)
+
+
+def generate(namespace: str, jobs: str) -> dict[tuple[str, str], dict[str, str]]:
+    """Fresh values of every Secret: (namespace, name) to keys and values.
+
+    The shared passwords of one client appear in its server's Secret and in its own.
+    """
+    database = {role: _password() for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR", "MONITOR")}
+    bucket = {
+        user: (f"{user.lower()}-{secrets.token_hex(4)}", _password()) for user in ("MLFLOW", "PIPELINE", "AIRFLOW")
+    }
+    postgres = f"postgres.{namespace}.svc:5432"
+    minio_connection = {
+        "conn_type": "aws",
+        "login": bucket["AIRFLOW"][0],
+        "password": bucket["AIRFLOW"][1],
+        "extra": {
+            "endpoint_url": f"http://minio.{namespace}.svc:9000",
+            "region_name": "us-east-1",
+            "config_kwargs": {"s3": {"addressing_style": "path"}},
+        },
+    }
+    return {
+        (namespace, "postgres"): {"POSTGRES_PASSWORD": _password()} | {f"{r}_PASSWORD": p for r, p in database.items()},
+        (namespace, "minio"): {"MINIO_ROOT_USER": f"root-{secrets.token_hex(4)}", "MINIO_ROOT_PASSWORD": _password()},
+        (namespace, "minio-users"): {f"{user}_ACCESS_KEY": pair[0] for user, pair in bucket.items()}
+        | {f"{user}_SECRET_KEY": pair[1] for user, pair in bucket.items()},
+        (namespace, "mlflow"): {
+            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{database['MLFLOW']}@{postgres}/mlflow",
+            "AWS_ACCESS_KEY_ID": bucket["MLFLOW"][0],
+            "AWS_SECRET_ACCESS_KEY": bucket["MLFLOW"][1],
+        },
+        (namespace, "airflow"): {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{database['AIRFLOW']}@{postgres}/airflow",
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(48),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
+            "AIRFLOW_CONN_MINIO": json.dumps(minio_connection),
+        },
+        (namespace, "airflow-login"): {"passwords.json": json.dumps({"admin": secrets.token_hex(12)})},
+        (namespace, "fastapi"): {"LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger"},
+        (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
+        (jobs, "pipeline"): {
+            "LEDGER_DSN": f"postgresql://ledger:{database['LEDGER']}@{postgres}/ledger",
+            "S3_ACCESS_KEY": bucket["PIPELINE"][0],
+            "S3_SECRET_KEY": bucket["PIPELINE"][1],
+        },
+    }
+
+
+def namespace_object(name: str) -> dict[str, object]:
+    """A namespace that admits restricted pods only."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+
+
+def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, object]:
+    """A Secret; its labels say where it comes from."""
+    labels = {"app.kubernetes.io/part-of": "house-platform", "app.kubernetes.io/managed-by": "make-secrets"}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
+
+
+def _existing(namespaces: set[str]) -> set[tuple[str, str]]:
+    rows = kube(
+        "get", "secrets", "-A", "-o", r"jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{'\n'}{end}"
+    )
+    found = {(space, name) for space, _, name in (row.partition("/") for row in rows.split())}
+    return {key for key in found if key[0] in namespaces}
+
+
+def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
+    """Make what is missing; return the names of the Secrets made.
+
+    Raises:
+        Failure: some exist and some do not: they share passwords, so a part alone cannot be made.
+    """
+    kube(
+        "apply",
+        "--server-side",
+        "--field-manager=make-secrets",
+        "-f",
+        "-",
+        stdin=json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "List",
+                "items": [namespace_object(namespace), namespace_object(jobs)],
+            }
+        ),
+    )
+    wanted = generate(namespace, jobs)
+    existing = _existing({namespace, jobs}) & set(wanted)
+    missing = sorted(set(wanted) - existing)
+    if not missing:
+        return []
+    if existing:
+        gone = ", ".join(f"{space}/{name}" for space, name in missing)
+        raise Failure(
+            f"these Secrets are missing while others exist: {gone}. They share passwords with the ones that exist. "
+            "Restore them from your backup, or delete the platform's Secrets and data and run `make secrets` again."
+        )
+    items = [secret_object(space, name, wanted[space, name]) for space, name in missing]
+    run(
+        [kubectl(), "create", "-f", "-"],
+        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}),
+        env=environment(),
+    )
+    return [f"{space}/{name}" for space, name in missing]
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ci.secrets", description=__doc__)
+    parser.add_argument("--namespace", default=PLATFORM, help="namespace of the platform (default: %(default)s)")
+    parser.add_argument(
+        "--jobs-namespace", default=JOBS, help="namespace of the pipeline's pods (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    made = create(options.namespace, options.jobs_namespace)
+    say(f"made {len(made)} Secrets: {', '.join(made)}" if made else "all Secrets exist; nothing was changed")
+
+
+if __name__ == "__main__":
+    main(_main)
