@@ -80,6 +80,17 @@ def run(
     return done
 
 
+def stream(*words: str) -> None:
+    """Run this Python with `words`, its output passed on as it comes.
+
+    Raises:
+        Failure: it ended with another code than 0; what it printed says why.
+    """
+    done = subprocess.run([sys.executable, *words], check=False)
+    if done.returncode:
+        raise Failure(f"`python {' '.join(words)}` ended with code {done.returncode}; its message is above")
+
+
 def wait_for(what: str, ready: Callable[[], bool], seconds: float, every: float = 0.5) -> None:
     """Call `ready` until it is true.
 

@@ -66,7 +66,7 @@ class Airflow:
         answer = self._http.post("/auth/token", json={"username": "admin", "password": password})
         if answer.is_error:
             raise Failure(
-                f"Airflow refused the login with {answer.status_code}: is the Secret airflow-login the one it started with?"
+                f"Airflow refused the login ({answer.status_code}): was the Secret airflow-login replaced since?"
             )
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 

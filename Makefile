@@ -1,0 +1,126 @@
+# The one vocabulary of people and CI. `make` alone prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+ENV ?= kind
+CACHE := $(or $(HOUSE_CACHE_DIR),$(if $(filter 0,$(shell id -u)),/var/cache/house-platform,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/house-platform))
+UV_VERSION := 0.13.9
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+PYTHON := .venv/bin/python
+MEMBERS := core pipeline predictor ui datasource
+PYTEST := $(PYTHON) -m pytest -q
+
+.PHONY: help
+help: ## print this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The whole loop
+.PHONY: up down demo run drain status pages
+up: .venv/ready ## from an empty machine to a price: cluster, images, platform, pipeline run, prediction
+	@$(PYTHON) -m ci.up --env $(ENV)
+
+down: .venv/ready ## remove the platform with its data, and the cluster that `make up` made
+	@$(PYTHON) -m ci.cluster down
+
+demo: .venv/ready ## the same loop without Kubernetes, in one terminal (ends with Ctrl-C)
+	@$(PYTHON) -m ci.demo
+
+run: .venv/ready ## one pipeline run on the cluster: fetch the next batch, decide, train, promote
+	@$(PYTHON) -m ci.runs
+
+drain: .venv/ready ## pipeline runs until the data API has no more data
+	@$(PYTHON) -m ci.runs --drain
+
+status: .venv/ready ## every pod, and why those that are not Ready are not
+	@$(PYTHON) -m ci.platform status
+
+pages: .venv/ready ## addresses of all pages
+	@$(PYTHON) -m ci.platform pages
+
+##@ Steps
+.PHONY: setup cluster cluster-stop cluster-start cluster-down images secrets install remove
+setup: .venv/ready ## Python environment of the checkout, from the lock
+
+cluster: .venv/ready ## a Kubernetes cluster: CLUSTER=current, kind, or onenode (chosen if not named)
+	@$(PYTHON) -m ci.cluster up
+
+cluster-stop: .venv/ready ## stop the one-node cluster, keep its data
+	@$(PYTHON) -m ci.cluster stop
+
+cluster-start: .venv/ready ## start the one-node cluster again
+	@$(PYTHON) -m ci.cluster start
+
+cluster-down: .venv/ready ## remove the cluster and all its data; caches stay
+	@$(PYTHON) -m ci.cluster down
+
+images: .venv/ready ## build every image whose inputs changed; write values/images-$(ENV).yaml
+	@$(PYTHON) -m ci.images build --env $(ENV)
+
+secrets: .venv/ready ## namespaces and Secrets, each made once and never changed
+	@$(PYTHON) -m ci.secrets
+
+install: .venv/ready ## install or upgrade the umbrella chart on the present cluster
+	@$(PYTHON) -m ci.platform install --env $(ENV)
+
+remove: .venv/ready ## remove the platform with its data from the present cluster
+	@$(PYTHON) -m ci.platform remove
+
+##@ Checks
+.PHONY: test lint types unit services go e2e bench
+test: lint types unit services go ## everything that needs no cluster, in minutes
+
+lint: .venv/ready ## ruff, generated files up to date, workflows
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ci.docs --check
+	$(PYTHON) -m ci.monitoring --check
+
+types: .venv/ready ## mypy, strict for core
+	$(PYTHON) -m mypy ci services/*/src
+
+unit: .venv/ready ## unit, chart, DAG and monitoring tests
+	$(PYTEST) -m "not services and not e2e"
+
+services: .venv/ready ## tests against real PostgreSQL, MinIO and MLflow, started as processes
+	$(PYTEST) -m services
+
+go: ## the cluster's own programs: vet and tests
+	cd ci/cluster/go && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go vet -trimpath ./netpold/ ./probe/ && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath ./netpold/
+
+e2e: .venv/ready ## the platform on a real cluster: brought up, fed, asserted
+	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.images build
+	$(PYTHON) -m ci.images load
+	$(PYTEST) -m e2e --timeout=1800 tests/cluster tests/e2e
+
+bench: .venv/ready ## ratios measured in one run on this machine
+	$(PYTEST) -s tests/bench
+
+##@ Upkeep
+.PHONY: lock docs format cache-clean
+lock: $(UV) ## resolve all Python packages anew, write the hash-pinned requirement files
+	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m ci.lock
+
+docs: .venv/ready ## write all generated files: chart READMEs, dashboards, alert rules
+	$(PYTHON) -m ci.docs
+	$(PYTHON) -m ci.monitoring
+
+format: .venv/ready ## format all Python
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+cache-clean: ## forget everything that was built ($(HOUSE_CACHE_DIR), default under /var/cache or ~/.cache)
+	rm -rf "$(CACHE)"
+
+$(UV):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 to 3.13 is needed as python3; found $$(python3 --version)" >&2; exit 1; }
+	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q "uv==$(UV_VERSION)"
+
+.venv/ready: requirements-dev.lock $(foreach m,$(MEMBERS),services/$(m)/pyproject.toml) | $(UV)
+	@echo "making .venv from requirements-dev.lock (1.6 GB; a minute or two the first time)"
+	@$(UV) venv -q --clear --python python3 .venv
+	@$(UV) pip install -q --python $(PYTHON) --only-binary :all: --require-hashes -r requirements-dev.lock
+	@$(UV) pip install -q --python $(PYTHON) --no-deps $(foreach m,$(MEMBERS),-e services/$(m))
+	@touch $@

@@ -1,0 +1,206 @@
+"""Install the umbrella chart on the present cluster, wait until every component is Ready, or remove it.
+
+python -m ci.platform install     what is already there and unchanged is left alone
+python -m ci.platform status      every pod, with the reason of those that are not Ready
+python -m ci.platform pages       addresses of all pages, and how to reach them
+python -m ci.platform remove      the release, its volumes, its Secrets and its namespaces
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import yaml
+
+from ci import secrets
+from ci.charts import dependencies
+from ci.console import Failure, main, phase, run, say, wait_for
+from ci.kube import JOBS, PLATFORM, api_endpoint, environment, get, kube
+from ci.paths import CHECKOUT, venv_bin
+
+RELEASE = "mlops"
+CHART = CHECKOUT / "charts" / "platform"
+PAGES = {
+    "predictions (HTTP)": ("fastapi", 8000, "/docs"),
+    "prices and history": ("streamlit", 8501, ""),
+    "pipeline (Airflow)": ("airflow-api", 8080, ""),
+    "models (MLflow)": ("mlflow", 5000, ""),
+    "data (MinIO)": ("minio", 9001, ""),
+    "metrics (Prometheus)": ("prometheus", 9090, ""),
+    "alerts (Alertmanager)": ("alertmanager", 9093, ""),
+    "dashboards (Grafana)": ("grafana", 3000, ""),
+}
+
+
+def helm(*words: str, check: bool = True, timeout: float = 300) -> str:
+    """Run helm against the present cluster and return what it printed."""
+    return run([venv_bin("helm"), *words], env=environment(), check=check, timeout=timeout).stdout
+
+
+def value_arguments(env: str, extra: list[str]) -> list[str]:
+    """`-f` and `--set` arguments of an environment, with what only the cluster itself can tell."""
+    images = CHECKOUT / "values" / f"images-{env}.yaml"
+    if not images.exists():
+        raise Failure(f"values/{images.name} is missing: run `make images`, which builds the images and writes it")
+    address, port = api_endpoint()
+    files = [CHECKOUT / "values" / f"{env}.yaml", images]
+    arguments = [word for file in files for word in ("-f", str(file))]
+    arguments += ["--set", f"global.kubeApi.cidr={address}/32", "--set", f"global.kubeApi.port={port}"]
+    return arguments + [word for setting in extra for word in ("--set", setting)]
+
+
+def install(env: str = "kind", extra: list[str] | None = None) -> bool:
+    """Install or upgrade the release; returns False if the cluster holds exactly this already."""
+    dependencies()
+    made = secrets.create()
+    if made:
+        say(f"made {len(made)} Secrets")
+    values = value_arguments(env, extra or [])
+    wanted = helm("template", RELEASE, str(CHART), "-n", PLATFORM, *values)
+    present = helm("get", "manifest", RELEASE, "-n", PLATFORM, check=False)
+    releases = json.loads(helm("list", "-n", PLATFORM, "-a", "-f", f"^{RELEASE}$", "-o", "json"))
+    if releases and releases[0]["status"] == "deployed" and _objects(wanted) == _objects(present):
+        return False
+    if releases and releases[0]["status"].startswith("pending"):
+        say("an earlier install was interrupted; it is taken up again")
+        helm("rollback", RELEASE, "-n", PLATFORM, check=False)
+    helm("upgrade", "--install", RELEASE, str(CHART), "-n", PLATFORM, *values)
+    return True
+
+
+def _objects(manifest: str) -> list[str]:
+    return sorted(json.dumps(thing, sort_keys=True) for thing in yaml.safe_load_all(manifest) if thing)
+
+
+def pods(namespace: str = PLATFORM) -> list[dict[str, Any]]:
+    """The pods of a namespace."""
+    items: list[dict[str, Any]] = get("-n", namespace, "pods")["items"]
+    return items
+
+
+def trouble(pod: dict[str, Any]) -> str:
+    """Why a pod is not Ready, in one line; empty if it is Ready or has done its work."""
+    status = pod["status"]
+    if status.get("phase") == "Succeeded":
+        return ""
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    if conditions.get("Ready", {}).get("status") == "True":
+        return ""
+    for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting and waiting["reason"] not in ("PodInitializing", "ContainerCreating"):
+            return f"{container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
+        if not container.get("ready") and "running" in container.get("state", {}):
+            return f"{container['name']} is running and not ready yet"
+    return str(conditions.get("PodScheduled", {}).get("message") or status.get("phase", "unknown"))
+
+
+def _events(namespace: str) -> str:
+    rows = get("-n", namespace, "events", "--field-selector", "type=Warning")["items"]
+    rows.sort(key=lambda row: row.get("lastTimestamp") or row.get("eventTime") or "")
+    return "\n".join(f"  {row['involvedObject']['name']}: {row['reason']}: {row['message'][:300]}" for row in rows[-8:])
+
+
+def late_workloads() -> list[str]:
+    """Names of workloads that do not have all their replicas ready yet."""
+    late = []
+    for item in get("-n", PLATFORM, "deployments,statefulsets,jobs")["items"]:
+        status, name = item.get("status", {}), f"{item['kind'].lower()}/{item['metadata']['name']}"
+        if item["kind"] == "Job":
+            if not status.get("succeeded"):
+                late.append(name)
+        elif status.get("readyReplicas", 0) < item["spec"].get("replicas", 1) or (
+            status.get("observedGeneration", 0) < item["metadata"]["generation"]
+            or status.get("updatedReplicas", 0) < item["spec"].get("replicas", 1)
+        ):
+            late.append(name)
+    return late
+
+
+def wait_ready(seconds: float = 420) -> None:
+    """Wait for every workload but the predictor, which is Ready once the first model is promoted.
+
+    Raises:
+        Failure: names each pod that is not Ready with its reason, and the last warnings.
+    """
+    told: set[str] = set()
+
+    def ready() -> bool:
+        late = set(late_workloads()) - {"deployment/fastapi"}
+        if late != told:
+            say(f"waiting for {', '.join(sorted(late))}" if late else "all workloads are Ready")
+            told.clear()
+            told.update(late)
+        return not late
+
+    try:
+        wait_for("the platform", ready, seconds, every=2)
+    except Failure as slow:
+        reasons = [f"  {pod['metadata']['name']}: {why}" for pod in pods() if (why := trouble(pod))]
+        raise Failure(f"{slow}\nnot Ready:\n" + "\n".join(reasons) + "\nlast warnings:\n" + _events(PLATFORM)) from slow
+
+
+def status() -> int:
+    """Print every pod of the platform; returns the number that are not Ready."""
+    bad = 0
+    for namespace in (PLATFORM, JOBS):
+        for pod in pods(namespace):
+            why = trouble(pod)
+            bad += bool(why)
+            restarts = sum(box["restartCount"] for box in pod["status"].get("containerStatuses", []))
+            say(f"{namespace:<11} {pod['metadata']['name']:<42} {why or 'Ready'} (restarts: {restarts})")
+    return bad
+
+
+def pages() -> None:
+    """Print where each page is: directly, where this machine routes to Services, and by a tunnel."""
+    services = {
+        item["metadata"]["name"]: item["spec"]["clusterIP"] for item in get("-n", PLATFORM, "services")["items"]
+    }
+    say("pages (from the cluster's own machine, or by tunnel from anywhere):")
+    for page, (service, port, path) in PAGES.items():
+        if service in services:
+            address = f"http://{services[service]}:{port}{path}"
+            if services[service] == "None":
+                address = "(headless)"
+            print(f"  {page:<22} {address:<34} kubectl -n {PLATFORM} port-forward svc/{service} {port}")
+    print("  logins: `kubectl -n mlops get secret airflow-login minio grafana -o yaml` (base64)", flush=True)
+
+
+def remove() -> None:
+    """Remove the release and everything it made, volumes and Secrets included."""
+    with phase("remove the release", then="remove its namespaces with volumes and Secrets"):
+        helm("uninstall", RELEASE, "-n", PLATFORM, "--ignore-not-found", "--wait", "--timeout", "120s")
+    with phase("remove the namespaces"):
+        kube("delete", "namespace", PLATFORM, JOBS, "--ignore-not-found", "--timeout=180s", timeout=200)
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci.platform", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["install", "status", "pages", "remove"])
+    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="a value on top, as helm's --set"
+    )
+    options = parser.parse_args()
+    if options.action == "install":
+        with phase("install charts/platform", then="wait for every component"):
+            changed = install(options.env, options.set)
+            say("installed" if changed else "the cluster holds exactly this already")
+        with phase("wait for every component"):
+            wait_ready()
+    elif options.action == "status":
+        return 1 if status() else 0
+    elif options.action == "pages":
+        pages()
+    else:
+        remove()
+    return 0
+
+
+if __name__ == "__main__":
+    main(_main)
