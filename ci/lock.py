@@ -23,7 +23,15 @@ def members() -> list[str]:
 
 
 def _export(*selection: str) -> str:
-    fixed = ["--no-emit-workspace", "--no-header", "--no-annotate", "--no-emit-project", "--frozen", "--format", "requirements-txt"]
+    fixed = [
+        "--no-emit-workspace",
+        "--no-header",
+        "--no-annotate",
+        "--no-emit-project",
+        "--frozen",
+        "--format",
+        "requirements-txt",
+    ]
     return HEADER + run(["uv", "export", "--quiet", *fixed, *selection], cwd=CHECKOUT).stdout
 
 
@@ -32,7 +40,9 @@ def lock() -> None:
     with phase("resolve the workspace", then="write requirement files"):
         run(["uv", "lock", "--upgrade"], cwd=CHECKOUT)
     for service in members():
-        (CHECKOUT / "services" / service / "requirements.lock").write_text(_export("--package", f"house-{service}", "--no-dev"))
+        (CHECKOUT / "services" / service / "requirements.lock").write_text(
+            _export("--package", f"house-{service}", "--no-dev")
+        )
     (CHECKOUT / "requirements-dev.lock").write_text(_export("--all-packages", "--all-groups"))
     say(f"wrote {len(members())} service locks and requirements-dev.lock")
 
