@@ -1,0 +1,45 @@
+"""The Secrets that `make secrets` makes fit together."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from ci.secrets import generate, namespace_object
+
+MADE = generate("mlops", "mlops-jobs")
+
+
+def password(url: str) -> str | None:
+    return urlsplit(url).password
+
+
+def test_each_client_has_the_password_that_its_server_knows() -> None:
+    postgres, users = MADE["mlops", "postgres"], MADE["mlops", "minio-users"]
+    assert password(MADE["mlops", "airflow"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]) == postgres["AIRFLOW_PASSWORD"]
+    assert password(MADE["mlops", "mlflow"]["MLFLOW_BACKEND_STORE_URI"]) == postgres["MLFLOW_PASSWORD"]
+    assert password(MADE["mlops", "fastapi"]["LEDGER_DSN"]) == postgres["PREDICTOR_PASSWORD"]
+    assert password(MADE["mlops-jobs", "pipeline"]["LEDGER_DSN"]) == postgres["LEDGER_PASSWORD"]
+    assert MADE["mlops", "mlflow"]["AWS_SECRET_ACCESS_KEY"] == users["MLFLOW_SECRET_KEY"]
+    assert MADE["mlops-jobs", "pipeline"]["S3_SECRET_KEY"] == users["PIPELINE_SECRET_KEY"]
+    assert json.loads(MADE["mlops", "airflow"]["AIRFLOW_CONN_MINIO"])["password"] == users["AIRFLOW_SECRET_KEY"]
+
+
+def test_no_two_clients_share_a_password() -> None:
+    values = list(MADE["mlops", "postgres"].values()) + [
+        value for key, value in MADE["mlops", "minio-users"].items() if key.endswith("SECRET_KEY")
+    ]
+    assert len(set(values)) == len(values)
+
+
+def test_values_differ_each_time() -> None:
+    again = generate("mlops", "mlops-jobs")
+    for key, values in MADE.items():
+        for name, value in values.items():
+            if name != "admin-user":
+                assert again[key][name] != value, f"{key} {name} is always the same"
+
+
+def test_namespaces_enforce_the_restricted_profile() -> None:
+    labels = namespace_object("mlops")["metadata"]["labels"]  # type: ignore[index]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"

@@ -1,0 +1,106 @@
+"""The platform on the present cluster, installed and fed; every test here reads it or does one thing to it.
+
+Listings are the recorded batches 0 and 3, served by a data source on this machine's own address as the real one would
+be, where HOUSE_RECORDING_DIR is set and the cluster's pods reach this machine (the one-node cluster); elsewhere the
+synthetic batches 0 and 3 of the data source in the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ci import platform, runs
+from ci.console import say, wait_for
+from ci.kube import PLATFORM, api_endpoint, forward, kubeconfig
+from ci.local import answers
+from ci.runs import RunResult
+
+DATA_PORT = 8099
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The platform after its first runs: batch 0, then batch 3."""
+
+    recorded: bool
+    first: RunResult
+    second: RunResult
+
+
+def recorded_datasource(folder: Path) -> Iterator[list[str]]:
+    """Serve the recorded batches on the node's address; yields the values that point the pipeline there."""
+    address, _ = api_endpoint()
+    env = {
+        **os.environ,
+        "LATENCY_SCALE": "0",
+        "BATCHES": "0,3",
+        "ADMIN_ENABLED": "true",
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:datasource.gunicorn_conf"]
+    command += ["--bind", f"{address}:{DATA_PORT}", "datasource.app:app"]
+    with (folder / "datasource.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    try:
+        wait_for("the data source", lambda: answers(f"http://{address}:{DATA_PORT}/health"), 60)
+        yield [
+            f"airflow.pipeline.config.dataApiUrl=http://{address}:{DATA_PORT}",
+            f"global.dataApi.cidr={address}/32",
+            f"global.dataApi.port={DATA_PORT}",
+        ]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def recorded() -> bool:
+    """True if recorded listings are fed."""
+    return bool(os.environ.get("HOUSE_RECORDING_DIR")) and kubeconfig() is not None
+
+
+@pytest.fixture(scope="session")
+def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The umbrella chart installed with every component Ready but the predictor; yields the extra values."""
+    source = (
+        recorded_datasource(tmp_path_factory.mktemp("datasource"))
+        if recorded
+        else iter([["datasource.config.batches=0\\,3"]])
+    )
+    values = next(source)
+    platform.install("kind", values)
+    platform.wait_ready()
+    yield values
+    next(source, None)
+
+
+@pytest.fixture(scope="session")
+def fed(installed: list[str], recorded: bool) -> Fed:
+    """Two runs of the DAG, one for each batch that the data source has."""
+    with runs.airflow() as client:
+        say("batch 0")
+        first = runs.run_once(client)
+        say("batch 3")
+        second = runs.run_once(client)
+    return Fed(recorded, first, second)
+
+
+@pytest.fixture(scope="session")
+def predictor(fed: Fed) -> Iterator[str]:
+    """URL of the predictor's Service."""
+    wait_for("the predictor", lambda: "deployment/fastapi" not in platform.late_workloads(), 120, every=1)
+    with forward(PLATFORM, "service/fastapi", 8000) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mlflow(fed: Fed) -> Iterator[str]:
+    """URL of MLflow's Service."""
+    with forward(PLATFORM, "service/mlflow", 5000) as url:
+        yield url

@@ -1,0 +1,205 @@
+"""What the README promises, on a real cluster with real Airflow, MLflow, MinIO and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ci import platform, runs
+from ci.console import wait_for
+from ci.kube import JOBS, PLATFORM, forward, get, kube
+from ci.up import LISTING
+from core.bundle import load_bundle
+from core.registry import RegistryClient
+
+from .conftest import Fed
+
+pytestmark = pytest.mark.e2e
+
+
+def ledger(query: str) -> list[list[str]]:
+    """Rows of a query against the ledger, asked inside the postgres pod."""
+    words = ["psql", "-h", "/tmp", "-U", "postgres", "-d", "ledger", "-At", "-F", "\t", "-c", query]
+    return [
+        row.split("\t")
+        for row in kube("-n", PLATFORM, "exec", "postgres-0", "-c", "postgres", "--", *words).splitlines()
+    ]
+
+
+def stored() -> dict[str, list[list[str]]]:
+    """Everything that a repeated batch must not change."""
+    return {
+        "batches": ledger("select batch_number, sha256, rows from ledger.batches order by 1, 2"),
+        "decisions": ledger("select count(*) from ledger.decisions"),
+        "trainings": ledger("select count(*) from ledger.trainings"),
+        "promotions": ledger("select count(*) from ledger.promotions"),
+    }
+
+
+def test_first_batch_is_trained_registered_and_promoted(fed: Fed) -> None:
+    states = {task.name: task.state for task in fed.first.tasks}
+    assert set(states.values()) == {"success"}, states
+    promoted = fed.first.task("promote").result
+    assert promoted["promoted"] is True, promoted
+
+
+def test_alias_champion_names_a_registered_version(fed: Fed, mlflow: str) -> None:
+    champion = RegistryClient(mlflow, timeout=20).champion("house-price", "champion")
+    assert champion is not None
+    assert champion.version == fed.first.task("promote").result["version"]
+
+
+def test_small_one_sided_batch_is_skipped_with_its_reason(fed: Fed) -> None:
+    decide = fed.second.task("decide")
+    assert decide.state == "skipped", decide
+    assert {task.name for task in fed.second.tasks if task.state == "skipped"} >= {
+        "decide",
+        "train",
+        "evaluate",
+        "promote",
+    }
+    decision = ledger("select decision, reason from ledger.decisions where batch_number = 3")
+    assert decision
+    assert decision[0][0] == "skip"
+    assert "rows" in decision[0][1], f"the reason names no figure: {decision}"
+
+
+def test_service_answers_as_the_bundle_does(predictor: str, mlflow: str, tmp_path: Path) -> None:
+    client = RegistryClient(mlflow, timeout=20)
+    champion = client.champion("house-price", "champion")
+    assert champion is not None
+    client.download(champion, tmp_path)
+    bundle = load_bundle(tmp_path)
+    rows, expected = bundle.golden_rows, bundle.golden_prices
+    answer = httpx.post(f"{predictor}/predict", json=rows, timeout=20)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["prices"] == list(expected)
+    assert answer.json()["model_version"] == champion.version
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"city": "Nowhere at all"}, {"zip_code": "01001"}, dict.fromkeys(LISTING), {"state": None, "bed": 3}],
+    ids=["unknown city", "string zip", "all null", "no state, int bed"],
+)
+def test_unusual_listing_is_priced(predictor: str, change: dict[str, object]) -> None:
+    answer = httpx.post(f"{predictor}/predict", json={**LISTING, **change}, timeout=20)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["price"] > 0
+
+
+def test_rubbish_is_refused_with_the_name_of_the_field(predictor: str) -> None:
+    answer = httpx.post(f"{predictor}/predict", json={**LISTING, "bed": "many"}, timeout=20)
+    assert answer.status_code == 422
+    assert "bed" in json.dumps(answer.json()["detail"])
+
+
+def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
+    for pod in platform.pods():
+        name = pod["metadata"]["name"]
+        assert not platform.trouble(pod), f"{name}: {platform.trouble(pod)}"
+        restarts = {box["name"]: box["restartCount"] for box in pod["status"]["containerStatuses"]}
+        assert not any(restarts.values()), f"{name} restarted: {restarts}"
+
+
+@pytest.mark.parametrize("namespace", [PLATFORM, JOBS])
+def test_namespaces_refuse_what_is_not_restricted(installed: list[str], namespace: str) -> None:
+    labels = get("namespace", namespace)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "privileged", "namespace": namespace},
+        "spec": {"containers": [{"name": "c", "image": "x", "securityContext": {"privileged": True}}]},
+    }
+    with pytest.raises(Exception, match="violates PodSecurity"):
+        kube("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_prometheus_scrapes_every_component(predictor: str) -> None:
+    with forward(PLATFORM, "service/prometheus", 9090) as prometheus:
+
+        def down() -> list[str]:
+            targets = httpx.get(f"{prometheus}/api/v1/targets?state=active", timeout=20).json()["data"]["activeTargets"]
+            return [f"{t['labels']['job']}: {t['lastError']}" for t in targets if t["health"] != "up"]
+
+        wait_for("all targets up", lambda: not down(), 90, every=3)
+
+
+def test_every_dashboard_query_returns_data(predictor: str) -> None:
+    from ci.monitoring import dashboard_queries
+
+    for _ in range(5):
+        httpx.post(f"{predictor}/predict", json=LISTING, timeout=20)
+    with forward(PLATFORM, "service/prometheus", 9090) as prometheus:
+        empty: list[str] = []
+
+        def all_answer() -> bool:
+            empty.clear()
+            for title, query in dashboard_queries().items():
+                answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}, timeout=20).json()
+                if answer["status"] != "success" or not answer["data"]["result"]:
+                    empty.append(f"{title}: {query}: {answer.get('error', 'no data')}")
+            return not empty
+
+        try:
+            wait_for("data for every query", all_answer, 150, every=5)
+        except Exception as late:
+            raise AssertionError("no data for\n" + "\n".join(empty)) from late
+
+
+def test_page_answers(predictor: str) -> None:
+    with forward(PLATFORM, "service/streamlit", 8501) as page:
+        assert httpx.get(f"{page}/_stcore/health", timeout=20).text == "ok"
+        assert "<title>" in httpx.get(page, timeout=20).text
+
+
+def test_history_tells_both_decisions(predictor: str) -> None:
+    history = httpx.get(f"{predictor}/history", timeout=20)
+    assert history.status_code == 200, history.text
+    told = json.dumps(history.json())
+    assert '"train"' in told
+    assert '"skip"' in told
+
+
+def test_run_after_the_end_of_data_adds_nothing(predictor: str) -> None:
+    before = stored()
+    with runs.airflow() as client:
+        ended = runs.run_once(client)
+    assert ended.end_of_data, ended
+    assert stored() == before
+
+
+def test_batches_served_again_are_stored_once(predictor: str, installed: list[str]) -> None:
+    before = stored()
+    url = next((v.split("=", 1)[1] for v in installed if "dataApiUrl" in v), None)
+    if url:
+        httpx.get(
+            f"{url}/restart_data_generation", params={"group_number": 1, "day": "Tuesday"}, timeout=20
+        ).raise_for_status()
+    else:
+        with forward(PLATFORM, "service/datasource", 8000) as source:
+            httpx.get(f"{source}/restart_data_generation", params={"group_number": 1, "day": "Tuesday"}, timeout=20)
+    with runs.airflow() as client:
+        repeated = runs.run_once(client)
+    assert repeated.tasks[0].state == "skipped", repeated.tasks[0]
+    assert stored() == before
+
+
+def test_predictions_go_on_while_mlflow_is_down(predictor: str) -> None:
+    kube("-n", PLATFORM, "scale", "deployment/mlflow", "--replicas=0")
+    try:
+        kube("-n", PLATFORM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=mlflow", "--timeout=60s")
+        ended = time.monotonic() + 15
+        while time.monotonic() < ended:
+            answer = httpx.post(f"{predictor}/predict", json=LISTING, timeout=5)
+            assert answer.status_code == 200, answer.text
+            time.sleep(0.5)
+        assert httpx.get(f"{predictor}/model", timeout=5).json()["stale"] is True
+    finally:
+        kube("-n", PLATFORM, "scale", "deployment/mlflow", "--replicas=1")
+        kube("-n", PLATFORM, "rollout", "status", "deployment/mlflow", "--timeout=120s", timeout=150)
