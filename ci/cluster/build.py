@@ -1,0 +1,301 @@
+"""What the one-node cluster runs: Debian's packages, programs compiled from Go modules, and its own small images.
+
+Everything lies in the cache under a name that contains a hash of its inputs, so an interrupted build goes on with the
+first program that is missing and a second one compiles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ci.cluster import mkimage, settings
+from ci.cluster.mkimage import Entry, Recipe
+from ci.console import Failure, run, say
+from ci.gocache import go_environment
+
+PACKAGES = (
+    "busybox-static",
+    "containerd",
+    "containernetworking-plugins",
+    "gcc",
+    "iproute2",
+    "libc6-dev",
+    "nftables",
+    "openssl",
+    "runc",
+)
+BUSYBOX = Path("/bin/busybox")
+# hyperkube is run under these names
+KUBERNETES = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program compiled from the Go module in `go/`; `sources` are its own files there, if it has any."""
+
+    name: str
+    package: str
+    sources: str = ""
+    version_flags: str = ""
+    links: tuple[str, ...] = ()
+
+
+def programs() -> tuple[Program, ...]:
+    """The programs in the order in which they are compiled."""
+    kubernetes = settings.module_version("k8s.io/kubernetes")
+    major, minor = kubernetes.removeprefix("v").split(".")[:2]
+    stamp = {
+        "gitVersion": kubernetes,
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+        "gitCommit": f"{kubernetes}-module",
+        "buildDate": "2026-07-01T00:00:00Z",
+    }
+    kubernetes_flags = " ".join(
+        f"-X {package}.{key}={value}"
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        for key, value in stamp.items()
+    )
+    metrics = settings.module_version("sigs.k8s.io/metrics-server")
+    provisioner = settings.module_version("github.com/rancher/local-path-provisioner")
+    return (
+        Program("hyperkube", "./hyperkube", "hyperkube", kubernetes_flags, KUBERNETES),
+        Program("netpold", "./netpold", "netpold", links=("house-netpol",)),
+        Program("probe", "./probe", "probe"),
+        Program("coredns", "./coredns", "coredns"),
+        Program(
+            "local-path-provisioner",
+            "github.com/rancher/local-path-provisioner",
+            version_flags=f"-X main.VERSION={provisioner}",
+        ),
+        Program(
+            "metrics-server",
+            "sigs.k8s.io/metrics-server/cmd/metrics-server",
+            version_flags=f"-X k8s.io/component-base/version.gitVersion={metrics}",
+        ),
+    )
+
+
+def program(name: str) -> Path:
+    """Path of a compiled program, under its own name or one that it is linked as (`kubelet`, `kubectl`)."""
+    for one in programs():
+        if name == one.name or name in one.links:
+            return _folder(one) / name
+    raise LookupError(name)
+
+
+def pause_program() -> Path:
+    """Path of the compiled pause program."""
+    source = (settings.GO_SOURCES / "pause.c").read_bytes()
+    return settings.build_dir() / f"pause-{hashlib.sha256(source).hexdigest()[:12]}" / "pause"
+
+
+def _folder(one: Program) -> Path:
+    return settings.build_dir() / f"{one.name}-{_key(one)}"
+
+
+@cache
+def _key(one: Program) -> str:
+    found = hashlib.sha256()
+    files = [settings.GO_SOURCES / "go.mod", settings.GO_SOURCES / "go.sum"]
+    if one.sources:
+        own = (settings.GO_SOURCES / one.sources).glob("*.go")
+        files += sorted(file for file in own if not file.name.endswith("_test.go"))
+    for file in files:
+        found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    found.update(f"{_toolchain()}\0{one.package}\0{_flags(one)}".encode())
+    return found.hexdigest()[:12]
+
+
+def _flags(one: Program) -> str:
+    return f"-s -w {one.version_flags}".strip()
+
+
+@cache
+def _toolchain() -> str:
+    """Version of the Go toolchain, such as `go1.26.8`.
+
+    Raises:
+        Failure: there is none, or it is older than go.mod asks for.
+    """
+    wanted = ".".join(map(str, settings.go_version()))
+    remedy = f"install Go {wanted} or newer and put its bin folder on PATH"
+    if not shutil.which("go"):
+        raise Failure(f"there is no Go toolchain, and the one-node cluster is compiled from Go modules: {remedy}")
+    said = run(["go", "env", "GOVERSION"], cwd=settings.GO_SOURCES.parent, env=go_environment()).stdout.strip()
+    found = re.match(r"go(\d+(?:\.\d+)*)", said)
+    if not found or tuple(int(part) for part in found.group(1).split(".")) < settings.go_version():
+        raise Failure(f"the Go toolchain on PATH is {said}, ci/cluster/go/go.mod needs {wanted}: {remedy}")
+    return said
+
+
+def missing_packages() -> list[str]:
+    """Debian packages that the cluster needs and this machine lacks."""
+    if not shutil.which("dpkg-query"):
+        raise Failure("the one-node cluster takes containerd, runc and CNI plugins from Debian packages: no dpkg here")
+    listed = run(["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *PACKAGES], check=False).stdout
+    present = {line.split()[0] for line in listed.splitlines() if line.endswith("install ok installed")}
+    return [package for package in PACKAGES if package not in present]
+
+
+def install_packages() -> None:
+    """Install the missing packages.
+
+    Raises:
+        Failure: this needs root, or apt failed.
+    """
+    missing = missing_packages()
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        raise Failure(f"packages are missing: run as root, or `sudo apt-get install {' '.join(missing)}`")
+    say(f"installing Debian packages: {' '.join(missing)}")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    log = settings.build_dir() / "log" / "apt.log"
+    run(["apt-get", "update", "-q"], env=env, log=log)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], env=env, log=log)
+
+
+def compile_programs() -> int:
+    """Compile what the cache lacks, one program at a time; returns how many were compiled."""
+    wanted = [one for one in programs() if not (_folder(one) / one.name).exists()]
+    for number, one in enumerate(wanted, 1):
+        following = wanted[number].name if number < len(wanted) else "the images"
+        say(f"compiling {one.name} ({number} of {len(wanted)})" + (" ... minutes on a cold cache" * (number == 1)))
+        began = time.monotonic()
+        folder = _folder(one)
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        log = settings.build_dir() / "log" / f"{one.name}.log"
+        # -p 2: a linker beside many compilers needs more memory than small machines have
+        command = ["nice", "-n", "5", "go", "build", "-p", "2", "-ldflags", _flags(one), "-o", partial / one.name]
+        run([*command, one.package], cwd=settings.GO_SOURCES, env=go_environment(), log=log)
+        for link in one.links:
+            (partial / link).symlink_to(one.name)
+        partial.replace(folder)
+        say(f"compiled {one.name} in {time.monotonic() - began:.0f} s; next: {following}")
+    pause = pause_program()
+    if not pause.exists():
+        pause.parent.mkdir(parents=True, exist_ok=True)
+        partial = pause.with_suffix(".partial")
+        run(["gcc", "-Os", "-static", "-s", "-o", partial, settings.GO_SOURCES / "pause.c"])
+        partial.replace(pause)
+    return len(wanted)
+
+
+def recipes() -> dict[str, tuple[str, Recipe]]:
+    """The cluster's own images: short name to (version, recipe)."""
+    users = {
+        "etc": Entry(),
+        "etc/passwd": Entry(text="root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", mode=0o644),
+        "etc/group": Entry(text="root:x:0:\nnogroup:x:65534:\n", mode=0o644),
+        "tmp": Entry(mode=0o1777),
+    }
+    shell = {
+        **users,
+        "bin": Entry(),
+        "bin/busybox": Entry(file=BUSYBOX),
+        **{f"bin/{name}": Entry(link="busybox") for name in _applets()},
+    }
+
+    def version(module: str) -> str:
+        return settings.module_version(module).removeprefix("v")
+
+    return {
+        "pause": ("1", Recipe({"pause": Entry(file=pause_program())}, entrypoint=("/pause",), user="65535:65535")),
+        "coredns": (
+            version("github.com/coredns/coredns"),
+            Recipe({**users, "coredns": Entry(file=program("coredns"))}, entrypoint=("/coredns",), user="65534:65534"),
+        ),
+        "metrics-server": (
+            version("sigs.k8s.io/metrics-server"),
+            Recipe(
+                {**users, "metrics-server": Entry(file=program("metrics-server"))},
+                entrypoint=("/metrics-server",),
+                user="65534:65534",
+            ),
+        ),
+        "local-path-provisioner": (
+            version("github.com/rancher/local-path-provisioner"),
+            Recipe(
+                {**users, "local-path-provisioner": Entry(file=program("local-path-provisioner"))},
+                entrypoint=("/local-path-provisioner",),
+                user="65534:65534",
+            ),
+        ),
+        # a shell for local-path volumes, and the client of the cluster's tests
+        "probe": ("1", Recipe({**shell, "bin/probe": Entry(file=program("probe"))}, cmd=("/bin/sh",))),
+    }
+
+
+def _applets() -> list[str]:
+    return [name for name in run([BUSYBOX, "--list"]).stdout.split() if name != "busybox"]
+
+
+def image_name(short: str) -> str:
+    """Full name of one of the cluster's own images; its tag changes when anything in it does."""
+    return _image_names()[short]
+
+
+@cache
+def _image_names() -> dict[str, str]:
+    return {
+        short: f"{settings.IMAGE_PREFIX}/{short}:{version}-{_recipe_key(recipe)}"
+        for short, (version, recipe) in recipes().items()
+    }
+
+
+def _recipe_key(recipe: Recipe) -> str:
+    found = hashlib.sha256(Path(mkimage.__file__).read_bytes())
+    found.update(repr((recipe.entrypoint, recipe.cmd, recipe.user)).encode())
+    for path, entry in sorted(recipe.entries.items()):
+        found.update(repr((path, entry.text, entry.link, entry.mode)).encode())
+        if entry.file:
+            found.update(hashlib.sha256(entry.file.read_bytes()).digest())
+    return found.hexdigest()[:12]
+
+
+def image_archive(short: str) -> Path:
+    """Path of the OCI archive of one of the cluster's own images."""
+    tag = image_name(short).rpartition(":")[2]
+    return settings.build_dir() / "images" / f"{short}-{tag}.tar"
+
+
+def make_images() -> int:
+    """Write the archives that the cache lacks; returns how many were written."""
+    _image_names.cache_clear()  # the programs may have been compiled since
+    made = 0
+    for short, (_, recipe) in recipes().items():
+        archive = image_archive(short)
+        if not archive.exists():
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            mkimage.write(image_name(short), recipe, archive)
+            made += 1
+    return made
+
+
+def drop_old(keep_days: float = 14) -> None:
+    """Delete programs and archives of earlier versions that were not built in the last `keep_days`."""
+    current = {_folder(one) for one in programs()} | {pause_program().parent}
+    current |= {image_archive(short) for short in recipes()}
+    folder, before = settings.build_dir(), time.time() - keep_days * 86400
+    for path in [*folder.glob("*-????????????"), *folder.glob("*.partial"), *folder.glob("images/*")]:
+        if path not in current and path.stat().st_mtime < before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,46 @@
+"""The Go build cache that all Go builds of this repository share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ci.console import run, say
+from ci.paths import cache_dir
+
+
+def go_build_cache() -> Path:
+    """The folder for GOCACHE."""
+    return cache_dir() / "go-build"
+
+
+def go_environment() -> dict[str, str]:
+    """The environment of every Go build: static, no traces of the machine, no silent change of toolchain or module."""
+    return {
+        **os.environ,
+        "GOCACHE": str(go_build_cache()),
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-trimpath -buildvcs=false -mod=readonly",
+        "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "local"),
+    }
+
+
+def size_gb(folder: Path) -> float:
+    """Disk use of a folder in GB; 0 if it does not exist."""
+    if not folder.exists():
+        return 0.0
+    return int(run(["du", "-sk", folder], check=False).stdout.split()[0]) / 1e6
+
+
+def trim_go_cache(limit_gb: float = 5.0) -> bool:
+    """Empty the build cache if it is larger than `limit_gb`; True if it was.
+
+    Call it when every binary is stored, never while one is being built: it makes the next change of a Go program a
+    compile from nothing, but no stored binary is lost.
+    """
+    size = size_gb(go_build_cache())
+    if size <= limit_gb:
+        return False
+    run(["go", "clean", "-cache"], env=go_environment())
+    say(f"the Go build cache had grown to {size:.1f} GB and was emptied; the compiled programs are kept")
+    return True
