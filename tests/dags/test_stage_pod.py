@@ -1,0 +1,158 @@
+"""How a stage's pod ends on Airflow's page: green, skipped with the reason, or red with one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchFailedException
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from kubernetes.client import models as k8s
+
+from .conftest import DAGS
+
+sys.path.insert(0, str(DAGS))
+
+Ended = SimpleNamespace
+Run = Callable[..., Any]
+
+
+def ended_pod(
+    code: int | None, message: str = "", reason: str = "", pod_reason: str | None = None, pod_message: str | None = None
+) -> k8s.V1Pod:
+    """A pod as Kubernetes reports it after its end; without `code` its container never ran."""
+    state = (
+        k8s.V1ContainerState(terminated=k8s.V1ContainerStateTerminated(exit_code=code, message=message, reason=reason))
+        if code is not None
+        else k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(reason="ErrImagePull", message="not found"))
+    )
+    box = k8s.V1ContainerStatus(name="base", image="i", image_id="i", ready=False, restart_count=0, state=state)
+    phase = "Pending" if code is None else "Succeeded" if code == 0 else "Failed"
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(name="pipeline-train-x", namespace="mlops-jobs"),
+        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")]),
+        status=k8s.V1PodStatus(phase=phase, reason=pod_reason, message=pod_message, container_statuses=[box]),
+    )
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a stage whose pod ends as given, through the operator's real code; returns what happened."""
+    from stage_pod import StagePod
+
+    from pipeline import Stage
+
+    def run_stage(pod: k8s.V1Pod, launch_error: Exception | None = None, gives: tuple[str, ...] = ("run_id",)) -> Any:
+        task = StagePod(stage=Stage(name="train", doc="d", needs=(), gives=gives, memory="1Gi"))
+        manager = MagicMock()
+        manager.await_pod_completion.return_value = pod
+        manager.read_pod.return_value = pod
+        client = MagicMock()
+        monkeypatch.setattr(KubernetesPodOperator, "client", client)
+        monkeypatch.setattr(KubernetesPodOperator, "pod_manager", manager)
+        monkeypatch.setattr(KubernetesPodOperator, "hook", MagicMock(is_in_cluster=True))
+        monkeypatch.setattr(KubernetesPodOperator, "find_pod", lambda *_, **__: pod)
+        monkeypatch.setattr(KubernetesPodOperator, "get_or_create_pod", lambda *_, **__: pod)
+
+        def start(*_: object, **__: object) -> None:
+            if launch_error:
+                raise launch_error
+
+        monkeypatch.setattr(KubernetesPodOperator, "await_pod_start", start)
+        pushed: dict[str, Any] = {}
+        ti = SimpleNamespace(
+            dag_id="house_price_pipeline",
+            task_id="train",
+            try_number=1,
+            map_index=-1,
+            xcom_push=lambda key, value: pushed.__setitem__(key, value),
+        )
+        context = {"ti": ti, "run_id": "manual__1", "dag": SimpleNamespace()}
+        raised: BaseException | None = None
+        try:
+            task.execute(context, StagePod__sentinel=ExecutorSafeguard.sentinel_value)
+        except AirflowException as error:
+            raised = error
+        return Ended(result=pushed.get("result"), raised=raised, deleted=manager.delete_pod.called)
+
+    return run_stage
+
+
+def test_result_is_pushed_and_the_pod_deleted(run: Run) -> None:
+    ended = run(ended_pod(0, '{"run_id": "abc", "summary": "trained"}'))
+    assert ended.raised is None
+    assert ended.result == {"run_id": "abc", "summary": "trained"}
+    assert ended.deleted
+
+
+def test_skip_says_the_stages_reason(run: Run) -> None:
+    ended = run(ended_pod(99, '{"summary": "4055 rows are too few"}', "Error"))
+    assert isinstance(ended.raised, AirflowSkipException)
+    assert str(ended.raised) == "4055 rows are too few"
+    assert ended.result == {"summary": "4055 rows are too few"}
+    assert ended.deleted
+
+
+def test_failure_says_the_stages_sentence(run: Run) -> None:
+    ended = run(ended_pod(1, '{"error": "the data API is down: try again"}', "Error"))
+    assert str(ended.raised) == "the data API is down: try again"
+    assert ended.result == {"error": "the data API is down: try again"}
+    assert ended.raised.__suppress_context__, "the operator's own words would hide the sentence"
+    assert ended.deleted
+
+
+@pytest.mark.parametrize(
+    ("pod", "sentence"),
+    [
+        (
+            ended_pod(137, "", "OOMKilled"),
+            "stage train needs more than its memory limit of 1Gi: raise it in pipeline.STAGES",
+        ),
+        (
+            ended_pod(137, "", "Error", "DeadlineExceeded", "Pod was active on the node longer than the deadline"),
+            "stage train did not end within 3600 s and was stopped",
+        ),
+        (
+            ended_pod(137, "", "Error", "Evicted", "The node was low on resource: ephemeral-storage."),
+            "the pod of stage train ended with Evicted: The node was low on resource: ephemeral-storage.",
+        ),
+        (
+            ended_pod(1, "Traceback ...\nModuleNotFoundError: No module named 'core'\n", "Error"),
+            "stage train ended with code 1: ModuleNotFoundError: No module named 'core'",
+        ),
+        (ended_pod(139, "", "Error"), "stage train ended with code 139 and said nothing"),
+    ],
+    ids=["out of memory", "deadline", "evicted", "crash before the result", "segmentation fault"],
+)
+def test_failure_without_a_sentence_says_what_the_cluster_knows(run: Run, pod: k8s.V1Pod, sentence: str) -> None:
+    ended = run(pod)
+    assert str(ended.raised) == sentence
+    assert ended.result is None
+
+
+def test_pod_that_cannot_start_says_why(run: Run) -> None:
+    ended = run(ended_pod(None), PodLaunchFailedException("Image cannot be pulled, unable to start: ErrImagePull"))
+    assert str(ended.raised) == (
+        "the pod of stage train could not run: Image cannot be pulled, unable to start: ErrImagePull"
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["", "not json", '{"run_id": "abc", "summary": "cut off at 4,096 by', "[1, 2]", '{"summary": "no reference"}'],
+    ids=["empty", "text", "too long", "not an object", "reference missing"],
+)
+def test_success_without_its_references_is_red(run: Run, message: str) -> None:
+    ended = run(ended_pod(0, message))
+    assert str(ended.raised).startswith("stage train ended well but reported no run_id: its result is ")
+    assert "at most 4096 bytes" in str(ended.raised)
+
+
+def test_stage_that_gives_nothing_may_say_nothing(run: Run) -> None:
+    assert run(ended_pod(0, ""), gives=()).raised is None
