@@ -77,8 +77,7 @@ def test_only_the_first_stage_reaches_the_data_api(pipeline_dag: DAG) -> None:
 
 
 def test_without_a_schedule_runs_are_started_by_hand(pipeline_dag: DAG) -> None:
-    assert pipeline_dag.timetable.summary in (None, "None"), pipeline_dag.timetable.summary
-    assert pipeline_dag.timetable.periodic is False
+    assert type(pipeline_dag.timetable).__name__ == "NullTimetable"
 
 
 def test_the_dag_processor_takes_it(tmp_path: Path) -> None:
@@ -111,18 +110,10 @@ def test_the_dag_processor_takes_it(tmp_path: Path) -> None:
 
 def test_missing_setting_is_one_sentence() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PIPELINE_IMAGE"}
-    done = subprocess.run(
-        [sys.executable, "house_price_pipeline.py"],
-        cwd=DAGS,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (
-        done.stderr.strip()
-        .splitlines()[-1]
-        .endswith(
-            "PIPELINE_IMAGE not set in the Airflow containers: charts/airflow renders them from the values under airflow.pipeline"
-        )
+    command = [sys.executable, "house_price_pipeline.py"]
+    done = subprocess.run(command, cwd=DAGS, env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith(
+        "PIPELINE_IMAGE not set in the Airflow containers: "
+        "charts/airflow renders them from the values under airflow.pipeline"
     ), done.stderr
