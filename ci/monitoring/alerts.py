@@ -1,0 +1,173 @@
+"""The first set of alert rules: one per file, each with a runbook of the same name in charts/monitoring/runbooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ci.monitoring.queries import OURS, PREDICT, quantile
+from core import metrics as m
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A condition that somebody must know of.
+
+    `critical`: prices are not answered or data may be lost, act now. `warning`: act today. `info`: know it.
+    """
+
+    name: str
+    severity: Literal["critical", "warning", "info"]
+    expr: str
+    for_: str
+    summary: str
+    description: str
+
+    def rules(self) -> dict[str, Any]:
+        """The file's content, in Prometheus' notation."""
+        rule = {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": self.for_,
+            "labels": {"severity": self.severity},
+            "annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook": f"charts/monitoring/runbooks/{self.name}.md",
+            },
+        }
+        return {"groups": [{"name": self.name, "rules": [rule]}]}
+
+
+ALERTS = (
+    # --- service
+    Alert(
+        "PredictorNoModel",
+        "critical",
+        f'up{{job="fastapi"}} == 1 unless on (instance) {m.MODEL_INFO}',
+        "10m",
+        "{{ $labels.instance }} has no model",
+        "The predictor runs but has had no model for ten minutes: it answers every request with 503.",
+    ),
+    Alert(
+        "PredictorErrorRate",
+        "critical",
+        f'sum(rate(http_requests_total{{{PREDICT}, status="5xx"}}[5m]))'
+        f" / sum(rate(http_requests_total{{{PREDICT}}}[5m])) > 0.05",
+        "5m",
+        "{{ $value | humanizePercentage }} of the calls of POST /predict fail",
+        "More than 5 % of the calls have been answered with 5xx for five minutes (refused input, 4xx, does not count).",
+    ),
+    Alert(
+        "PredictorLatencyHigh",
+        "warning",
+        f"{quantile(0.99, m.PREDICT_SECONDS)} > 1",
+        "10m",
+        "1 of 100 predictions takes longer than {{ $value | humanizeDuration }}",
+        "The 99th percentile of the time to a price has been over one second for ten minutes.",
+    ),
+    Alert(
+        "ModelRefreshFailing",
+        "warning",
+        f'sum by (instance) (increase({m.MODEL_REFRESH_TOTAL}{{outcome=~"unreachable|failed|refused"}}[15m])) > 0'
+        f' unless sum by (instance) (increase({m.MODEL_REFRESH_TOTAL}{{outcome=~"current|loaded"}}[15m])) > 0',
+        "5m",
+        "{{ $labels.instance }} cannot follow the champion",
+        "Every look at the registry has failed for 15 minutes. Prices go on with the model that is loaded.",
+    ),
+    Alert(
+        "LedgerDown",
+        "warning",
+        f"min({m.LEDGER_UP}) == 0",
+        "5m",
+        "The predictor does not reach the ledger",
+        "Prices are answered, but predictions are not recorded and the page History is empty.",
+    ),
+    # --- pipeline
+    Alert(
+        "SchedulerHeartbeatMissing",
+        "critical",
+        "absent(sum(rate(airflow_scheduler_heartbeat_total[5m])) > 0)",
+        "2m",
+        "Airflow's scheduler sends no heartbeat",
+        "No task starts, and running stages are not watched.",
+    ),
+    Alert(
+        "PipelineRunFailed",
+        "warning",
+        "sum by (dag_id) (increase(airflow_dagrun_duration_failed_milliseconds_count[30m])) > 0",
+        "0m",
+        "A run of {{ $labels.dag_id }} failed",
+        "A stage is red after all its retries. Its sentence is on the run's page in Airflow.",
+    ),
+    Alert(
+        "NoRunLately",
+        "info",
+        f"time() - max({m.LAST_RUN_TIMESTAMP_SECONDS}) > 2 * 86400",
+        "10m",
+        "No pipeline run for {{ $value | humanizeDuration }}",
+        "No stage has written to the ledger for two days: the schedule is off, or every run fails at once.",
+    ),
+    Alert(
+        "DagImportError",
+        "critical",
+        "max(airflow_dag_processing_import_errors) > 0",
+        "3m",
+        "{{ $value }} DAG files cannot be read",
+        "Airflow cannot import a DAG file: its runs do not start.",
+    ),
+    # --- platform
+    Alert(
+        "TargetDown",
+        "warning",
+        "up == 0",
+        "5m",
+        "{{ $labels.job }} ({{ $labels.instance }}) does not answer",
+        "Prometheus has not reached it for five minutes: it is down, or a NetworkPolicy keeps them apart.",
+    ),
+    Alert(
+        "PostgresDown",
+        "critical",
+        'pg_up == 0 or up{job="postgres"} == 0',
+        "2m",
+        "PostgreSQL is down",
+        "Airflow and MLflow stand still and nothing is recorded; prices go on with the loaded model.",
+    ),
+    Alert(
+        "MinioDown",
+        "critical",
+        'minio_cluster_health_status == 0 or up{job="minio"} == 0',
+        "2m",
+        "The object store is down",
+        "Stages cannot read or write data, MLflow cannot hand out models; prices go on with the loaded model.",
+    ),
+    Alert(
+        "VolumeAlmostFull",
+        "warning",
+        "1 - min(minio_cluster_capacity_usable_free_bytes) / min(minio_cluster_capacity_usable_total_bytes) > 0.75"
+        " or max by (namespace, persistentvolumeclaim)"
+        " (kubelet_volume_stats_used_bytes / kubelet_volume_stats_capacity_bytes) > 0.75",
+        "10m",
+        "{{ with $labels.persistentvolumeclaim }}{{ . }}{{ else }}The disk under MinIO{{ end }} is"
+        " {{ $value | humanizePercentage }} full",
+        "Local volumes have no limit of their own: a full disk makes the node evict every pod.",
+    ),
+    Alert(
+        "PodRestarting",
+        "warning",
+        "sum by (namespace, pod) (changes(max by (namespace, pod, container)"
+        f" (container_start_time_seconds{{{OURS}}})[30m:1m])) > 2",
+        "0m",
+        "{{ $labels.pod }} restarted {{ $value }} times in half an hour",
+        "A container of the pod ends and is started again and again.",
+    ),
+    Alert(
+        "MemoryNearLimit",
+        "warning",
+        f"max by (namespace, pod, container) (container_memory_working_set_bytes{{{OURS}}})"
+        f" / max by (namespace, pod, container) (container_spec_memory_limit_bytes{{{OURS}}} > 0) > 0.9",
+        "10m",
+        "{{ $labels.pod }} ({{ $labels.container }}) uses {{ $value | humanizePercentage }} of its memory limit",
+        "At its limit the container is killed.",
+    ),
+)

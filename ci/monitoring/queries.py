@@ -1,0 +1,81 @@
+"""Every PromQL expression of dashboard and alerts, apart from how they are shown.
+
+Our own metrics are named where the services define them (`core.metrics`). Each expression of the dashboard returns
+data on a platform that has run once, with no exporter beside those that the charts bring (a test asks Prometheus).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core import metrics as m
+
+
+@dataclass(frozen=True)
+class Query:
+    """An expression and the name of its series, in Grafana's notation (`{{label}}`)."""
+
+    expr: str
+    legend: str
+
+
+# Containers of the platform; without `container` cAdvisor reports whole pods as well, which would count twice.
+OURS = 'namespace=~"mlops|mlops-jobs", container!=""'
+PREDICT = 'job="fastapi", handler="/predict"'
+
+
+def quantile(share: float, histogram: str, by: str = "le") -> str:
+    """The value that `share` of the last five minutes' observations do not exceed."""
+    return f"histogram_quantile({share}, sum by ({by}) (rate({histogram}_bucket[5m])))"
+
+
+# --- service
+REQUESTS = Query(f"sum by (status) (rate(http_requests_total{{{PREDICT}}}[5m]))", "{{status}}")
+PRICES_ANSWERED = Query(f"sum by (outcome) (rate({m.PREDICTIONS_TOTAL}[5m]))", "{{outcome}}")
+LATENCY_P50 = Query(quantile(0.5, m.PREDICT_SECONDS), "half of the requests")
+LATENCY_P99 = Query(quantile(0.99, m.PREDICT_SECONDS), "99 of 100")
+ERROR_SHARE = Query(
+    f'(sum(rate(http_requests_total{{{PREDICT}, status=~"4xx|5xx"}}[5m])) or vector(0))'
+    f" / clamp_min(sum(rate(http_requests_total{{{PREDICT}}}[5m])), 1e-9)",
+    "share",
+)
+MODEL_VERSION = Query(f"count by (name, version) ({m.MODEL_INFO})", "{{name}} v{{version}}")
+PRICE_MEDIAN = Query(quantile(0.5, m.PREDICTION_PRICE_DOLLARS), "median")
+PRICE_P95 = Query(quantile(0.95, m.PREDICTION_PRICE_DOLLARS), "95 of 100 are below")
+REFRESHES = Query(f"sum by (outcome) (increase({m.MODEL_REFRESH_TOTAL}[5m]))", "{{outcome}}")
+
+# --- learning: read from the ledger by each replica of the predictor, so `max` and never `sum`
+BATCHES = Query(f"max by (state) ({m.BATCHES})", "{{state}}")
+BATCH_ROWS = Query(f"max by (kind) ({m.BATCH_ROWS})", "{{kind}}")
+DECISIONS = Query(f"max by (decision) ({m.DECISIONS})", "{{decision}}")
+PROMOTIONS = Query(f"max by (outcome) ({m.PROMOTIONS})", "{{outcome}}")
+HOLDOUT_MAE = Query(f"max by (model) ({m.HOLDOUT_MAE_DOLLARS})", "{{model}}")
+HOLDOUT_RMSE = Query(f"max by (model) ({m.HOLDOUT_RMSE_DOLLARS})", "{{model}}")
+SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN_TIMESTAMP_SECONDS})", "since the last run")
+
+# --- pipeline: Airflow pushes these by OTLP; only the scheduler and the DAG processor live long enough for rates
+SCHEDULER_HEARTBEATS = Query("sum(rate(airflow_scheduler_heartbeat_total[5m]))", "scheduler")
+PROCESSOR_HEARTBEATS = Query("sum(rate(airflow_dag_processor_heartbeat_total[5m]))", "DAG processor")
+TASKS_RUNNING = Query("max(airflow_executor_running_tasks)", "running")
+TASKS_QUEUED = Query("max(airflow_executor_queued_tasks)", "queued")
+DAG_RUNS_RUNNING = Query("max(airflow_scheduler_dagruns_running)", "DAG runs")
+IMPORT_ERRORS = Query("max(airflow_dag_processing_import_errors)", "import errors")
+PARSE_SECONDS = Query("max(airflow_dag_processing_total_parse_time)", "parse time")
+
+# --- platform
+TARGETS_UP = Query("min by (job) (up)", "{{job}}")
+CPU = Query(f"sum by (pod) (rate(container_cpu_usage_seconds_total{{{OURS}}}[5m]))", "{{pod}}")
+MEMORY = Query(f"sum by (pod) (container_memory_working_set_bytes{{{OURS}}})", "{{pod}}")
+MEMORY_OF_LIMIT = Query(
+    f"max by (pod, container) (container_memory_working_set_bytes{{{OURS}}})"
+    f" / max by (pod, container) (container_spec_memory_limit_bytes{{{OURS}}} > 0)",
+    "{{pod}} {{container}}",
+)
+STARTS = Query(
+    f"sum by (pod) (changes(max by (pod, container) (container_start_time_seconds{{{OURS}}})[30m:1m]))", "{{pod}}"
+)
+DISK_FREE = Query("min(minio_cluster_capacity_usable_free_bytes)", "free on MinIO's volume")
+DISK_SIZE = Query("min(minio_cluster_capacity_usable_total_bytes)", "size of MinIO's volume")
+DATABASE_BYTES = Query('max by (datname) (pg_database_size_bytes{datname!~"template.*"})', "{{datname}}")
+DATABASE_CONNECTIONS = Query('sum by (datname) (pg_stat_database_numbackends{datname!=""})', "{{datname}}")
+SAMPLES = Query("max(prometheus_tsdb_head_series)", "series")
