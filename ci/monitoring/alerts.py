@@ -69,8 +69,8 @@ ALERTS = (
     Alert(
         "ModelRefreshFailing",
         "warning",
-        f'sum by (instance) (increase({m.MODEL_REFRESH_TOTAL}{{outcome=~"unreachable|failed|refused"}}[15m])) > 0'
-        f' unless sum by (instance) (increase({m.MODEL_REFRESH_TOTAL}{{outcome=~"current|loaded"}}[15m])) > 0',
+        f'sum by (instance) (increase({m.MODEL_REFRESH}{{outcome=~"unreachable|failed|refused"}}[15m])) > 0'
+        f' unless sum by (instance) (increase({m.MODEL_REFRESH}{{outcome=~"current|loaded"}}[15m])) > 0',
         "5m",
         "{{ $labels.instance }} cannot follow the champion",
         "Every look at the registry has failed for 15 minutes. Prices go on with the model that is loaded.",
@@ -103,7 +103,7 @@ ALERTS = (
     Alert(
         "NoRunLately",
         "info",
-        f"time() - max({m.LAST_RUN_TIMESTAMP_SECONDS}) > 2 * 86400",
+        f"time() - max({m.LAST_RUN}) > 2 * 86400",
         "10m",
         "No pipeline run for {{ $value | humanizeDuration }}",
         "No stage has written to the ledger for two days: the schedule is off, or every run fails at once.",

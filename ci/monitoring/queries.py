@@ -31,7 +31,7 @@ def quantile(share: float, histogram: str, by: str = "le") -> str:
 
 # --- service
 REQUESTS = Query(f"sum by (status) (rate(http_requests_total{{{PREDICT}}}[5m]))", "{{status}}")
-PRICES_ANSWERED = Query(f"sum by (outcome) (rate({m.PREDICTIONS_TOTAL}[5m]))", "{{outcome}}")
+PRICES_ANSWERED = Query(f"sum by (outcome) (rate({m.PREDICTIONS}[5m]))", "{{outcome}}")
 LATENCY_P50 = Query(quantile(0.5, m.PREDICT_SECONDS), "half of the requests")
 LATENCY_P99 = Query(quantile(0.99, m.PREDICT_SECONDS), "99 of 100")
 ERROR_SHARE = Query(
@@ -40,18 +40,18 @@ ERROR_SHARE = Query(
     "share",
 )
 MODEL_VERSION = Query(f"count by (name, version) ({m.MODEL_INFO})", "{{name}} v{{version}}")
-PRICE_MEDIAN = Query(quantile(0.5, m.PREDICTION_PRICE_DOLLARS), "median")
-PRICE_P95 = Query(quantile(0.95, m.PREDICTION_PRICE_DOLLARS), "95 of 100 are below")
-REFRESHES = Query(f"sum by (outcome) (increase({m.MODEL_REFRESH_TOTAL}[5m]))", "{{outcome}}")
+PRICE_MEDIAN = Query(quantile(0.5, m.PREDICTION_PRICE), "median")
+PRICE_P95 = Query(quantile(0.95, m.PREDICTION_PRICE), "95 of 100 are below")
+REFRESHES = Query(f"sum by (outcome) (increase({m.MODEL_REFRESH}[5m]))", "{{outcome}}")
 
 # --- learning: read from the ledger by each replica of the predictor, so `max` and never `sum`
 BATCHES = Query(f"max by (state) ({m.BATCHES})", "{{state}}")
 BATCH_ROWS = Query(f"max by (kind) ({m.BATCH_ROWS})", "{{kind}}")
 DECISIONS = Query(f"max by (decision) ({m.DECISIONS})", "{{decision}}")
 PROMOTIONS = Query(f"max by (outcome) ({m.PROMOTIONS})", "{{outcome}}")
-HOLDOUT_MAE = Query(f"max by (model) ({m.HOLDOUT_MAE_DOLLARS})", "{{model}}")
-HOLDOUT_RMSE = Query(f"max by (model) ({m.HOLDOUT_RMSE_DOLLARS})", "{{model}}")
-SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN_TIMESTAMP_SECONDS})", "since the last run")
+HOLDOUT_MAE = Query(f"max by (model) ({m.HOLDOUT_MAE})", "{{model}}")
+HOLDOUT_RMSE = Query(f"max by (model) ({m.HOLDOUT_RMSE})", "{{model}}")
+SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN})", "since the last run")
 
 # --- pipeline: Airflow pushes these by OTLP; only the scheduler and the DAG processor live long enough for rates
 SCHEDULER_HEARTBEATS = Query("sum(rate(airflow_scheduler_heartbeat_total[5m]))", "scheduler")
