@@ -1,0 +1,86 @@
+"""LightGBM's own library through ctypes: predictions without `import lightgbm`, which costs 100 MB of memory.
+
+Predictions are those of `lightgbm.Booster.predict` to the last bit: it is the same function of the same library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import BundleError
+
+_FLOAT64 = 1
+_NORMAL = 0
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    found = importlib.util.find_spec("lightgbm")  # finds the package without running it
+    if found is None or not found.submodule_search_locations:
+        raise BundleError("the package lightgbm is not installed")
+    library = ctypes.CDLL(str(Path(found.submodule_search_locations[0]) / "lib" / "lib_lightgbm.so"))
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    return library
+
+
+def _check(code: int) -> None:
+    if code:
+        raise BundleError(f"LightGBM refused: {_library().LGBM_GetLastError().decode()}")
+
+
+class Booster:
+    """A trained LightGBM model. Safe to use from several threads."""
+
+    def __init__(self, text: str) -> None:
+        """Load a model's text.
+
+        Raises:
+            BundleError: LightGBM refused it. A damaged text can end the process instead: check its sha256 before, and
+                try it in a child process.
+        """
+        self._handle = ctypes.c_void_p()
+        rounds, features = ctypes.c_int(), ctypes.c_int()
+        _check(
+            _library().LGBM_BoosterLoadModelFromString(text.encode(), ctypes.byref(rounds), ctypes.byref(self._handle))
+        )
+        _check(_library().LGBM_BoosterGetNumFeature(self._handle, ctypes.byref(features)))
+        self.rounds = rounds.value
+        self.features = features.value
+
+    def __del__(self) -> None:
+        if self._handle:
+            _library().LGBM_BoosterFree(self._handle)
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Raw predictions, float64 (rows,), of a float64 matrix (rows, features).
+
+        Raises:
+            BundleError: the matrix has another number of columns than the model has features.
+        """
+        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+        if matrix.ndim != 2 or matrix.shape[1] != self.features:
+            raise BundleError(f"the model has {self.features} features, the matrix has shape {matrix.shape}")
+        out = np.empty(matrix.shape[0], dtype=np.float64)
+        written = ctypes.c_int64()
+        _check(
+            _library().LGBM_BoosterPredictForMat(
+                self._handle,
+                matrix.ctypes.data_as(ctypes.c_void_p),
+                ctypes.c_int(_FLOAT64),
+                ctypes.c_int32(matrix.shape[0]),
+                ctypes.c_int32(matrix.shape[1]),
+                ctypes.c_int(1),  # row by row
+                ctypes.c_int(_NORMAL),
+                ctypes.c_int(0),
+                ctypes.c_int(-1),
+                b"num_threads=1" if matrix.shape[0] < 1000 else b"",
+                ctypes.byref(written),
+                out.ctypes.data_as(ctypes.POINTER(ctypes.c_double)),
+            )
+        )
+        return out

@@ -1,0 +1,155 @@
+"""The model bundle: plain files that hold all of a model, and a manifest with the sha256 of each.
+
+    manifest.json    file name to sha256
+    model.txt        LightGBM's text
+    encodings.json   what build_features has learned
+    metadata.json    fingerprint of the features, versions of the libraries
+    golden.json      listings with the prices that this model gives
+
+No pickle: nothing in a bundle is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from core.booster import Booster
+from core.errors import BundleError
+from core.features import ENCODED, FEATURES, FINGERPRINT, RAW_SCHEMA, TARGET, Encodings, build_features, parse_listings
+
+MANIFEST = "manifest.json"
+FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")
+_CLOSE = 1e-9  # relative; another processor may round the last bits of exp() otherwise
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that can price raw listings."""
+
+    booster: Booster
+    encodings: Encodings
+    metadata: dict[str, Any]
+    golden_listings: list[dict[str, Any]]
+    golden_prices: list[float]
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the features it was trained on."""
+        return str(self.metadata["fingerprint"])
+
+    def predict(self, raw: pl.DataFrame) -> np.ndarray:
+        """Prices in dollars, float64 (rows,), of raw listings."""
+        return prices(self.booster.predict(build_features(raw, self.encodings)))
+
+    def check_golden(self) -> None:
+        """Price the golden listings again.
+
+        Raises:
+            BundleError: a price is not the one that was recorded.
+        """
+        found = self.predict(parse_listings(self.golden_listings))
+        wrong = ~np.isclose(found, self.golden_prices, rtol=_CLOSE, atol=0)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise BundleError(
+                f"golden listing {at} is priced {found[at]:.2f}, recorded was {self.golden_prices[at]:.2f}: "
+                "the model or its libraries are not the ones it was made with; train again"
+            )
+
+
+def prices(predictions: np.ndarray) -> np.ndarray:
+    """Dollars of a model's raw predictions, which are logarithms of prices."""
+    dollars: np.ndarray = np.exp(predictions)
+    return dollars
+
+
+def write_bundle(folder: Path, model_text: str, encodings: Encodings, golden: pl.DataFrame) -> str:
+    """Write a bundle and return the sha256 of its manifest.
+
+    `golden` are raw listings; the bundle records the prices that it gives them itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    listings = golden.select([name for name in RAW_SCHEMA if name != TARGET]).to_dicts()
+    found = prices(Booster(model_text).predict(build_features(parse_listings(listings), encodings)))
+    metadata = {
+        "fingerprint": FINGERPRINT,
+        "features": FEATURES,
+        "libraries": {name: version(name) for name in ("lightgbm", "numpy", "polars")},
+    }
+    contents = {
+        "encodings.json": _json({name: sorted(learned.items(), key=str) for name, learned in encodings.items()}),
+        "golden.json": _json({"listings": listings, "prices": found.tolist()}),
+        "metadata.json": _json(metadata),
+        "model.txt": model_text.encode(),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    manifest = _json({name: _sha256(content) for name, content in contents.items()})
+    (folder / MANIFEST).write_bytes(manifest)
+    return _sha256(manifest)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle, checking every file against the manifest and the features against this code's.
+
+    Raises:
+        BundleError: a file is missing, damaged or foreign; the message says which.
+    """
+    contents = _checked_files(folder)
+    try:
+        metadata = json.loads(contents["metadata.json"])
+        golden = json.loads(contents["golden.json"])
+        learned = json.loads(contents["encodings.json"])
+        fingerprint = metadata["fingerprint"]
+        if fingerprint != FINGERPRINT:
+            raise BundleError(
+                f"the model was trained with features {fingerprint}, this program has {FINGERPRINT}: "
+                "deploy the matching image or train again"
+            )
+        encodings: Encodings = {name: dict(learned[name]) for name in ENCODED}
+        booster = Booster(contents["model.txt"].decode())
+        bundle = Bundle(booster, encodings, metadata, golden["listings"], golden["prices"])
+    except (ValueError, KeyError, TypeError) as malformed:
+        raise BundleError(f"the bundle in {folder} is malformed: {malformed!r}") from malformed
+    if booster.features != len(FEATURES):
+        raise BundleError(f"the model has {booster.features} features, this program builds {len(FEATURES)}")
+    return bundle
+
+
+def _checked_files(folder: Path) -> dict[str, bytes]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        contents = {name: (folder / name).read_bytes() for name in FILES}
+        listed = {str(name): str(digest) for name, digest in manifest.items()}
+    except (OSError, ValueError, AttributeError) as unreadable:
+        raise BundleError(f"the bundle in {folder} cannot be read: {unreadable}") from unreadable
+    if set(listed) != set(FILES):
+        raise BundleError(f"the manifest in {folder} lists {sorted(listed)}, expected {list(FILES)}")
+    for name, content in contents.items():
+        if _sha256(content) != listed[name]:
+            raise BundleError(f"{name} in {folder} is damaged: its sha256 is not the manifest's")
+    return contents
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def golden_sample(raw: pl.DataFrame, rows: int = 12) -> pl.DataFrame:
+    """Listings to record with a model: some of `raw`, evenly spread, and one of nothing but nulls."""
+    step = max(1, raw.height // rows)
+    nulls: Sequence[dict[str, None]] = [{}]
+    return pl.concat([raw.select(RAW_SCHEMA.keys())[::step][:rows], parse_listings(nulls)])

@@ -1,0 +1,283 @@
+"""The ledger: which batches came, what was decided and why, what was trained, what became of it.
+
+The schema is made by whoever comes first (`ensure_schema`); every write is keyed by batch number and content hash, or
+by MLflow run, so that doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from core.errors import LedgerError
+
+READER = "predictor"  # role that may read; skipped where it does not exist
+_LOCK = 72_615_003  # advisory lock of the schema's creation
+_SCHEMA = """
+create schema if not exists ledger;
+create table if not exists ledger.batches (
+    batch_number integer not null,
+    sha256 text not null,           -- of the rows, whatever the spelling of their JSON
+    state text not null check (state in ('stored', 'validated', 'split', 'decided')),
+    rows integer not null,
+    valid integer,
+    quarantined integer,
+    quarantine jsonb,               -- rows per rule
+    raw_key text not null,
+    dag_run text,                   -- that stored it
+    received_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (batch_number, sha256)
+);
+create table if not exists ledger.gaps (
+    batch_number integer primary key,   -- never received, though a later one was
+    noticed_at timestamptz not null default now()
+);
+create table if not exists ledger.decisions (
+    batch_number integer not null,
+    sha256 text not null,
+    decision text not null check (decision in ('train', 'skip')),
+    reason text not null,
+    evidence jsonb not null,
+    decided_at timestamptz not null default now(),
+    primary key (batch_number, sha256),
+    foreign key (batch_number, sha256) references ledger.batches
+);
+create table if not exists ledger.trainings (
+    run_id text primary key,        -- of MLflow
+    batch_number integer not null,  -- the batch that led to it
+    batches integer[] not null,     -- all whose rows it used
+    rows integer not null,
+    code_version text not null,
+    metrics jsonb not null,
+    trained_at timestamptz not null default now()
+);
+create table if not exists ledger.promotions (
+    run_id text primary key references ledger.trainings,
+    version text not null,
+    promoted boolean not null,
+    reason text not null,
+    champion text,                  -- version that was compared with; null for the first
+    metrics jsonb not null,         -- challenger and champion on the common holdout
+    decided_at timestamptz not null default now()
+);
+"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A stored batch."""
+
+    batch_number: int
+    sha256: str
+    state: str
+    rows: int
+    valid: int | None
+    quarantined: int | None
+    quarantine: dict[str, int] | None
+    raw_key: str
+
+
+_BATCH = "batch_number, sha256, state, rows, valid, quarantined, quarantine, raw_key"
+
+
+class Ledger:
+    """One connection per call: stages are short, and a lost connection is only a call to repeat."""
+
+    def __init__(self, dsn: str, connect_timeout: int = 5, statement_timeout: int = 30) -> None:
+        """Times in seconds; nothing is connected yet."""
+        self._dsn = dsn
+        self._connect_timeout = connect_timeout
+        self._options = f"-c statement_timeout={statement_timeout * 1000}"
+
+    @contextmanager
+    def _connect(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+        try:
+            with psycopg.connect(
+                self._dsn, connect_timeout=self._connect_timeout, options=self._options, row_factory=dict_row
+            ) as connection:
+                yield connection
+        except psycopg.Error as error:
+            said = str(error).strip().splitlines() or [repr(error)]
+            raise LedgerError(f"the ledger's database failed: {said[0]}") from error
+
+    def ensure_schema(self) -> None:
+        """Create what is missing and let the predictor's role read; safe to call at any time, by anyone."""
+        with self._connect() as connection:
+            connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+            connection.execute(_SCHEMA)
+            if connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone():
+                for right in ("usage on schema ledger", "select on all tables in schema ledger"):
+                    statement = "grant " + right + " to {}"
+                    connection.execute(sql.SQL(statement).format(sql.Identifier(READER)))
+
+    # -- batches
+
+    def store(self, number: int, sha256: str, rows: int, raw_key: str, dag_run: str) -> bool:
+        """Note a received batch; False if this content of this number is already there."""
+        with self._connect() as connection:
+            done = connection.execute(
+                "insert into ledger.batches (batch_number, sha256, state, rows, raw_key, dag_run)"
+                " values (%s, %s, 'stored', %s, %s, %s) on conflict do nothing",
+                [number, sha256, rows, raw_key, dag_run],
+            )
+            return done.rowcount == 1
+
+    def note_gaps(self, number: int) -> list[int]:
+        """Note the numbers below `number` that were never stored, forget those that are; return the missing ones."""
+        with self._connect() as connection:
+            connection.execute("delete from ledger.gaps g using ledger.batches b where b.batch_number = g.batch_number")
+            missing = connection.execute(
+                "select n from generate_series(0, %s - 1) n"
+                " where not exists (select from ledger.batches where batch_number = n)",
+                [number],
+            ).fetchall()
+            numbers = [int(row["n"]) for row in missing]
+            for gap in numbers:
+                connection.execute("insert into ledger.gaps (batch_number) values (%s) on conflict do nothing", [gap])
+            return numbers
+
+    def unfinished(self) -> Batch | None:
+        """The oldest batch that is stored and not decided on: a run before this one was interrupted."""
+        with self._connect() as connection:
+            row = connection.execute(
+                f"select {_BATCH} from ledger.batches where state <> 'decided' order by received_at limit 1"  # noqa: S608
+            ).fetchone()
+            return Batch(**row) if row else None
+
+    def batch(self, number: int) -> Batch:
+        """The latest content of a batch number.
+
+        Raises:
+            LedgerError: it was never stored.
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                f"select {_BATCH} from ledger.batches where batch_number = %s order by received_at desc limit 1",  # noqa: S608
+                [number],
+            ).fetchone()
+        if row is None:
+            raise LedgerError(f"batch {number} is not in the ledger: run fetch before")
+        return Batch(**row)
+
+    def set_validated(self, batch: Batch, valid: int, quarantine: dict[str, int]) -> None:
+        """Note how many rows are valid, and how many broke which rule."""
+        self._update(
+            batch,
+            "valid = %s, quarantined = %s, quarantine = %s,"
+            " state = case state when 'stored' then 'validated' else state end",
+            [valid, batch.rows - valid, Jsonb(quarantine)],
+        )
+
+    def set_split(self, batch: Batch) -> None:
+        """Note that the clean splits are stored."""
+        self._update(batch, "state = case state when 'decided' then state else 'split' end", [])
+
+    def decide(self, batch: Batch, decision: str, reason: str, evidence: dict[str, Any]) -> None:
+        """Note a decision; the first one on a batch's content stands."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.decisions (batch_number, sha256, decision, reason, evidence)"
+                " values (%s, %s, %s, %s, %s) on conflict do nothing",
+                [batch.batch_number, batch.sha256, decision, reason, Jsonb(evidence)],
+            )
+        self._update(batch, "state = 'decided'", [])
+
+    def decision(self, batch: Batch) -> tuple[str, str] | None:
+        """Decision and reason on a batch's content."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "select decision, reason from ledger.decisions where batch_number = %s and sha256 = %s",
+                [batch.batch_number, batch.sha256],
+            ).fetchone()
+            return (row["decision"], row["reason"]) if row else None
+
+    def _update(self, batch: Batch, change: str, values: list[Any]) -> None:
+        with self._connect() as connection:
+            connection.execute(
+                f"update ledger.batches set {change}, updated_at = now() where batch_number = %s and sha256 = %s",  # noqa: S608
+                [*values, batch.batch_number, batch.sha256],
+            )
+
+    def decided_batches(self) -> list[int]:
+        """Numbers of the batches whose clean splits may be trained on, ascending."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "select distinct batch_number from ledger.batches where state in ('split', 'decided') order by 1"
+            ).fetchall()
+            return [int(row["batch_number"]) for row in rows]
+
+    # -- trainings and promotions
+
+    def add_training(
+        self, run_id: str, batch_number: int, batches: list[int], rows: int, code_version: str, metrics: dict[str, Any]
+    ) -> None:
+        """Note a finished training."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.trainings (run_id, batch_number, batches, rows, code_version, metrics)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [run_id, batch_number, batches, rows, code_version, Jsonb(metrics)],
+            )
+
+    def training_of(self, batch_number: int) -> str | None:
+        """MLflow run of the latest training that a batch led to."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "select run_id from ledger.trainings where batch_number = %s order by trained_at desc limit 1",
+                [batch_number],
+            ).fetchone()
+            return str(row["run_id"]) if row else None
+
+    def add_promotion(
+        self, run_id: str, version: str, promoted: bool, reason: str, champion: str | None, metrics: dict[str, Any]
+    ) -> None:
+        """Note the verdict on a training."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.promotions (run_id, version, promoted, reason, champion, metrics)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [run_id, version, promoted, reason, champion, Jsonb(metrics)],
+            )
+
+    def promotion(self, run_id: str) -> dict[str, Any] | None:
+        """The verdict on a training."""
+        with self._connect() as connection:
+            return connection.execute("select * from ledger.promotions where run_id = %s", [run_id]).fetchone()
+
+    # -- for people
+
+    def history(self) -> list[dict[str, Any]]:
+        """All batches in the order in which they came, each with its decision, training and verdict (or null)."""
+        with self._connect() as connection:
+            rows = connection.execute(_HISTORY).fetchall()
+        for row in rows:
+            for name in ("received_at", "decided_at", "trained_at", "verdict_at"):
+                row[name] = row[name].isoformat(timespec="seconds") if row[name] else None
+        return rows
+
+    def gaps(self) -> list[int]:
+        """Numbers of batches that were never received though a later one was."""
+        with self._connect() as connection:
+            rows = connection.execute("select batch_number from ledger.gaps order by 1").fetchall()
+            return [int(row["batch_number"]) for row in rows]
+
+
+_HISTORY = """
+select b.batch_number, left(b.sha256, 12) as sha256, b.state, b.rows, b.valid, b.quarantined, b.quarantine,
+       b.received_at, d.decision, d.reason, d.decided_at,
+       t.run_id, t.rows as training_rows, t.metrics as training_metrics, t.trained_at,
+       p.version, p.promoted, p.reason as verdict, p.champion, p.metrics as holdout_metrics, p.decided_at as verdict_at
+from ledger.batches b
+left join ledger.decisions d using (batch_number, sha256)
+left join ledger.trainings t using (batch_number)
+left join ledger.promotions p using (run_id)
+order by b.received_at, t.trained_at
+"""

@@ -1,0 +1,19 @@
+"""Names of our own metrics: services define them, dashboards and alerts import them from here."""
+
+from __future__ import annotations
+
+PREDICTIONS = "house_predictions_total"  # labels: model_version, outcome
+PREDICTION_PRICE = "house_prediction_price_dollars"
+PREDICT_SECONDS = "house_predict_seconds"
+MODEL_INFO = "house_model_info"  # labels: name, version, run_id
+MODEL_LOADED = "house_model_loaded_timestamp_seconds"
+MODEL_REFRESH = "house_model_refresh_total"  # label: outcome
+LEDGER_UP = "house_ledger_up"
+# read from the ledger
+BATCHES = "house_batches"  # label: state
+BATCH_ROWS = "house_batch_rows"  # label: kind
+DECISIONS = "house_decisions"  # label: decision
+PROMOTIONS = "house_promotions"  # label: outcome
+HOLDOUT_MAE = "house_holdout_mae_dollars"  # label: model
+HOLDOUT_RMSE = "house_holdout_rmse_dollars"  # label: model
+LAST_RUN = "house_last_run_timestamp_seconds"

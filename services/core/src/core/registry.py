@@ -1,0 +1,93 @@
+"""MLflow's registry through its REST API, without importing mlflow: what a serving process needs, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from core.errors import RegistryError
+
+BUNDLE_PATH = "data/bundle"  # of the bundle within a model logged by the pipeline
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # no such model, no such alias
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: dict[str, str]
+    source: str
+
+
+class RegistryClient:
+    """A client for one MLflow server. Every call has the time-out `timeout` (seconds) and one retry."""
+
+    def __init__(self, uri: str, timeout: float = 5, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(
+            base_url=uri.rstrip("/"), timeout=timeout, transport=transport or httpx.HTTPTransport(retries=1)
+        )
+
+    def champion(self, name: str, alias: str) -> ModelVersion | None:
+        """The version that the alias names; None if there is no such model or alias.
+
+        Raises:
+            RegistryError: MLflow did not answer, or not as it should.
+        """
+        answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": alias}, may_fail=True)
+        if "error_code" in answer:
+            if answer["error_code"] in _ABSENT:
+                return None
+            raise RegistryError(f"MLflow refused the alias {alias} of {name}: {answer.get('message', answer)}")
+        try:
+            found = answer["model_version"]
+            tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+            return ModelVersion(
+                found["name"], str(found["version"]), found.get("run_id", ""), tags, found.get("source", "")
+            )
+        except (KeyError, TypeError) as malformed:
+            raise RegistryError(f"MLflow answered something else than a model version: {answer}") from malformed
+
+    def download(self, version: ModelVersion, directory: Path) -> None:
+        """Write the files of a version's bundle into `directory`.
+
+        Raises:
+            RegistryError: MLflow did not hand out a file, or its artifacts are not proxied (`--serve-artifacts`).
+        """
+        where = {"name": version.name, "version": version.version}
+        uri = self._get("/api/2.0/mlflow/model-versions/get-download-uri", where)["artifact_uri"]
+        parts = urlsplit(str(uri))
+        if parts.scheme != "mlflow-artifacts":
+            raise RegistryError(f"version {version.version} lies at {uri}: start MLflow with --serve-artifacts")
+        root = f"{parts.path.strip('/')}/{BUNDLE_PATH}"
+        listed = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": root}).get("files", [])
+        directory.mkdir(parents=True, exist_ok=True)
+        for item in listed:
+            name = Path(str(item["path"])).name
+            if not item.get("is_dir"):
+                self._fetch(f"/api/2.0/mlflow-artifacts/artifacts/{quote(f'{root}/{name}')}", directory / name)
+
+    def _get(self, path: str, parameters: dict[str, str], may_fail: bool = False) -> dict[str, Any]:
+        try:
+            answer = self._http.get(path, params=parameters)
+            content = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise RegistryError(f"MLflow at {self._http.base_url} did not answer {path}: {error!r}") from error
+        if not isinstance(content, dict) or (answer.is_error and not (may_fail and "error_code" in content)):
+            raise RegistryError(f"MLflow answered {answer.status_code} to {path}: {answer.text[:200]}")
+        return content
+
+    def _fetch(self, path: str, target: Path) -> None:
+        try:
+            with self._http.stream("GET", path) as answer, target.open("wb") as sink:
+                answer.raise_for_status()
+                for part in answer.iter_bytes():
+                    sink.write(part)
+        except httpx.HTTPError as error:
+            raise RegistryError(f"MLflow did not hand out {target.name}: {error!r}") from error

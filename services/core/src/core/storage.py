@@ -1,0 +1,166 @@
+"""Objects by key, in a bucket of an S3 server or in a folder; the only module that knows which."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+
+from core.errors import StorageError
+
+_TIMEOUT = urllib3.Timeout(connect=5, read=120)
+_RETRIES = urllib3.Retry(total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504))
+
+
+class Store(Protocol):
+    """Whole objects; a write replaces the object at once or not at all."""
+
+    def put(self, key: str, content: bytes) -> str:
+        """Write an object and return its URI."""
+
+    def put_file(self, key: str, path: Path) -> str:
+        """Write a file's content as an object and return its URI."""
+
+    def get(self, key: str) -> bytes:
+        """Read an object.
+
+        Raises:
+            StorageError: there is no such object, or the store does not answer.
+        """
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Read an object into a file."""
+
+    def exists(self, key: str) -> bool:
+        """True if there is such an object."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys that begin with `prefix`, sorted."""
+
+
+def open_store(uri: str, endpoint: str = "", access_key: str = "", secret_key: str = "") -> Store:
+    """The store behind `s3://bucket/prefix` (at `endpoint`) or `file:///folder`.
+
+    Raises:
+        StorageError: the URI is of neither kind.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.path:
+        return FolderStore(Path(parts.path))
+    if parts.scheme == "s3" and parts.netloc and endpoint:
+        return BucketStore(parts.netloc, parts.path.strip("/"), endpoint, access_key, secret_key)
+    raise StorageError(f"{uri!r} is no store: use s3://bucket with an S3_ENDPOINT, or file:///folder")
+
+
+class BucketStore:
+    """A bucket of an S3 server."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint: str, access_key: str, secret_key: str) -> None:
+        parts = urlsplit(endpoint)
+        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        self._client = Minio(
+            parts.netloc,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=parts.scheme == "https",
+            region="us-east-1",
+            http_client=urllib3.PoolManager(timeout=_TIMEOUT, retries=_RETRIES),
+        )
+
+    def _fail(self, key: str, error: Exception) -> StorageError:
+        return StorageError(f"the object store failed on s3://{self._bucket}/{self._prefix}{key}: {error}")
+
+    def put(self, key: str, content: bytes) -> str:
+        """Write an object."""
+        try:
+            self._client.put_object(self._bucket, self._prefix + key, io.BytesIO(content), len(content))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(key, error) from error
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def put_file(self, key: str, path: Path) -> str:
+        """Write a file's content."""
+        try:
+            self._client.fput_object(self._bucket, self._prefix + key, str(path))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(key, error) from error
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        try:
+            answer = self._client.get_object(self._bucket, self._prefix + key)
+            try:
+                content: bytes = answer.read()
+            finally:
+                answer.close()
+                answer.release_conn()
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(key, error) from error
+        return content
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Read an object into a file."""
+        try:
+            self._client.fget_object(self._bucket, self._prefix + key, str(path))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(key, error) from error
+
+    def exists(self, key: str) -> bool:
+        """True if there is such an object."""
+        return key in self.keys(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys that begin with `prefix`."""
+        try:
+            found = self._client.list_objects(self._bucket, self._prefix + prefix, recursive=True)
+            return sorted(str(item.object_name).removeprefix(self._prefix) for item in found)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(prefix, error) from error
+
+
+class FolderStore:
+    """A folder, for `make demo` and tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, key: str, content: bytes) -> str:
+        """Write an object."""
+        target = self._folder / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as draft:
+            draft.write(content)
+        os.replace(draft.name, target)
+        return target.as_uri()
+
+    def put_file(self, key: str, path: Path) -> str:
+        """Write a file's content."""
+        return self.put(key, path.read_bytes())
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        try:
+            return (self._folder / key).read_bytes()
+        except OSError as error:
+            raise StorageError(f"the folder store failed on {self._folder / key}: {error}") from error
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Read an object into a file."""
+        path.write_bytes(self.get(key))
+
+    def exists(self, key: str) -> bool:
+        """True if there is such an object."""
+        return (self._folder / key).is_file()
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys that begin with `prefix`."""
+        found = (path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
+        return sorted(key for key in found if key.startswith(prefix))
