@@ -101,6 +101,14 @@ ALERTS = (
         "A stage is red after all its retries. Its sentence is on the run's page in Airflow.",
     ),
     Alert(
+        "PipelineStalled",
+        "warning",
+        f'sum(max by (state) ({m.BATCHES}{{state!="decided"}})) > 0',
+        "2h",
+        "{{ $value }} batch(es) wait for a decision",
+        "A batch was stored two hours ago or more and no run has finished with it.",
+    ),
+    Alert(
         "NoRunLately",
         "info",
         f"time() - max({m.LAST_RUN}) > 2 * 86400",
