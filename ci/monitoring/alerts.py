@@ -95,7 +95,10 @@ ALERTS = (
     Alert(
         "PipelineRunFailed",
         "warning",
-        "sum by (dag_id) (increase(airflow_dagrun_duration_failed_milliseconds_count[30m])) > 0",
+        # the second half sees the first failure after a start of the scheduler: its counter begins at 1
+        "sum by (dag_id) (increase(airflow_dagrun_duration_failed_milliseconds_count[30m])) > 0"
+        " or sum by (dag_id) (airflow_dagrun_duration_failed_milliseconds_count"
+        " unless airflow_dagrun_duration_failed_milliseconds_count offset 30m) > 0",
         "0m",
         "A run of {{ $labels.dag_id }} failed",
         "A stage is red after all its retries. Its sentence is on the run's page in Airflow.",

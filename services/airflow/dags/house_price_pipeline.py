@@ -9,7 +9,7 @@ on references (a batch number, an MLflow run id), never rows, and can be cleared
 | `fetch` skipped | the data API has no new batch; nothing to do |
 | `decide` skipped | the batch is stored, and is no reason to train; the task's XCom `result` says why |
 | `promote` green | the challenger became champion, or was rejected; `result` has the verdict with its figures |
-| red | the last line of the log is one sentence that says what is wrong and what to do; then clear the task |
+| red | the error in the log is one sentence that says what is wrong and what to do; then clear the task |
 
 Decisions, promotions and rejections of all runs are on the page *History* of the price service.
 """
