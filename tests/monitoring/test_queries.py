@@ -41,7 +41,7 @@ EXTERNAL = {
 }
 KEYWORDS = {
     "absent", "and", "bool", "by", "changes", "clamp_min", "count", "group_left", "histogram_quantile", "ignoring",
-    "increase", "inf", "label_replace", "max", "max_over_time", "min", "on", "or", "rate", "sum", "time", "unless",
+    "increase", "inf", "label_replace", "max", "max_over_time", "min", "offset", "on", "or", "rate", "sum", "time", "unless",
     "vector", "without",
 }  # fmt: skip
 
