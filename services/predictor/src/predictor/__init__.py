@@ -1,1 +1,1 @@
-
+"""Answers price requests with the model that MLflow names as champion."""

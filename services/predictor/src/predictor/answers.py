@@ -1,0 +1,85 @@
+"""The shapes of the answers, which OpenAPI shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Price(BaseModel):
+    """The answer for one listing."""
+
+    request_id: str
+    model_name: str
+    model_version: str
+    price: float = Field(description="US dollars")
+
+
+class Prices(BaseModel):
+    """The answer for a list of listings."""
+
+    request_id: str
+    model_name: str
+    model_version: str
+    prices: list[float] = Field(description="US dollars, in the order of the listings")
+
+
+class Detail(BaseModel):
+    """Why a request was not answered."""
+
+    detail: str
+
+
+class FieldError(BaseModel):
+    """One value that breaks a rule."""
+
+    loc: list[str | int] = Field(examples=[["body", 0, "bed"]])
+    msg: str = Field(examples=["Input should be a valid number"])
+    type: str = Field(examples=["float_type"])
+    input: Any = None
+
+
+class InvalidDetail(BaseModel):
+    """Every value that breaks a rule (of many, the first hundred)."""
+
+    detail: list[FieldError]
+
+
+class Alive(BaseModel):
+    """A probe's answer."""
+
+    status: str
+
+
+class Refused(BaseModel):
+    """A version that the alias named and that may not serve."""
+
+    version: str
+    run_id: str
+    reason: str
+    refused_at: datetime
+
+
+class Model(BaseModel):
+    """The model that answers."""
+
+    name: str
+    version: str
+    alias: str
+    run_id: str
+    loaded_at: datetime
+    fingerprint: str = Field(description="of the features that the model was trained with")
+    refused: list[Refused]
+    stale: bool = Field(description="the registry does not confirm this version as the champion at present")
+    problem: str | None = Field(description="why it is stale")
+
+
+class History(BaseModel):
+    """What happened to every batch."""
+
+    batches: list[dict[str, Any]] = Field(
+        description="in the order in which they came, each with its decision, training and verdict (or null)"
+    )
+    gaps: list[int] = Field(description="numbers of batches that were never received though a later one was")

@@ -1,0 +1,79 @@
+"""Puts the service together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from core.registry import RegistryClient
+from predictor import routes
+from predictor.champion import ChampionFollower
+from predictor.history import LedgerHistory
+from predictor.ledger_metrics import LedgerMetrics
+from predictor.listing import Listing
+from predictor.pricing import Pricing
+from predictor.request_ids import RequestIds
+from predictor.settings import PredictorSettings
+from predictor.shutdown import drain_on_sigterm
+
+REGISTRY_TIMEOUT_SECONDS = 5
+LEDGER_METRICS_SECONDS = 30
+
+
+def create_app(settings: PredictorSettings) -> FastAPI:
+    """The application; its threads run from its start to its end."""
+    registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
+    follower = ChampionFollower(
+        registry, settings.model_name, settings.model_alias, settings.bundle_dir, settings.poll_seconds
+    )
+    history = LedgerHistory(settings.ledger_dsn)
+    ledger_metrics = LedgerMetrics(history, LEDGER_METRICS_SECONDS)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        drain_on_sigterm(lambda: setattr(app.state, "ending", True))
+        follower.start()
+        ledger_metrics.start()
+        yield
+        app.state.ending = True
+        follower.stop()
+        ledger_metrics.stop()
+
+    app = HouseApi(
+        title="House prices",
+        description="Prices US houses with the model that MLflow names as champion.",
+        version=_version(),
+        lifespan=lifespan,
+        exception_handlers=routes.HANDLERS,
+    )
+    app.state.ending = False
+    app.state.follower = follower
+    app.state.history = history
+    app.state.pricing = Pricing(follower, settings.max_listings)
+    app.include_router(routes.router)
+    Instrumentator().instrument(app).expose(app, summary="Metrics for Prometheus")
+    app.add_middleware(RequestIds)
+    return app
+
+
+class HouseApi(FastAPI):
+    """Adds `Listing` to the OpenAPI document: its route reads the body itself, so FastAPI does not see it."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        schema = Listing.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("Listing", schema)
+        return document
+
+
+def _version() -> str:
+    try:
+        return version("house-predictor")
+    except PackageNotFoundError:  # the image holds the source, not the package
+        return "0"

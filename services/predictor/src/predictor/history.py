@@ -1,0 +1,32 @@
+"""The ledger as the service reads it: with short time-outs, because people and probes wait for the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.errors import UndefinedTable
+
+from core.errors import LedgerError
+from core.ledger import Ledger
+
+TIMEOUT_SECONDS = 3
+
+
+class LedgerHistory:
+    """Reads what happened to every batch."""
+
+    def __init__(self, dsn: str) -> None:
+        self._ledger = Ledger(dsn, connect_timeout=TIMEOUT_SECONDS, statement_timeout=TIMEOUT_SECONDS)
+
+    def read(self) -> dict[str, Any]:
+        """`batches` in the order in which they came, and `gaps`; both empty before the first run of the pipeline.
+
+        Raises:
+            LedgerError: the database did not answer.
+        """
+        try:
+            return {"batches": self._ledger.history(), "gaps": self._ledger.gaps()}
+        except LedgerError as failed:
+            if isinstance(failed.__cause__, UndefinedTable):  # the pipeline's first stage makes the schema
+                return {"batches": [], "gaps": []}
+            raise

@@ -1,0 +1,91 @@
+"""Publishes the ledger as metrics, so that dashboards and alerts see batches, decisions and model quality."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import Gauge
+
+from core.errors import LedgerError
+from predictor import metrics
+from predictor.history import LedgerHistory
+
+log = logging.getLogger(__name__)
+
+STATES = ("stored", "validated", "split", "decided")
+MOMENTS = ("received_at", "decided_at", "trained_at", "verdict_at")
+
+
+class LedgerMetrics:
+    """A background thread that reads the ledger every `seconds`."""
+
+    def __init__(self, history: LedgerHistory, seconds: float) -> None:
+        self._history = history
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger-metrics", daemon=True)
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; one that waits for the database is left to end with the process."""
+        self._stopped.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while True:
+            self.refresh()
+            if self._stopped.wait(self._seconds):
+                return
+
+    def refresh(self) -> None:
+        """Read the ledger once; with the ledger down the last figures stay and `house_ledger_up` is 0."""
+        try:
+            publish(self._history.read()["batches"])
+            metrics.ledger_up.set(1)
+        except LedgerError as down:
+            metrics.ledger_up.set(0)
+            log.warning("no metrics from the ledger: %s", down)
+        except Exception:  # the thread must outlive whatever the ledger holds
+            metrics.ledger_up.set(0)
+            log.exception("the ledger's history cannot be made into metrics")
+
+
+def publish(history: Sequence[Mapping[str, Any]]) -> None:
+    """Set every gauge from the ledger's history, in which a batch has one row per training it led to."""
+    batches = list({(row["batch_number"], row["sha256"]): row for row in history}.values())
+    verdicts = [row for row in history if row["promoted"] is not None]
+    _counts(metrics.batches, STATES, [row["state"] for row in batches])
+    _counts(metrics.decisions, ("train", "skip"), [row["decision"] for row in batches])
+    _counts(
+        metrics.promotions, ("promoted", "rejected"), ["promoted" if v["promoted"] else "rejected" for v in verdicts]
+    )
+    for kind, column in (("received", "rows"), ("clean", "valid"), ("quarantined", "quarantined")):
+        metrics.batch_rows.labels(kind).set(sum(row[column] or 0 for row in batches))
+    if verdicts:
+        _holdout(max(verdicts, key=lambda row: row["verdict_at"])["holdout_metrics"])
+    moments = [datetime.fromisoformat(row[moment]) for row in history for moment in MOMENTS if row[moment]]
+    if moments:
+        metrics.last_run.set(max(moments).timestamp())
+
+
+def _counts(gauge: Gauge, known: Sequence[str], values: Sequence[str | None]) -> None:
+    found = Counter(values)
+    for value in known:
+        gauge.labels(value).set(found[value])
+
+
+def _holdout(scores: Mapping[str, Any]) -> None:
+    """The scores of challenger and champion, side by side; there is no champion before the first promotion."""
+    for model in ("challenger", "champion"):
+        score = scores.get(model) or {}
+        for gauge, measure in ((metrics.holdout_mae, "mae"), (metrics.holdout_rmse, "rmse")):
+            if score.get(measure) is not None:
+                gauge.labels(model).set(score[measure])

@@ -1,0 +1,140 @@
+"""A listing as callers may send it: what is accepted, in which spellings, and what is refused with which words.
+
+Every field is optional and nullable, because real sources have nulls everywhere and the model copes with them; new
+categories are accepted. What cannot be a value of its field is refused, so that a client's mistake is never priced.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from predictor.errors import InvalidListingError, TooLargeError
+
+BYTES_PER_LISTING = 1024  # a spelled-out listing has 250 to 300
+REPORTED_ERRORS = 100  # of one request; the first ones name the mistake
+
+STATUSES = ("for_sale", "sold", "ready_to_build")
+STATES = (
+    "Alabama", "Alaska", "Arizona", "Arkansas", "California", "Colorado", "Connecticut", "Delaware",
+    "District of Columbia", "Florida", "Georgia", "Guam", "Hawaii", "Idaho", "Illinois", "Indiana", "Iowa", "Kansas",
+    "Kentucky", "Louisiana", "Maine", "Maryland", "Massachusetts", "Michigan", "Minnesota", "Mississippi", "Missouri",
+    "Montana", "Nebraska", "Nevada", "New Hampshire", "New Jersey", "New Mexico", "New York", "North Carolina",
+    "North Dakota", "Ohio", "Oklahoma", "Oregon", "Pennsylvania", "Puerto Rico", "Rhode Island", "South Carolina",
+    "South Dakota", "Tennessee", "Texas", "Utah", "Vermont", "Virgin Islands", "Virginia", "Washington",
+    "West Virginia", "Wisconsin", "Wyoming",
+)  # fmt: skip
+
+_ZIP = re.compile(r"([0-9]{1,5})(-[0-9]{4})?")
+
+
+def _blank_is_null(value: object) -> object:
+    return value.strip() or None if isinstance(value, str) else value
+
+
+def _zip_number(value: object) -> object:
+    """`"01001"` and `"01001-1234"` as the number 1001, which is how the training data spells it."""
+    value = _blank_is_null(value)
+    if not isinstance(value, str):
+        return value
+    found = _ZIP.fullmatch(value)
+    if not found:
+        raise PydanticCustomError("zip_code", "ZIP code should be a number or five digits, such as 01001")
+    return float(found[1])
+
+
+def _day(value: object) -> object:
+    """The day of an ISO date or time; numbers are refused, because nobody knows their unit."""
+    value = _blank_is_null(value)
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str) or (len(value) > 10 and value[10] not in "T "):
+            raise ValueError
+        return date.fromisoformat(value[:10]).isoformat()
+    except ValueError:
+        raise PydanticCustomError("date", "Input should be a date such as 2012-10-12") from None
+
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)] | None
+Name = Annotated[Annotated[str, Field(strict=True, max_length=200)] | None, BeforeValidator(_blank_is_null)]
+Zip = Annotated[
+    Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=99_999)] | None,
+    BeforeValidator(_zip_number, json_schema_input_type=float | str | None),
+]
+Day = Annotated[str | None, BeforeValidator(_day, json_schema_input_type=date | None)]
+
+
+class Listing(BaseModel):
+    """A house for sale or sold. Fields that are not known are left out or null; other fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    status: Name = Field(None, title="Status", examples=["for_sale"])
+    bed: Number = Field(None, title="Bedrooms", examples=[3])
+    bath: Number = Field(None, title="Bathrooms", examples=[2])
+    house_size: Number = Field(None, title="Living area (square feet)", examples=[1276])
+    acre_lot: Number = Field(None, title="Lot (acres)", examples=[0.36])
+    state: Name = Field(None, title="State", examples=["Massachusetts"])
+    city: Name = Field(None, title="City", examples=["Agawam"])
+    zip_code: Zip = Field(None, title="ZIP code", examples=["01001"])
+    street: Number = Field(None, title="Street (encoded id)", examples=[1698080])
+    brokered_by: Number = Field(None, title="Broker (encoded id)", examples=[67455])
+    prev_sold_date: Day = Field(None, title="Sold before on", examples=["2012-10-12"])
+
+
+EXAMPLE: dict[str, Any] = {name: field.examples[0] for name, field in Listing.model_fields.items() if field.examples}
+
+
+def form_schema() -> dict[str, Any]:
+    """JSON schema of a listing, with the known statuses and states as `known`: what a form can be built from."""
+    schema = Listing.model_json_schema()
+    schema["properties"]["status"]["known"] = list(STATUSES)
+    schema["properties"]["state"]["known"] = list(STATES)
+    return schema
+
+
+class Listings:
+    """Reads request bodies."""
+
+    def __init__(self, max_listings: int) -> None:
+        self.max_listings = max_listings
+        self.max_bytes = max_listings * BYTES_PER_LISTING
+        self._many = TypeAdapter(Annotated[list[Listing], Field(min_length=1, max_length=max_listings)])
+
+    def parse(self, body: bytes) -> tuple[list[dict[str, Any]], bool]:
+        """The listings of a body, and whether it was a list (true) or one object.
+
+        Raises:
+            InvalidListingError: not JSON, or a field breaks its rule.
+            TooLargeError: more than `max_listings`.
+        """
+        many = body.lstrip()[:1] == b"["
+        try:
+            listings = self._many.validate_json(body) if many else [Listing.model_validate_json(body)]
+        except ValidationError as invalid:
+            errors = invalid.errors(include_url=False, include_context=False)
+            if errors[0]["type"] == "too_long" and not errors[0]["loc"]:
+                raise TooLargeError(
+                    f"more than {self.max_listings} listings: send them in several requests"
+                ) from invalid
+            raise InvalidListingError([_told(error) for error in errors[:REPORTED_ERRORS]]) from invalid
+        return [listing.model_dump() for listing in listings], many
+
+
+def _told(error: ErrorDetails) -> dict[str, Any]:
+    """An error as the caller sees it; the offending value only where it is short and JSON can say it."""
+    told: dict[str, Any] = {"loc": ["body", *error["loc"]], "msg": error["msg"], "type": error["type"]}
+    value = error.get("input")
+    if isinstance(value, bool | int | float | str) and len(str(value)) <= 100 and _finite(value):
+        told["input"] = value
+    return told
+
+
+def _finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,41 @@
+"""The service's own metrics; their names are in `core.metrics`, where dashboards and alerts find them."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from core import metrics as names
+
+predictions = Counter(
+    names.PREDICTIONS, "Listings priced, and requests that were not, by reason.", ["model_version", "outcome"]
+)
+prices = Histogram(
+    names.PREDICTION_PRICE,
+    "Prices answered, in US dollars.",
+    buckets=[50e3, 100e3, 150e3, 200e3, 250e3, 300e3, 400e3, 500e3, 750e3, 1e6, 2e6, 5e6],
+)
+predict_seconds = Histogram(
+    names.PREDICT_SECONDS,
+    "Seconds from a request's body to its prices.",
+    buckets=[0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+)
+model_info = Gauge(names.MODEL_INFO, "1 for the model that answers; absent without one.", ["name", "version", "run_id"])
+model_loaded = Gauge(names.MODEL_LOADED, "Unix time at which the model that answers was loaded.")
+model_refresh = Counter(
+    names.MODEL_REFRESH,
+    "Looks at the registry, by outcome: current, loaded, absent, refused, unreachable, failed.",
+    ["outcome"],
+)
+
+ledger_up = Gauge(names.LEDGER_UP, "1 if the ledger answered the last time it was asked.")
+batches = Gauge(names.BATCHES, "Batches in the ledger, by state.", ["state"])
+batch_rows = Gauge(names.BATCH_ROWS, "Rows of all batches: received, clean, quarantined.", ["kind"])
+decisions = Gauge(names.DECISIONS, "Decisions on batches: train or skip.", ["decision"])
+promotions = Gauge(names.PROMOTIONS, "Verdicts on trained models: promoted or rejected.", ["outcome"])
+holdout_mae = Gauge(
+    names.HOLDOUT_MAE, "Mean absolute error on the common holdout of the last verdict, in US dollars.", ["model"]
+)
+holdout_rmse = Gauge(
+    names.HOLDOUT_RMSE, "Root mean square error on the common holdout of the last verdict, in US dollars.", ["model"]
+)
+last_run = Gauge(names.LAST_RUN, "Unix time of the last entry in the ledger.")

@@ -1,0 +1,157 @@
+"""The routes: each translates between HTTP and the module that decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from core.errors import HouseError, LedgerError
+from predictor.answers import Alive, Detail, History, InvalidDetail, Model, Price, Prices
+from predictor.errors import InvalidListingError, NoModelError, TooLargeError
+from predictor.listing import EXAMPLE, form_schema
+from predictor.pricing import Pricing
+
+STATUS = {NoModelError: 503, LedgerError: 503, TooLargeError: 413}
+RETRY_AFTER_SECONDS = 5
+INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a thread is handed the work
+
+router = APIRouter()
+
+_PREDICT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/Listing"},
+                        {"type": "array", "items": {"$ref": "#/components/schemas/Listing"}, "minItems": 1},
+                    ]
+                },
+                "example": EXAMPLE,
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/predict",
+    summary="Price one listing or a list of them",
+    openapi_extra=_PREDICT_BODY,
+    responses={
+        200: {"model": Price | Prices, "description": "One price for an object, prices in their order for a list."},
+        413: {"model": Detail, "description": "Too many listings or too many bytes in one request."},
+        422: {"model": InvalidDetail, "description": "Not a listing; every error names its field and its rule."},
+        503: {"model": Detail, "description": "No model yet; the text says why."},
+    },
+)
+async def predict(request: Request) -> JSONResponse:
+    """Unknown fields are ignored, missing and null ones are priced without."""
+    pricing: Pricing = request.app.state.pricing
+    body = await _read(request, pricing.max_bytes)
+    arguments = (body, request.state.request_id)
+    return JSONResponse(
+        pricing.answer(*arguments) if len(body) <= INLINE_BYTES else await run_in_threadpool(pricing.answer, *arguments)
+    )
+
+
+@router.get("/health/live", summary="The process works")
+async def live() -> Alive:
+    """Depends on nothing else."""
+    return Alive(status="alive")
+
+
+@router.get(
+    "/health/ready",
+    summary="A model is loaded",
+    responses={503: {"model": Detail, "description": "No model yet, or the process is ending."}},
+)
+async def ready(request: Request) -> Alive:
+    """True from the first loaded model on, MLflow present or not; false while the process ends."""
+    state = request.app.state.follower.state
+    if request.app.state.ending:
+        raise NoModelError("the process is ending")
+    if state.served is None:
+        raise NoModelError(state.problem or "no model yet")
+    return Alive(status="ready")
+
+
+@router.get(
+    "/model",
+    summary="Which model answers, and which were refused",
+    responses={503: {"model": Detail, "description": "No model yet; the text says why."}},
+)
+async def model(request: Request) -> Model:
+    """`stale` is true when the registry does not confirm this model at present; `problem` says why."""
+    follower = request.app.state.follower
+    state = follower.state
+    if state.served is None:
+        raise NoModelError(state.problem or "no model yet")
+    return Model(
+        name=state.served.version.name,
+        version=state.served.version.version,
+        alias=follower.alias,
+        run_id=state.served.version.run_id,
+        loaded_at=state.served.loaded_at,
+        fingerprint=state.served.bundle.fingerprint,
+        refused=[dataclasses.asdict(refusal) for refusal in state.refused],
+        stale=state.stale,
+        problem=state.problem,
+    )
+
+
+@router.get("/schema", summary="JSON schema of a listing, for forms")
+async def schema() -> dict[str, Any]:
+    """With titles, examples, and the known statuses and states as `known`; others are accepted too."""
+    return form_schema()
+
+
+@router.get(
+    "/history",
+    summary="Batches, decisions, trainings and promotions",
+    responses={503: {"model": Detail, "description": "The ledger does not answer; the text says why."}},
+)
+def history(request: Request) -> History:
+    """Read from the ledger."""
+    return History.model_validate(request.app.state.history.read())
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, refused as soon as it is known to be longer than `limit`."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise TooLargeError(f"more than {limit} bytes: send the listings in several requests")
+    return bytes(body)
+
+
+async def tell_error(_: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that failed with one of our own errors."""
+    if isinstance(error, InvalidListingError):
+        return JSONResponse({"detail": error.errors}, status_code=422)
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
+    return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+
+
+async def tell_fault(request: Request, _: Exception) -> JSONResponse:
+    """The answer to a request that met a fault of ours; the log has the traceback under the same id."""
+    identity = request.state.request_id
+    return JSONResponse(
+        {"detail": f"internal error: the service's log has it under request id {identity}"},
+        status_code=500,
+        headers={"X-Request-ID": identity},
+    )
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+    HouseError: tell_error,
+    Exception: tell_fault,
+}

@@ -1,0 +1,22 @@
+"""What the predictor reads from its environment (chart: `fastapi.config`, Secret `fastapi`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class PredictorSettings(BaseSettings):
+    """Read once, when the process starts."""
+
+    model_name: str
+    model_alias: str
+    mlflow_tracking_uri: str
+    ledger_dsn: str
+    poll_seconds: float = Field(default=5, gt=0)
+    max_listings: int = Field(default=10_000, gt=0)
+    bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod, which nobody else can write
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
