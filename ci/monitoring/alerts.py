@@ -114,7 +114,7 @@ ALERTS = (
     Alert(
         "NoRunLately",
         "info",
-        f"time() - max({m.LAST_RUN}) > 2 * 86400",
+        f"time() - max({m.LAST_RUN} > 0) > 2 * 86400",
         "10m",
         "No pipeline run for {{ $value | humanizeDuration }}",
         "No stage has written to the ledger for two days: the schedule is off, or every run fails at once.",

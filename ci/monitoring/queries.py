@@ -51,7 +51,7 @@ DECISIONS = Query(f"max by (decision) ({m.DECISIONS})", "{{decision}}")
 PROMOTIONS = Query(f"max by (outcome) ({m.PROMOTIONS})", "{{outcome}}")
 HOLDOUT_MAE = Query(f"max by (model) ({m.HOLDOUT_MAE})", "{{model}}")
 HOLDOUT_RMSE = Query(f"max by (model) ({m.HOLDOUT_RMSE})", "{{model}}")
-SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN})", "since the last run")
+SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN} > 0)", "since the last run")
 
 # --- pipeline: Airflow pushes these by OTLP; only the scheduler and the DAG processor live long enough for rates
 SCHEDULER_HEARTBEATS = Query("sum(rate(airflow_scheduler_heartbeat_total[5m]))", "scheduler")
