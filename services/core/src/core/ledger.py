@@ -227,12 +227,13 @@ class Ledger:
                 [run_id, batch_number, batches, rows, code_version, Jsonb(metrics)],
             )
 
-    def training_of(self, batch_number: int) -> str | None:
-        """MLflow run of the latest training that a batch led to."""
+    def find_training(self, batch_number: int, batches: list[int], code_version: str) -> str | None:
+        """MLflow run of an earlier training of the same code on the same batches."""
         with self._connect() as connection:
             row = connection.execute(
-                "select run_id from ledger.trainings where batch_number = %s order by trained_at desc limit 1",
-                [batch_number],
+                "select run_id from ledger.trainings where batch_number = %s and batches = %s and code_version = %s"
+                " order by trained_at desc limit 1",
+                [batch_number, batches, code_version],
             ).fetchone()
             return str(row["run_id"]) if row else None
 

@@ -1,0 +1,88 @@
+"""Run one stage: `python -m pipeline <stage> [--batch N | --run-id ID]`.
+
+Exit codes: 0 done, 99 nothing to do (the rest of the run is skipped), 1 failed. The result, one JSON object with a
+`summary`, goes to the file named by RESULT_FILE, or to a pod's termination message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from core.errors import HouseError
+from core.settings import load
+from pipeline import STAGES, Stage
+from pipeline.context import Context
+from pipeline.outcome import SkipRun
+from pipeline.settings import PipelineSettings
+
+SKIPPED = 99
+_REFERENCES: dict[str, tuple[type, str]] = {
+    "batch": (int, "number of a stored batch"),
+    "run_id": (str, "id of an MLflow run that train made"),
+}
+_LONGEST_RESULT = 4096  # bytes that the kubelet keeps of a termination message
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of all stages."""
+    top = argparse.ArgumentParser(
+        prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    stages = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage in STAGES:
+        one = stages.add_parser(stage.name, help=stage.doc, description=stage.doc)
+        for name in stage.needs:
+            kind, told = _REFERENCES[name]
+            one.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True, help=told)
+    return top
+
+
+def run(stage: Stage, references: dict[str, Any]) -> int:
+    """Run a stage, report its result, and return the exit code."""
+    began = time.monotonic()
+    print(f"{stage.name}: {stage.doc}", flush=True)
+    try:
+        work = importlib.import_module(f"pipeline.{stage.name}").run
+        result = work(Context(load(PipelineSettings, "airflow.pipeline.config")), **references)
+        code = 0
+    except SkipRun as nothing:
+        result, code = {**nothing.facts, "summary": str(nothing)}, SKIPPED
+    except HouseError as failed:
+        result, code = {"error": str(failed)}, 1
+    except Exception as unforeseen:
+        report({"error": f"{type(unforeseen).__name__}: {unforeseen}"})
+        raise  # the traceback is for the log
+    report(result)
+    said = result.get("summary") or result["error"]
+    print(f"{stage.name}: {said} ({time.monotonic() - began:.1f} s)", file=sys.stderr if code == 1 else sys.stdout)
+    return code
+
+
+def report(result: dict[str, Any]) -> None:
+    """Hand the result to whoever started the stage."""
+    text = json.dumps(result)
+    if len(text.encode()) > _LONGEST_RESULT:  # only the sentence can be that long
+        short = {name: value[:1000] if isinstance(value, str) else value for name, value in result.items()}
+        text = json.dumps(short)
+    target = Path(os.environ.get("RESULT_FILE", "/dev/termination-log"))
+    if "RESULT_FILE" in os.environ or os.access(target, os.W_OK):
+        target.write_text(text)
+
+
+def main() -> None:
+    """Entry of the program."""
+    chosen = vars(parser().parse_args())
+    name = chosen.pop("stage")
+    stage = next(stage for stage in STAGES if stage.name == name)
+    sys.exit(run(stage, chosen))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The external data API: one batch per call, and a call cannot be taken back.
+
+A successful call moves the server's cursor, so a client that gives up waiting has lost that batch until the service is
+restarted. Hence: one call, a long time-out, no retry in here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from core.errors import DataError
+
+_END = "ya se recolect"  # of the detail at the end of data; what follows has accents that vary
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A batch as it came; its rows are unchecked."""
+
+    batch_number: int
+    rows: list[dict[str, Any]]
+    size: int  # bytes
+
+
+def next_batch(url: str, group: int, day: str, timeout: float) -> Answer | None:
+    """The next batch, or None at the end of data.
+
+    Raises:
+        DataError: the service is away, slow beyond `timeout` seconds without a byte, or answers rubbish.
+    """
+    limits = httpx.Timeout(timeout, connect=10)
+    try:
+        with (
+            httpx.Client(timeout=limits, transport=httpx.HTTPTransport(retries=3)) as client,
+            tempfile.TemporaryFile() as body,
+        ):
+            with client.stream("GET", f"{url.rstrip('/')}/data", params={"group_number": group, "day": day}) as answer:
+                if answer.is_error:
+                    _refuse_unless_end(answer, group)
+                    return None
+                for part in answer.iter_bytes():
+                    body.write(part)
+            size = body.tell()
+            body.seek(0)
+            return _parse(body.read(), size)
+    except httpx.ConnectError as away:
+        raise DataError(
+            f"the data API at {url} cannot be reached ({away}): is it up, and may this pod reach it?"
+        ) from away
+    except httpx.TimeoutException as late:
+        raise DataError(
+            f"the data API at {url} sent nothing for {timeout:.0f} s. Its cursor may have moved: if so, the next batch "
+            "shows a gap in the numbers, which the ledger will name"
+        ) from late
+    except httpx.HTTPError as broken:
+        raise DataError(f"the answer of the data API at {url} broke off: {broken!r}") from broken
+
+
+def _refuse_unless_end(answer: httpx.Response, group: int) -> None:
+    text = answer.read().decode(errors="replace")
+    try:
+        detail = str(orjson.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = text[:200]
+    if answer.status_code == 400 and _END in detail.lower():
+        return
+    raise DataError(f"the data API refused group {group} with {answer.status_code}: {detail}")
+
+
+def _parse(body: bytes, size: int) -> Answer:
+    try:
+        content = orjson.loads(body)
+    except ValueError as rubbish:
+        raise DataError(f"the data API's answer of {size:,} bytes is no JSON ({rubbish}): it was cut off") from rubbish
+    try:
+        number, rows = content["batch_number"], content["data"]
+    except (KeyError, TypeError) as foreign:
+        raise DataError("the data API's answer has no batch_number or no data: is this the right service?") from foreign
+    if (
+        not isinstance(number, int)
+        or number < 0
+        or not isinstance(rows, list)
+        or not all(type(r) is dict for r in rows)
+    ):
+        raise DataError(f"the data API's answer has batch_number {number!r} and data of an unknown form")
+    return Answer(number, rows, size)

@@ -1,0 +1,37 @@
+"""What the stages read from their environment (chart: `airflow.pipeline.config`, Secret `pipeline`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class PipelineSettings(BaseSettings):
+    """Read once, when a stage starts. What depends on the deployment has no default."""
+
+    data_api_url: str
+    data_api_group: int = Field(default=1, ge=1)
+    data_api_day: str = "Tuesday"
+    data_api_timeout_seconds: float = Field(default=300, gt=0)  # to the next byte; the service is slow
+    data_uri: str
+    s3_endpoint: str = ""  # empty where data_uri is a folder
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    ledger_dsn: str
+    mlflow_tracking_uri: str
+    model_name: str = "house-price"
+    model_alias: str = "champion"
+    experiment_name: str = "house-price"
+    # when a batch is worth a training
+    min_batch_rows: int = Field(default=10_000, ge=1)
+    min_batch_states: int = Field(default=5, ge=1)
+    # when a challenger wins
+    min_mae_gain: float = Field(default=0.03, ge=0, lt=1)
+    max_rmse_loss: float = Field(default=0.01, ge=0)
+    # LightGBM
+    num_boost_round: int = Field(default=600, ge=1)
+    learning_rate: float = Field(default=0.08, gt=0)
+    num_leaves: int = Field(default=127, ge=2)
+    early_stopping_rounds: int = Field(default=30, ge=1)
+    seed: int = Field(default=7, ge=0)
+    num_threads: int = Field(default=2, ge=1)

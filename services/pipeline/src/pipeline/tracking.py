@@ -1,0 +1,141 @@
+"""MLflow as the stages use it: runs, artifacts, registered versions. The only module that imports it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import mlflow.pyfunc
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+import core
+from core.bundle import Bundle, load_bundle
+from core.errors import RegistryError
+from core.registry import BUNDLE_PATH
+from pipeline.settings import PipelineSettings
+
+EVALUATION = "evaluation.json"
+
+
+class Tracking:
+    """One MLflow server, whose version is this client's."""
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        """Connect.
+
+        Raises:
+            RegistryError: the server is away, or of another version: an MLflow 3 client calls what a 2.x server lacks.
+        """
+        self._settings = settings
+        self._check_version()
+        mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
+        self._client = mlflow.MlflowClient()
+
+    def _check_version(self) -> None:
+        uri = self._settings.mlflow_tracking_uri
+        try:
+            with httpx.Client(timeout=20, transport=httpx.HTTPTransport(retries=5)) as client:
+                served = client.get(f"{uri.rstrip('/')}/version").raise_for_status().text.strip()
+        except httpx.HTTPError as away:
+            raise RegistryError(f"MLflow at {uri} does not answer: {away!r}") from away
+        if served != mlflow.__version__:
+            raise RegistryError(
+                f"MLflow's server is {served}, this client {mlflow.__version__}: deploy images of one release"
+            )
+
+    def start_run(self, name: str, tags: dict[str, str]) -> Any:
+        """Begin a run, as a context manager; one that an interrupted try of the same name left open is closed."""
+        experiment = mlflow.set_experiment(self._settings.experiment_name)
+        left = self._client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
+        for run in left:
+            if run.data.tags.get("dag_run") == tags["dag_run"] and run.info.run_name == name:
+                self._client.set_terminated(run.info.run_id, "KILLED")
+        return mlflow.start_run(run_name=name, tags=tags)
+
+    def log_training(self, params: dict[str, Any], scores: dict[str, dict[str, float]], notes: dict[str, Any]) -> None:
+        """Log to the open run: parameters, `train_mae` and the like, and one JSON file per note."""
+        mlflow.log_params(params)
+        mlflow.log_metrics({f"{split}_{name}": value for split, part in scores.items() for name, value in part.items()})
+        for name, content in notes.items():
+            mlflow.log_dict(content, f"{name}.json")
+
+    def log_bundle(self, folder: Path, manifest_sha256: str) -> None:
+        """Log a bundle to the open run as a model that `mlflow.pyfunc.load_model` loads; no pickle."""
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="core.pyfunc",
+            data_path=str(folder),
+            code_paths=[str(Path(core.__file__).parent)],
+            pip_requirements=[f"{name}=={version}" for name, version in _libraries(folder).items()],
+        )
+        mlflow.set_tags({"model_uri": logged.model_uri, "manifest_sha256": manifest_sha256})
+
+    def run(self, run_id: str) -> Run:
+        """A run.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException as error:
+            raise RegistryError(f"MLflow has no run {run_id}: {error.message}") from error
+
+    def bundle(self, run_id: str) -> Bundle:
+        """The bundle that a run logged."""
+        uri = self.run(run_id).data.tags.get("model_uri")
+        if not uri:
+            raise RegistryError(f"run {run_id} logged no model: run train again")
+        with tempfile.TemporaryDirectory() as folder:
+            mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{BUNDLE_PATH}", dst_path=folder)
+            manifest = next(Path(folder).rglob("manifest.json"), None)
+            if manifest is None:
+                raise RegistryError(f"the model of run {run_id} holds no bundle: run train again")
+            return load_bundle(manifest.parent)
+
+    def log_evaluation(self, run_id: str, evaluation: dict[str, Any]) -> None:
+        """Add an evaluation to a finished run; done again it replaces the one before."""
+        for who in ("challenger", "champion"):
+            for name, value in (evaluation[who] or {}).items():
+                self._client.log_metric(run_id, f"holdout_{who}_{name}", value)
+        self._client.log_dict(run_id, evaluation, EVALUATION)
+
+    def evaluation(self, run_id: str) -> dict[str, Any]:
+        """The evaluation of a run.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        try:
+            found: dict[str, Any] = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{EVALUATION}"))
+        except (MlflowException, OSError) as missing:
+            raise RegistryError(f"run {run_id} has no {EVALUATION}: run evaluate before") from missing
+        return found
+
+    def register(self, run_id: str, tags: dict[str, str]) -> str:
+        """Register a run's model and return its version; registered before, that version."""
+        name = self._settings.model_name
+        known = self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        if known:
+            return str(known[0].version)
+        uri = self.run(run_id).data.tags["model_uri"]
+        return str(mlflow.register_model(uri, name, tags=tags).version)
+
+    def tag_version(self, version: str, **tags: str) -> None:
+        """Set tags of a registered version."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self._settings.model_name, version, key, value)
+
+    def set_alias(self, version: str) -> None:
+        """Let the alias name this version: from now on it is the champion."""
+        self._client.set_registered_model_alias(self._settings.model_name, self._settings.model_alias, version)
+
+
+def _libraries(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((folder / "metadata.json").read_text())["libraries"]
+    return found
