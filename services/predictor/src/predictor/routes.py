@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -151,7 +151,7 @@ async def tell_fault(request: Request, _: Exception) -> JSONResponse:
     )
 
 
-HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     HouseError: tell_error,
     Exception: tell_fault,
 }

@@ -1,0 +1,43 @@
+"""The pages' frame: `streamlit run ui/app.py`. Each page is a module with a function `show`."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import history, model, price
+from ui.predictor import Predictor
+from ui.settings import UiSettings, load
+
+
+@st.cache_resource
+def _settings() -> UiSettings:
+    return load()
+
+
+@st.cache_resource
+def _predictor() -> Predictor:
+    return Predictor(_settings().predictor_url)
+
+
+def _links(settings: UiSettings) -> None:
+    """The platform's other pages, where their addresses are set."""
+    links = {"Airflow": settings.airflow_url, "MLflow": settings.mlflow_url, "Grafana": settings.grafana_url}
+    for name, url in links.items():
+        if url:
+            st.sidebar.link_button(name, url, icon=":material/open_in_new:", width="stretch")
+
+
+def main() -> None:
+    """Show the chosen page."""
+    st.set_page_config(page_title="House prices", page_icon=":material/home:", layout="wide")
+    pages = [
+        st.Page(lambda: price.show(_predictor()), title="Price", icon=":material/sell:", default=True),
+        st.Page(lambda: history.show(_predictor()), title="History", icon=":material/history:", url_path="history"),
+        st.Page(lambda: model.show(_predictor()), title="Model", icon=":material/model_training:", url_path="model"),
+    ]
+    page = st.navigation(pages)
+    _links(_settings())
+    page.run()
+
+
+main()

@@ -1,0 +1,181 @@
+"""The pages against a predictor that answers as told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import ui
+from predictor.listing import form_schema
+from ui.predictor import Predictor
+
+SCHEMA = form_schema()
+PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6}
+MODEL = {
+    "name": "house-price",
+    "version": "7",
+    "alias": "champion",
+    "run_id": "5d1f",
+    "loaded_at": "2026-11-24T10:12:13Z",
+    "fingerprint": "3f2a91bc77de",
+    "refused": [],
+    "stale": False,
+    "problem": None,
+}
+Answers = dict[str, Any]
+
+
+def page(name: str, answers: Answers) -> AppTest:
+    """A page over a predictor that gives these answers by path; an exception is a predictor that is away."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told = answers[request.url.path]
+        if isinstance(told, Exception):
+            raise told
+        if callable(told):
+            told = told(json.loads(request.content))
+        return told if isinstance(told, httpx.Response) else httpx.Response(200, json=told)
+
+    def script(name, predictor):  # type: ignore[no-untyped-def]  # its source is run apart, without the names above
+        import importlib
+
+        importlib.import_module(f"ui.{name}").show(predictor)
+
+    predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
+    shown = AppTest.from_function(script, args=(name, predictor), default_timeout=20).run()
+    assert not shown.exception, shown.exception
+    return shown
+
+
+def texts(shown: AppTest) -> str:
+    parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.title, *shown.subheader, *shown.info]
+    return "\n".join(part.value for part in parts)
+
+
+def ask(answers: Answers, change: Callable[[AppTest], None] = lambda _: None) -> AppTest:
+    shown = page("price", {"/schema": SCHEMA, **answers})
+    change(shown)
+    shown.button[0].click().run()
+    assert not shown.exception, shown.exception
+    return shown
+
+
+def test_form_has_every_field_of_the_schema_and_nothing_else() -> None:
+    shown = page("price", {"/schema": SCHEMA})
+    inputs = [*shown.selectbox, *shown.text_input, *shown.number_input, *shown.date_input]
+    assert {each.key for each in inputs} == set(SCHEMA["properties"])
+
+
+def test_new_field_of_the_schema_gets_its_input() -> None:
+    garage = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "null"}], "title": "Garages", "examples": [1]}
+    schema = {"properties": SCHEMA["properties"] | {"garage": garage}}
+    assert page("price", {"/schema": schema}).number_input(key="garage").value == 1
+
+
+def test_price_is_shown_with_its_model_and_request() -> None:
+    shown = ask({"/predict": PRICE})
+    assert shown.metric[0].value == "$243,211"
+    assert "house-price" in texts(shown)
+    assert "**7**" in texts(shown)
+    assert "r-1" in texts(shown)
+
+
+def test_untouched_form_sends_the_example_and_cleared_fields_are_left_out() -> None:
+    sent: list[Any] = []
+
+    def keep(listing: Any) -> Any:
+        sent.append(listing)
+        return PRICE
+
+    def clear(shown: AppTest) -> None:
+        shown.number_input(key="bed").set_value(None)
+        shown.text_input(key="city").set_value("")
+        shown.date_input(key="prev_sold_date").set_value(None)
+
+    ask({"/predict": keep})
+    ask({"/predict": keep}, clear)
+    example = {name: field["examples"][0] for name, field in SCHEMA["properties"].items()}
+    assert sent[0] == example
+    assert sent[1] == {k: v for k, v in example.items() if k not in {"bed", "city", "prev_sold_date"}}
+
+
+def test_refused_value_is_named_by_its_title() -> None:
+    detail = [{"loc": ["body", "zip_code"], "msg": "ZIP code should be five digits", "type": "zip_code"}]
+    shown = ask({"/predict": httpx.Response(422, json={"detail": detail})})
+    assert "**ZIP code**: ZIP code should be five digits" in texts(shown)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            httpx.Response(503, json={"detail": "no version has the alias champion"}),
+            "No version has the alias champion.",
+        ),
+        (httpx.Response(503, json={"detail": "no version has the alias champion"}), "house_price_pipeline"),
+        (httpx.Response(503, text="<html>"), "not available"),
+        (httpx.Response(500, headers={"X-Request-ID": "r-9"}, json={"detail": "x"}), "r-9"),
+        (httpx.ConnectError("refused"), "cannot be reached"),
+        (httpx.ReadTimeout("late"), "did not answer in time"),
+    ],
+)
+def test_trouble_is_told_with_what_to_do(answer: Any, words: str) -> None:
+    assert words in texts(ask({"/predict": answer}))
+
+
+@pytest.mark.parametrize(("name", "path"), [("price", "/schema"), ("history", "/history"), ("model", "/model")])
+def test_page_says_that_the_predictor_is_away(name: str, path: str) -> None:
+    shown = page(name, {path: httpx.ConnectError("refused")})
+    assert "http://predictor:8000 cannot be reached" in shown.error[0].value
+
+
+def test_model_page_tells_version_and_state() -> None:
+    shown = page("model", {"/model": MODEL})
+    assert [metric.value for metric in shown.metric] == ["house-price", "7", "champion"]
+    assert not shown.warning
+
+
+def test_model_page_tells_why_a_model_is_stale_and_which_were_refused() -> None:
+    refused = [
+        {"version": "8", "run_id": "aa", "reason": "its manifest is wrong", "refused_at": "2026-11-24T10:20:00Z"}
+    ]
+    shown = page("model", {"/model": MODEL | {"stale": True, "problem": "version 8 is refused", "refused": refused}})
+    assert shown.metric[2].value == "not confirmed"
+    assert "Version 8 is refused." in shown.warning[0].value
+    assert "its manifest is wrong" in shown.dataframe[0].value["reason"].tolist()
+
+
+@pytest.fixture
+def whole_app(monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv("PREDICTOR_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AIRFLOW_URL", "http://airflow.example")
+    monkeypatch.delenv("MLFLOW_URL", raising=False)
+    monkeypatch.delenv("GRAFANA_URL", raising=False)
+    import streamlit as st
+
+    st.cache_resource.clear()
+    return AppTest.from_file(str(Path(ui.__path__[0]) / "app.py"), default_timeout=20)
+
+
+def test_app_starts_without_a_predictor_and_links_what_is_set(whole_app: AppTest) -> None:
+    shown = whole_app.run()
+    assert not shown.exception, shown.exception
+    assert "cannot be reached" in shown.error[0].value
+    links = [element.proto for element in shown.sidebar if element.type == "link_button"]
+    assert [(link.label, link.url) for link in links] == [("Airflow", "http://airflow.example")]
+
+
+def test_missing_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ui.settings import load
+
+    monkeypatch.delenv("PREDICTOR_URL", raising=False)
+    with pytest.raises(
+        ValueError, match=r"PREDICTOR_URL is not set: set the chart value streamlit\.config\.predictorUrl"
+    ):
+        load()
