@@ -33,9 +33,8 @@ def demo(folder: Path, scale: float, stay: bool) -> None:
             platform.start_datasource(latency_scale="0", scale=str(scale))
         end_of_data = False
         while not end_of_data:
-            results = platform.run_stages(min_batch_rows=str(int(10_000 * scale)))
-            end_of_data = results[0].code == SKIPPED
-            for done in results:
+            for done in platform.run_stages(min_batch_rows=str(int(10_000 * scale))):
+                end_of_data = done.stage == "fetch" and done.code == SKIPPED
                 say(f"  {done.stage:<9} {'skip' if done.code else 'done':<5} {done.seconds:5.1f} s  {done.summary}")
         with phase("start the predictor and the page", then="ask for a price"):
             predictor = platform.start_predictor()
@@ -64,7 +63,7 @@ def demo(folder: Path, scale: float, stay: bool) -> None:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ci.demo", description=__doc__)
-    parser.add_argument("--scale", type=float, default=0.2, help="fraction of each batch's rows (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=0.1, help="fraction of each batch's rows (default: %(default)s)")
     parser.add_argument("--once", action="store_true", help="end after the prediction")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="house-demo-") as folder:

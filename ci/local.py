@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,20 +233,18 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         (self.folder / "stages.log").open("a").write(output)
         return StageResult(stage.name, done.returncode, result, time.monotonic() - began, output)
 
-    def run_stages(self, **settings: str) -> list[StageResult]:
-        """Run the stages in their order on the next batch; ends after a stage that skips.
+    def run_stages(self, **settings: str) -> Iterator[StageResult]:
+        """Run the stages in their order on the next batch, yielding what each did; ends after one that skips.
 
         Raises:
             Failure: a stage failed; the message is its own sentence.
         """
         references: dict[str, Any] = {}
-        results = []
         for stage in STAGES:
             done = self.run_stage(stage, references, **settings)
-            results.append(done)
+            yield done
             if done.code not in (0, SKIPPED):
                 raise Failure(f"stage {stage.name} failed: {done.summary}")
             if done.code == SKIPPED:
                 break
             references |= {name: done.result[name] for name in stage.gives}
-        return results

@@ -231,7 +231,8 @@ class Ledger:
         """MLflow run of an earlier training of the same code on the same batches."""
         with self._connect() as connection:
             row = connection.execute(
-                "select run_id from ledger.trainings where batch_number = %s and batches = %s and code_version = %s"
+                "select run_id from ledger.trainings"
+                " where batch_number = %s and batches = %s::integer[] and code_version = %s"
                 " order by trained_at desc limit 1",
                 [batch_number, batches, code_version],
             ).fetchone()

@@ -62,9 +62,17 @@ class RegistryClient:
         """
         where = {"name": version.name, "version": version.version}
         uri = self._get("/api/2.0/mlflow/model-versions/get-download-uri", where)["artifact_uri"]
-        parts = urlsplit(str(uri))
+        self.download_from(str(uri), directory)
+
+    def download_from(self, uri: str, directory: Path) -> None:
+        """Write the files of the bundle of a logged model, whose artifacts lie at `uri`, into `directory`.
+
+        Raises:
+            RegistryError: as `download`.
+        """
+        parts = urlsplit(uri)
         if parts.scheme != "mlflow-artifacts":
-            raise RegistryError(f"version {version.version} lies at {uri}: start MLflow with --serve-artifacts")
+            raise RegistryError(f"the model lies at {uri}: start MLflow with --serve-artifacts")
         root = f"{parts.path.strip('/')}/{BUNDLE_PATH}"
         listed = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": root}).get("files", [])
         directory.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from pipeline.tracking import Tracking
 
 def run(context: Context, run_id: str) -> dict[str, Any]:
     """Judge the model of a run; the evaluation becomes an artifact of that run."""
-    tracking = Tracking(context.settings)
+    tracking = Tracking(context.settings, context.registry)
     batches = context.ledger.decided_batches()
     holdout = rows.read_split(context.store, batches, "test")
     challenger, challenger_segments = _judge(tracking.bundle(run_id), holdout)

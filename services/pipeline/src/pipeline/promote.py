@@ -18,7 +18,7 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
         RegistryError: MLflow failed; the alias is as it was.
         BundleError: the run's bundle is damaged or of other features.
     """
-    tracking = Tracking(context.settings)
+    tracking = Tracking(context.settings, context.registry)
     evaluation = tracking.evaluation(run_id)
     tracking.bundle(run_id).check_golden()
     manifest = tracking.run(run_id).data.tags["manifest_sha256"]

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 import core
 from core.bundle import Bundle, load_bundle
 from core.errors import RegistryError
-from core.registry import BUNDLE_PATH
+from core.registry import RegistryClient
 from pipeline.settings import PipelineSettings
 
 EVALUATION = "evaluation.json"
@@ -25,13 +25,14 @@ EVALUATION = "evaluation.json"
 class Tracking:
     """One MLflow server, whose version is this client's."""
 
-    def __init__(self, settings: PipelineSettings) -> None:
+    def __init__(self, settings: PipelineSettings, registry: RegistryClient) -> None:
         """Connect.
 
         Raises:
             RegistryError: the server is away, or of another version: an MLflow 3 client calls what a 2.x server lacks.
         """
         self._settings = settings
+        self._registry = registry
         self._check_version()
         mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
         self._client = mlflow.MlflowClient()
@@ -91,12 +92,10 @@ class Tracking:
         uri = self.run(run_id).data.tags.get("model_uri")
         if not uri:
             raise RegistryError(f"run {run_id} logged no model: run train again")
+        location = self._client.get_logged_model(uri.rpartition("/")[2]).artifact_location
         with tempfile.TemporaryDirectory() as folder:
-            mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{BUNDLE_PATH}", dst_path=folder)
-            manifest = next(Path(folder).rglob("manifest.json"), None)
-            if manifest is None:
-                raise RegistryError(f"the model of run {run_id} holds no bundle: run train again")
-            return load_bundle(manifest.parent)
+            self._registry.download_from(location, Path(folder))
+            return load_bundle(Path(folder))
 
     def log_evaluation(self, run_id: str, evaluation: dict[str, Any]) -> None:
         """Add an evaluation to a finished run; done again it replaces the one before."""

@@ -31,7 +31,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     known = context.ledger.find_training(batch, batches, context.code_version)
     if known:
         return {"run_id": known, "summary": f"batches {batches} were trained on before, in run {known}"}
-    tracking = Tracking(context.settings)
+    tracking = Tracking(context.settings, context.registry)
     decided = context.ledger.decision(context.ledger.batch(batch))
     reason = decided[1] if decided else "by hand, without a decision"
     parts = {name: rows.read_split(context.store, batches, name) for name in rows.SPLITS}
