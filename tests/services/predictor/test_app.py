@@ -1,0 +1,239 @@
+"""The HTTP interface: answers, errors, request ids, probes, OpenAPI. No other service runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import REGISTRY
+
+import predictor.assembly
+from core.bundle import Bundle
+from predictor import logs
+from predictor.assembly import create_app
+from predictor.champion import ChampionFollower
+from predictor.listing import EXAMPLE, form_schema
+from predictor.settings import PredictorSettings
+
+from .conftest import Model, Registry
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def empty(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """The service over a registry that names no champion."""
+    monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
+    quick = functools.partial(ChampionFollower, trial=lambda _: None)  # trials have tests of their own
+    monkeypatch.setattr(predictor.assembly, "ChampionFollower", quick)
+    settings = PredictorSettings(
+        model_name="house-price",
+        model_alias="champion",
+        mlflow_tracking_uri=NOWHERE,
+        ledger_dsn="postgresql://127.0.0.1:9/ledger",
+        poll_seconds=0.05,
+        max_listings=100,
+        bundle_dir=tmp_path / "bundles",
+    )
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(empty: TestClient, registry: Registry, models: tuple[Model, Model]) -> TestClient:
+    """The service with a model."""
+    registry.add(models[0])
+    until(lambda: empty.get("/health/ready").status_code == 200)
+    return empty
+
+
+def until(ready: Any, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "too late"
+        time.sleep(0.05)
+
+
+def count(outcome: str, version: str = "1") -> float:
+    labels = {"model_version": version, "outcome": outcome}
+    return REGISTRY.get_sample_value("house_predictions_total", labels) or 0
+
+
+def test_one_listing(client: TestClient) -> None:
+    before = count("priced")
+    answer = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine-1"})
+    assert answer.status_code == 200
+    price = answer.json()["price"]
+    assert answer.json() == {
+        "request_id": "mine-1",
+        "model_name": "house-price",
+        "model_version": "1",
+        "price": price,
+    }
+    assert price > 0
+    assert count("priced") == before + 1
+
+
+def test_list_is_answered_in_its_order_and_as_one_by_one(client: TestClient, models: tuple[Model, Model]) -> None:
+    bundle: Bundle = models[0].bundle
+    rows = [*bundle.golden_listings, EXAMPLE, {}] * 6
+    told = client.post("/predict", json=rows).json()
+    alone = [client.post("/predict", json=row).json()["price"] for row in rows]
+    assert told["prices"] == alone
+    assert alone[: len(bundle.golden_prices)] == bundle.golden_prices
+    assert client.post("/predict", json=rows[:1]).json()["prices"] == alone[:1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"city": "Nowhere at all"},
+        {"status": "auctioned"},
+        {"zip_code": "01001"},
+        dict.fromkeys(EXAMPLE),
+        {"state": None, "bed": 3},
+        {"prev_sold_date": "0001-01-01", "house_size": 1e300, "bed": 5e-324, "street": 1e308},
+    ],
+    ids=["unknown city", "unknown status", "string zip", "all null", "no state, int bed", "extremes"],
+)
+def test_unusual_listing_is_priced(client: TestClient, change: dict[str, Any]) -> None:
+    answer = client.post("/predict", json={**EXAMPLE, **change})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["price"] > 0
+
+
+def test_spelling_of_the_zip_code_does_not_matter(client: TestClient) -> None:
+    prices = {client.post("/predict", json={**EXAMPLE, "zip_code": z}).json()["price"] for z in ("01001", 1001, 1001.0)}
+    assert len(prices) == 1
+
+
+def test_invalid_listing(client: TestClient) -> None:
+    before = count("invalid")
+    answer = client.post("/predict", json=[EXAMPLE, {**EXAMPLE, "bed": "many"}], headers={"X-Request-ID": "mine-2"})
+    assert answer.status_code == 422
+    assert answer.json() == {
+        "detail": [
+            {"loc": ["body", 1, "bed"], "msg": "Input should be a valid number", "type": "float_type", "input": "many"}
+        ]
+    }
+    assert answer.headers["X-Request-ID"] == "mine-2"
+    assert count("invalid") == before + 1
+
+
+def test_too_much_in_one_request(client: TestClient) -> None:
+    many = client.post("/predict", json=[{}] * 101)
+    assert (many.status_code, many.json()) == (
+        413,
+        {"detail": "more than 100 listings: send them in several requests"},
+    )
+    assert client.post("/predict", json=[{}] * 100).status_code == 200
+    long = client.post("/predict", content=b" " * 200_000)
+    assert long.status_code == 413
+    assert "more than 102400 bytes" in long.json()["detail"]
+
+
+def test_without_a_model(empty: TestClient) -> None:
+    until(lambda: "alias" in empty.get("/model").text)
+    for answer in (empty.post("/predict", json=EXAMPLE), empty.get("/model"), empty.get("/health/ready")):
+        assert answer.status_code == 503
+        assert answer.json() == {"detail": "no version of house-price has the alias champion: run the pipeline"}
+        assert answer.headers["Retry-After"] == "5"
+    assert empty.get("/health/live").json() == {"status": "alive"}
+    assert empty.get("/schema").status_code == 200
+
+
+def test_model_tells_what_is_served_and_what_was_refused(
+    client: TestClient, registry: Registry, models: tuple[Model, Model]
+) -> None:
+    told = client.get("/model").json()
+    assert told.pop("loaded_at")
+    fingerprint = models[0].bundle.fingerprint
+    assert told == {
+        "name": "house-price",
+        "version": "1",
+        "alias": "champion",
+        "run_id": "run-1",
+        "fingerprint": fingerprint,
+        "refused": [],
+        "stale": False,
+        "problem": None,
+    }
+    registry.add(models[1], manifest_sha256="0" * 64)
+    until(lambda: client.get("/model").json()["stale"])
+    told = client.get("/model").json()
+    assert told["version"] == "1"
+    assert told["refused"][0]["version"] == "2"
+    assert "the registry says 000000000000" in told["refused"][0]["reason"]
+    assert client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("given", ["", "a b", "é", "x" * 129])
+def test_unusable_request_id_is_replaced(client: TestClient, given: str) -> None:
+    answer = client.post("/predict", json={}, headers={"X-Request-ID": given.encode()})
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+    assert len(answer.json()["request_id"]) == 32
+
+
+def test_every_answer_has_a_request_id(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    identities = [client.get(path).headers["X-Request-ID"] for path in ("/health/live", "/nowhere", "/metrics")]
+    assert len(set(identities)) == 3
+    monkeypatch.setattr(client.app.state.pricing, "answer", broken)  # type: ignore[attr-defined]
+    failed = client.post("/predict", json={}, headers={"X-Request-ID": "mine-3"})
+    assert failed.status_code == 500
+    assert failed.json() == {"detail": "internal error: the service's log has it under request id mine-3"}
+    assert failed.headers["X-Request-ID"] == "mine-3"
+
+
+def test_history_without_the_ledger(client: TestClient) -> None:
+    answer = client.get("/history")
+    assert answer.status_code == 503
+    assert "the ledger's database failed" in answer.json()["detail"]
+    assert client.get("/health/ready").status_code == 200, "readiness does not depend on the ledger"
+
+
+def test_schema_is_the_forms_schema(client: TestClient) -> None:
+    assert client.get("/schema").json() == json.loads(json.dumps(form_schema()))
+
+
+def test_openapi_lists_the_body_and_every_error(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    predict = document["paths"]["/predict"]["post"]
+    assert set(predict["responses"]) == {"200", "413", "422", "503"}
+    body = predict["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert body[0] == {"$ref": "#/components/schemas/Listing"}
+    assert set(document["components"]["schemas"]["Listing"]["properties"]) == set(EXAMPLE)
+    for path in ("/model", "/history", "/health/ready"):
+        assert "503" in document["paths"][path]["get"]["responses"], path
+    references = set(json.dumps(document).split('"#/components/schemas/')[1:])
+    assert all(reference.split('"')[0] in document["components"]["schemas"] for reference in references)
+
+
+def test_metrics_have_our_names_and_those_of_http(client: TestClient) -> None:
+    client.post("/predict", json=EXAMPLE)
+    text = client.get("/metrics").text
+    from core import metrics as names
+
+    for name in (value for key, value in vars(names).items() if key.isupper()):
+        assert f"\n# TYPE {name}" in f"\n{text}", name
+    assert 'http_requests_total{handler="/predict",method="POST",status="2xx"}' in text
+
+
+def test_log_line_is_json_with_the_request() -> None:
+    record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": "x %s", "args": (1,), "run_id": "r"})
+    token = logs.request_id.set("mine-4")
+    try:
+        line = json.loads(logs.JsonFormatter().format(record))
+    finally:
+        logs.request_id.reset(token)
+    assert line.pop("time").startswith("20")
+    assert line == {"level": "info", "logger": "n", "message": "x 1", "request_id": "mine-4", "run_id": "r"}
