@@ -86,6 +86,7 @@ def test_the_dag_processor_takes_it(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path),
+        "PYTHONPATH": str(DAGS.parent / "config"),  # with the cluster policy
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "logs"),
         "PIPELINE_SCHEDULE": schedule,
     }
