@@ -79,7 +79,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Learning": (
         Panel(
             "Error on the holdout (MAE)",
-            "Mean absolute error on the holdout that champion and challenger both see whole.",
+            "Mean absolute error at the last verdict, of the challenger and of the champion it met, on one holdout.",
             "currencyUSD",
             (q.HOLDOUT_MAE,),
         ),
