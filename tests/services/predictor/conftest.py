@@ -109,10 +109,10 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def damaged(models: tuple[Model, Model], tmp_path: Path) -> Callable[[Callable[[Path], None]], Model]:
+def damaged(models: tuple[Model, Model], tmp_path: Path) -> Callable[[Callable[[Path], object]], Model]:
     """A copy of the second model, damaged by a function of its folder after it was registered."""
 
-    def damage(how: Callable[[Path], None]) -> Model:
+    def damage(how: Callable[[Path], object]) -> Model:
         folder = tmp_path / "damaged"
         shutil.copytree(models[1].folder, folder)
         how(folder)

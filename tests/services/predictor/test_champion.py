@@ -19,7 +19,7 @@ from predictor.trial import run_trial
 from .conftest import NAME, Model, Registry
 
 LISTING = b'{"house_size": 1500, "state": "Alaska", "city": "City 1", "bed": 3}'
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 @pytest.fixture

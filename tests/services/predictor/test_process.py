@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -81,7 +82,7 @@ def register(platform: LocalPlatform) -> Callable[..., str]:
     mlflow.set_tracking_uri(platform.mlflow_url)
     os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
 
-    def register(model: Model, damage: Callable[[Path], None] = lambda _: None) -> str:
+    def register(model: Model, damage: Callable[[Path], object] = lambda _: None) -> str:
         # in another folder, because MLflow would copy the lock of a project that it finds here
         with contextlib.chdir(platform.folder), mlflow.start_run():
             logged = mlflow.pyfunc.log_model(
@@ -113,6 +114,10 @@ def ask(url: str) -> dict[str, Any]:
     return told
 
 
+def answers_with(url: str, version: str) -> bool:
+    return bool(ask(url)["model_version"] == version)
+
+
 def model(url: str) -> dict[str, Any]:
     told: dict[str, Any] = httpx.get(f"{url}/model", timeout=5).json()
     return told
@@ -124,7 +129,7 @@ def test_alias_moves_and_the_new_version_answers(
 ) -> None:
     for each in (models[1], models[0]):
         version = register(each)
-        wait_for(f"version {version}", lambda v=version: ask(url)["model_version"] == v, POLL_SECONDS + 2, every=0.1)
+        wait_for(f"version {version}", partial(answers_with, url, version), POLL_SECONDS + 2, every=0.1)
         rows = each.bundle.golden_listings
         prices = httpx.post(f"{url}/predict", json=rows, timeout=5).json()["prices"]
         assert prices == each.bundle.golden_prices
@@ -141,7 +146,7 @@ def test_alias_moves_and_the_new_version_answers(
     ids=["truncated", "empty", "a page"],
 )
 def test_bundle_damaged_in_the_store_is_refused(
-    url: str, register: Callable[..., str], models: tuple[Model, Model], damage: Callable[[Path], None]
+    url: str, register: Callable[..., str], models: tuple[Model, Model], damage: Callable[[Path], object]
 ) -> None:
     before = ask(url) | {"request_id": ""}
     good = model(url)["version"]

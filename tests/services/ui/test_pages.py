@@ -151,6 +151,88 @@ def test_model_page_tells_why_a_model_is_stale_and_which_were_refused() -> None:
     assert "its manifest is wrong" in shown.dataframe[0].value["reason"].tolist()
 
 
+STORED: Answers = {
+    "batch_number": 3,
+    "sha256": "cd",
+    "state": "stored",
+    "rows": 4055,
+    "received_at": "2026-11-24T10:30:00+00:00",
+} | dict.fromkeys(
+    [
+        "valid",
+        "quarantined",
+        "quarantine",
+        "decision",
+        "reason",
+        "decided_at",
+        "run_id",
+        "training_rows",
+        "training_metrics",
+        "trained_at",
+        "version",
+        "promoted",
+        "verdict",
+        "champion",
+        "holdout_metrics",
+        "verdict_at",
+    ]
+)
+SKIPPED = STORED | {"state": "decided", "valid": 4055, "quarantined": 0, "quarantine": {}} | {
+    "decision": "skip",
+    "reason": "4,055 rows are fewer than 10,000",
+    "decided_at": "2026-11-24T10:31:00+00:00",
+}  # fmt: skip
+SCORES = {"mae": 33_005.2, "rmse": 40_815.4, "r2": 0.52, "mape": 0.16}
+REJECTED = SKIPPED | {
+    "batch_number": 4,
+    "sha256": "ef",
+    "quarantined": 2,
+    "quarantine": {"price below 1,000": 2},
+    "decision": "train",
+    "reason": "a new category",
+    "run_id": "5d1f",
+    "training_rows": 2800,
+    "training_metrics": {"test": SCORES},
+    "trained_at": "2026-11-24T10:32:00+00:00",
+    "version": "2",
+    "promoted": False,
+    "verdict": "MAE $33,005 against $32,000 (+3.1%)",
+    "champion": "1",
+    "holdout_metrics": {"challenger": SCORES, "champion": SCORES | {"mae": 32_000.0}},
+    "verdict_at": "2026-11-24T10:33:00+00:00",
+}
+
+
+def test_history_tells_rows_decisions_and_verdicts_with_their_reasons() -> None:
+    shown = page("history", {"/history": {"batches": [STORED, SKIPPED, REJECTED], "gaps": []}})
+    told = texts(shown)
+    assert [metric.value for metric in shown.metric] == ["2", "8,110", "1", "0"]
+    for words in (
+        "**Batch 3** &nbsp; :gray-badge[stored]",
+        "**Batch 3** &nbsp; :gray-badge[skip]",
+        "4,055 rows are fewer than 10,000.",
+        "**Batch 4** &nbsp; :blue-badge[train] :orange-badge[rejected]",
+        "4,055 listings; set aside by validation: 2 for price below 1,000",
+        r"MAE \$33,005, RMSE \$40,815, R² 0.520, MAPE 0.160",
+        r"**Verdict on version 2.** MAE \$33,005 against \$32,000 (+3.1%).",
+    ):
+        assert words in told, told
+    table = shown.dataframe[0].value
+    assert table["Batch"].tolist() == [4, 3, 3], "the newest first"
+    assert len(shown.get("vega_lite_chart")) == 2
+
+
+def test_history_names_the_batches_that_never_came() -> None:
+    shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [0, 2]}})
+    assert "Never received: batch 0, 2." in shown.warning[0].value
+
+
+def test_history_before_the_first_batch_says_what_to_do() -> None:
+    shown = page("history", {"/history": {"batches": [], "gaps": []}})
+    assert "house_price_pipeline" in shown.info[0].value
+    assert not shown.metric
+
+
 @pytest.fixture
 def whole_app(monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setenv("PREDICTOR_URL", "http://127.0.0.1:9")

@@ -67,7 +67,7 @@ def _figures(entries: list[Json]) -> None:
 
 def _error_chart(entries: list[Json]) -> None:
     """Challengers' and champions' error on the common holdout, per registered version."""
-    st.markdown("**Mean absolute error on the common holdout, by model version**")
+    st.markdown("**Mean absolute error on the holdout, by version**")
     judged = [entry for entry in entries if entry["version"] is not None and entry["holdout_metrics"]]
     points = [
         {
@@ -97,7 +97,7 @@ def _error_chart(entries: list[Json]) -> None:
             ),
             tooltip=["version", "model", alt.Tooltip("mae", format="$,.0f", title="MAE"), "verdict"],
         )
-        .properties(height=260)
+        .properties(height=300)
     )
     st.altair_chart(chart, width="stretch")
 
@@ -114,7 +114,7 @@ def _rows_chart(entries: list[Json]) -> None:
         .mark_bar()
         .encode(
             x=alt.X("batch:O", title="Batch", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("sum(rows):Q", title=None, axis=alt.Axis(format="~s")),
+            y=alt.Y("sum(rows):Q", title=None, axis=alt.Axis(format=",.0f")),
             color=alt.Color(
                 "kind:N",
                 title=None,
@@ -123,7 +123,7 @@ def _rows_chart(entries: list[Json]) -> None:
             ),
             tooltip=["batch", "kind", alt.Tooltip("rows", format=",")],
         )
-        .properties(height=260)
+        .properties(height=300)
     )
     st.altair_chart(chart, width="stretch")
 
@@ -134,19 +134,18 @@ def _card(entry: Json) -> None:
         left, right = st.columns([3, 1], vertical_alignment="center")
         left.markdown(f"**Batch {entry['batch_number']}** &nbsp; {_badges(entry)}")
         right.caption(_moment(entry["received_at"]), text_alignment="right")
-        set_aside = f", {entry['quarantined']:,} set aside" if entry["quarantined"] else ""
-        st.markdown(f"{entry['rows']:,} listings{set_aside}")
-        if entry["quarantined"]:
-            rules = ", ".join(
-                f"{_plain(rule)} {count:,}" for rule, count in (entry["quarantine"] or {}).items() if count
-            )
-            st.caption(f"Set aside by rule: {rules}")
+        st.markdown(f"{entry['rows']:,} listings{_set_aside(entry)}")
         if entry["reason"]:
             st.markdown(f"**Decision.** {_plain(sentence(entry['reason']))}")
         if entry["training_metrics"]:
             st.markdown(f"**Training** on {entry['training_rows']:,} listings. {_scores(entry['training_metrics'])}")
         if entry["verdict"]:
             st.markdown(f"**Verdict on version {entry['version']}.** {_plain(sentence(entry['verdict']))}")
+
+
+def _set_aside(entry: Json) -> str:
+    rules = [f"{count:,} for {_plain(rule)}" for rule, count in (entry["quarantine"] or {}).items() if count]
+    return f"; set aside by validation: {', '.join(rules)}" if rules else ""
 
 
 def _badges(entry: Json) -> str:

@@ -1,0 +1,86 @@
+"""What Prometheus sees of the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from core.errors import LedgerError
+from predictor.ledger_metrics import LedgerMetrics, publish
+
+
+def entry(number: int, state: str, rows: int, valid: int | None, **more: Any) -> dict[str, Any]:
+    """An entry of the ledger's history."""
+    names = ["decision", "decided_at", "trained_at", "promoted", "verdict_at", "holdout_metrics"]
+    known = {"batch_number": number, "sha256": f"{number:064}", "state": state, "rows": rows, "valid": valid}
+    known |= {
+        "quarantined": None if valid is None else rows - valid,
+        "received_at": f"2026-11-24T10:0{number}:00+00:00",
+    }
+    return known | dict.fromkeys(names) | more
+
+
+def scores(mae: float) -> dict[str, float]:
+    return {"mae": mae, "rmse": mae * 2, "r2": 0.5, "mape": 0.1}
+
+
+HISTORY = [
+    entry(0, "decided", 100, 90, decision="train", promoted=True, verdict_at="2026-11-24T11:00:00+00:00")
+    | {"holdout_metrics": {"challenger": scores(300.0), "champion": None}},
+    entry(1, "decided", 50, 50, decision="train", promoted=False, verdict_at="2026-11-24T12:00:00+00:00")
+    | {"holdout_metrics": {"challenger": scores(250.0), "champion": scores(240.0)}},
+    entry(1, "decided", 50, 50, decision="train", promoted=True, verdict_at="2026-11-24T11:30:00+00:00")
+    | {"holdout_metrics": {"challenger": scores(240.0), "champion": scores(300.0)}},
+    entry(2, "decided", 7, 7, decision="skip"),
+    entry(3, "stored", 9, None),
+]
+
+
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_every_figure_of_the_ledger_is_published() -> None:
+    publish(HISTORY)
+    assert value("house_batches", state="decided") == 3
+    assert value("house_batches", state="stored") == 1
+    assert value("house_batches", state="validated") == 0
+    assert value("house_batch_rows", kind="received") == 166
+    assert value("house_batch_rows", kind="clean") == 147
+    assert value("house_batch_rows", kind="quarantined") == 10
+    assert value("house_decisions", decision="train") == 2
+    assert value("house_decisions", decision="skip") == 1
+    assert value("house_promotions", outcome="promoted") == 2
+    assert value("house_promotions", outcome="rejected") == 1
+    assert value("house_holdout_mae_dollars", model="challenger") == 250
+    assert value("house_holdout_mae_dollars", model="champion") == 240
+    assert value("house_holdout_rmse_dollars", model="challenger") == 500
+    assert value("house_last_run_timestamp_seconds") == 1795521600
+
+
+def test_before_the_first_run_all_counts_are_zero() -> None:
+    publish([])
+    assert value("house_batches", state="stored") == 0
+    assert value("house_decisions", decision="train") == 0
+
+
+@pytest.mark.parametrize("failure", [LedgerError("down"), KeyError("an entry of another release")])
+def test_ledger_down_is_a_metric_and_the_thread_goes_on(failure: Exception) -> None:
+    class History:
+        broken: Exception | None = None
+
+        def read(self) -> dict[str, Any]:
+            if self.broken:
+                raise self.broken
+            return {"batches": HISTORY, "gaps": []}
+
+    history = History()
+    ledger = LedgerMetrics(history, 30)  # type: ignore[arg-type]
+    ledger.refresh()
+    assert value("house_ledger_up") == 1
+    history.broken = failure
+    ledger.refresh()
+    assert value("house_ledger_up") == 0
+    assert value("house_batches", state="decided") == 3, "the last figures stay"
