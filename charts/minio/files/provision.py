@@ -1,0 +1,59 @@
+"""Makes the buckets and their users; what is there already stays. Reads BUCKETS and the keys of each user."""
+
+import io
+import json
+import os
+import tempfile
+import time
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio, MinioAdmin
+from minio.commonconfig import ENABLED
+from minio.credentials import StaticProvider
+from minio.versioningconfig import VersioningConfig
+
+endpoint = urlsplit(os.environ["S3_ENDPOINT"])
+secure = endpoint.scheme == "https"
+root = os.environ["MINIO_ROOT_USER"], os.environ["MINIO_ROOT_PASSWORD"]
+patient = urllib3.PoolManager(timeout=urllib3.Timeout(connect=3, read=30), retries=urllib3.Retry(total=1))
+client = Minio(endpoint.netloc, *root, secure=secure, region="us-east-1", http_client=patient)
+admin = MinioAdmin(endpoint.netloc, StaticProvider(*root), secure=secure, region="us-east-1")
+
+
+def policy(bucket: str) -> dict[str, object]:
+    """Everything in one bucket, and nothing beside it."""
+    own = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": own}]}
+
+
+for attempt in range(100):  # MinIO may start after this
+    try:
+        client.list_buckets()
+        break
+    except Exception as away:  # noqa: BLE001 - whatever it is, the last attempt shows it
+        if attempt == 99:
+            raise
+        print(f"waiting for MinIO: {type(away).__name__}", flush=True)
+        time.sleep(2)
+
+for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
+    if not client.bucket_exists(bucket):
+        client.make_bucket(bucket)
+    if wanted["versioned"]:
+        client.set_bucket_versioning(bucket, VersioningConfig(ENABLED))
+    user = wanted["user"]
+    access, secret = (os.environ[f"{user.upper()}_{kind}_KEY"] for kind in ("ACCESS", "SECRET"))
+    admin.user_add(access, secret)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as written:
+        json.dump(policy(bucket), written)
+        written.flush()
+        admin.policy_add(f"bucket-{bucket}", written.name)
+    try:
+        admin.policy_set(f"bucket-{bucket}", user=access)
+    except Exception as refused:  # noqa: BLE001 - set before is an error for MinIO, and fine here
+        if "already" not in str(refused):
+            raise
+    own = Minio(endpoint.netloc, access, secret, secure=secure, region="us-east-1", http_client=patient)
+    own.put_object(bucket, ".provisioned", io.BytesIO(b"ok"), 2)
+    print(f"bucket {bucket} belongs to {user}", flush=True)

@@ -1,0 +1,86 @@
+{{/*
+Prometheus's configuration. Static targets: names of Services never change; pods of the predictor are found by DNS.
+*/}}
+{{- define "monitoring.prometheus" -}}
+{{- $ns := .Release.Namespace }}
+global:
+  scrape_interval: {{ .Values.prometheus.scrapeIntervalSeconds }}s
+  evaluation_interval: {{ .Values.prometheus.scrapeIntervalSeconds }}s
+otlp:
+  promote_resource_attributes: [service.name]
+storage:
+  tsdb:
+    out_of_order_time_window: 10m
+rule_files:
+  - /etc/prometheus/rules/*.yaml
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets: [alertmanager:9093]
+scrape_configs:
+  - job_name: prometheus
+    static_configs:
+      - targets: [localhost:9090]
+  - job_name: alertmanager
+    static_configs:
+      - targets: [alertmanager:9093]
+  {{- if .Values.grafana.enabled }}
+  - job_name: grafana
+    static_configs:
+      - targets: [grafana:3000]
+  {{- end }}
+  {{- with .Values.targets }}
+  {{- if .postgres }}
+  - job_name: postgres
+    static_configs:
+      - targets: [postgres:9187]
+  {{- end }}
+  {{- if .minio }}
+  - job_name: minio
+    metrics_path: /minio/v2/metrics/cluster
+    static_configs:
+      - targets: [minio:9000]
+  {{- end }}
+  {{- if .mlflow }}
+  - job_name: mlflow
+    static_configs:
+      - targets: [mlflow:5000]
+  {{- end }}
+  {{- if .fastapi }}
+  - job_name: fastapi
+    dns_sd_configs:
+      - names: [fastapi-pods.{{ $ns }}.svc]
+        type: A
+        port: 8000
+        refresh_interval: 15s
+  {{- end }}
+  {{- if .streamlit }}
+  - job_name: streamlit
+    metrics_path: /_stcore/metrics
+    static_configs:
+      - targets: [streamlit:8501]
+  {{- end }}
+  {{- if .datasource }}
+  - job_name: datasource
+    static_configs:
+      - targets: [datasource:8000]
+  {{- end }}
+  {{- end }}
+  # the kubelet itself, with the right to nodes/metrics only: the API server's proxy would need far more
+  {{- range $job, $path := dict "kubelet" "/metrics" "cadvisor" "/metrics/cadvisor" }}
+  - job_name: {{ $job }}
+    scheme: https
+    metrics_path: {{ $path }}
+    authorization:
+      credentials_file: /var/run/secrets/kubernetes.io/serviceaccount/token
+    tls_config:
+      ca_file: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+      insecure_skip_verify: {{ dig "kubelet" "insecureSkipVerify" false ($.Values.global | default dict) }}
+    kubernetes_sd_configs:
+      - role: node
+    metric_relabel_configs:
+      - source_labels: [__name__]
+        regex: (container_(cpu_usage_seconds_total|memory_working_set_bytes|spec_memory_limit_bytes|start_time_seconds|fs_usage_bytes|network_.*_bytes_total|cpu_cfs_throttled_.*)|kubelet_volume_stats_.*|machine_.*)
+        action: keep
+  {{- end }}
+{{- end }}

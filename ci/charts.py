@@ -1,0 +1,82 @@
+"""Helm charts of this repository: their dependencies, made from the checkout alone and only when a chart changed."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+from pathlib import Path
+
+import yaml
+
+from ci.console import main, run, say
+from ci.paths import CHECKOUT, venv_bin
+
+CHARTS = CHECKOUT / "charts"
+
+
+def helm() -> str:
+    """Path of helm: the one of the virtual environment, whose version is locked, or the one on PATH."""
+    own = Path(venv_bin("helm"))
+    return str(own) if own.exists() else shutil.which("helm") or "helm"
+
+
+def names() -> list[str]:
+    """All charts, those that others depend on in front: lib, the components, the umbrella."""
+    found = sorted(path.parent.name for path in CHARTS.glob("*/Chart.yaml"))
+    return sorted(found, key=lambda name: {"lib": 0, "platform": 2}.get(name, 1))
+
+
+def dependencies() -> int:
+    """Package each chart's dependencies into its charts/ folder; returns how many charts had to be done.
+
+    `helm dependency build` is not recursive, and the umbrella's sub-charts need their own `lib`: hence the order.
+    """
+    done = 0
+    for name in names():
+        chart = CHARTS / name
+        wanted = [item["name"] for item in yaml.safe_load((chart / "Chart.yaml").read_text()).get("dependencies", [])]
+        if not wanted:
+            continue
+        state, note = _state([CHARTS / needed for needed in wanted] + [chart / "Chart.yaml"]), chart / "charts" / ".state"
+        if note.exists() and note.read_text() == state:
+            continue
+        shutil.rmtree(chart / "charts", ignore_errors=True)
+        run([helm(), "dependency", "update", "--skip-refresh", str(chart)])
+        (chart / "Chart.lock").unlink(missing_ok=True)  # says nothing that Chart.yaml does not: all versions are exact
+        note.write_text(state)
+        done += 1
+    return done
+
+
+def _state(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_source(file, path))
+        for file in files:
+            digest.update(f"{file.relative_to(CHARTS)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_source(file: Path, chart: Path) -> bool:
+    return file.is_file() and file.relative_to(chart).parts[0] != "charts"
+
+
+def template(chart: str, *arguments: str, release: str = "mlops", namespace: str = "mlops") -> str:
+    """What a chart renders.
+
+    Raises:
+        Failure: it refuses; the message is helm's.
+    """
+    return run([helm(), "template", release, str(CHARTS / chart), "-n", namespace, *arguments]).stdout
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ci.charts", description=__doc__)
+    parser.add_argument("action", choices=["deps"], help="deps: package the dependencies of all charts")
+    parser.parse_args()
+    say(f"packaged the dependencies of {dependencies()} charts; those of the others were up to date")
+
+
+if __name__ == "__main__":
+    main(_main)
