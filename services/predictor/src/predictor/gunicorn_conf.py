@@ -16,4 +16,4 @@ graceful_timeout = 20  # requests in flight may take so long after SIGTERM
 keepalive = 75  # longer than the idle time of proxies in front, so that they never reuse a closed connection
 accesslog = None
 control_socket_disable = True
-logconfig_dict = logs.config(os.environ.get("LOG_LEVEL", "info").upper())
+logconfig_dict = logs.config(os.environ.get("LOG_LEVEL", "info"))

@@ -33,7 +33,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def config(level: str) -> dict[str, Any]:
-    """Configuration of `logging` for this process and for gunicorn's own lines."""
+    """Configuration of `logging` for this process and for gunicorn's own lines.
+
+    An unknown level means INFO here; the settings, which are read next, refuse it with a sentence.
+    """
+    level = level.upper() if level.upper() in logging.getLevelNamesMapping() else "INFO"
     return {
         "version": 1,
         "disable_existing_loggers": False,
