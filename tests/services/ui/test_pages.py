@@ -132,7 +132,7 @@ def test_trouble_is_told_with_what_to_do(answer: Any, words: str) -> None:
 @pytest.mark.parametrize(("name", "path"), [("price", "/schema"), ("history", "/history"), ("model", "/model")])
 def test_page_says_that_the_predictor_is_away(name: str, path: str) -> None:
     shown = page(name, {path: httpx.ConnectError("refused")})
-    assert "http://predictor:8000 cannot be reached" in shown.error[0].value
+    assert "`http://predictor:8000` cannot be reached" in shown.error[0].value
 
 
 def test_model_page_tells_version_and_state() -> None:

@@ -55,11 +55,11 @@ class Predictor:
             answer = self._http.request(method, path, json=body)
         except httpx.TimeoutException as late:
             raise PredictorError(
-                f"The predictor at {self.url} did not answer in time.", "Try again in a moment."
+                f"The predictor at `{self.url}` did not answer in time.", "Try again in a moment."
             ) from late
         except httpx.TransportError as away:
             raise PredictorError(
-                f"The predictor at {self.url} cannot be reached.", "Check that its pods are running, then try again."
+                f"The predictor at `{self.url}` cannot be reached.", "Check that its pods are running, then try again."
             ) from away
         if answer.status_code == 422:
             raise InvalidListingError({str(error["loc"][-1]): error["msg"] for error in answer.json()["detail"]})
