@@ -40,9 +40,8 @@ EXTERNAL = {
     },
 }
 KEYWORDS = {
-    "absent", "and", "bool", "by", "changes", "clamp_min", "count", "group_left", "histogram_quantile", "ignoring",
-    "increase", "inf", "label_replace", "max", "max_over_time", "min", "offset", "on", "or", "rate", "sum", "time", "unless",
-    "vector", "without",
+    "absent", "and", "bool", "by", "changes", "clamp_min", "count", "histogram_quantile", "increase", "max", "min",
+    "offset", "on", "or", "rate", "sum", "time", "unless", "vector",
 }  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""Where the DAG meets charts/airflow: the environment, the names, and the NetworkPolicies of its pods."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from kubernetes.client import ApiClient
+
+from ci import charts
+from ci.paths import CHECKOUT
+
+from .conftest import DAGS, ENVIRONMENT
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "charts" / "images.yaml"))
+CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[dict[str, Any]]:
+    """Every object of the platform."""
+    charts.dependencies()
+    return [item for item in yaml.safe_load_all(charts.template("platform", *VALUES, *CLUSTER)) if item]
+
+
+@pytest.fixture(scope="module")
+def environment(objects: list[dict[str, Any]]) -> dict[str, str]:
+    """What the chart puts into the Airflow containers."""
+    [found] = [o["data"] for o in objects if (o["kind"], o["metadata"]["name"]) == ("ConfigMap", "airflow")]
+    return found
+
+
+def named(objects: list[dict[str, Any]], kind: str, name: str, namespace: str) -> dict[str, Any]:
+    [found] = [o for o in objects if (o["kind"], o["metadata"]["name"], o["metadata"].get("namespace"))
+               == (kind, name, namespace)]  # fmt: skip
+    return found
+
+
+def test_chart_gives_what_the_dag_reads(environment: dict[str, str]) -> None:
+    given = {name for name in environment if name.startswith("PIPELINE_")}
+    assert given == {name for name in ENVIRONMENT if name.startswith("PIPELINE_")}
+
+
+def test_dag_is_read_with_the_charts_environment(environment: dict[str, str]) -> None:
+    code = "import json, stage_pod as s; print(json.dumps([*vars(s.PodSettings.from_environment()).values()]))"
+    settings = {**ENVIRONMENT, **{name: text for name, text in environment.items() if name.startswith("PIPELINE_")}}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=DAGS, env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    image, namespace, config_map, secret = json.loads(done.stdout.strip().splitlines()[-1])
+    assert "/pipeline:" in image
+    assert (namespace, config_map, secret) == ("mlops-jobs", "pipeline", "pipeline")
+
+
+def test_every_access_of_a_stage_is_granted_on_both_sides(objects: list[dict[str, Any]], pipeline_dag: DAG) -> None:
+    policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
+    admitted = json.dumps([p["spec"].get("ingress", []) for p in policies if p["metadata"]["namespace"] == "mlops"])
+    leaving = named(objects, "NetworkPolicy", "pipeline", "mlops-jobs")["spec"]["podSelector"]["matchLabels"]
+    calling = named(objects, "NetworkPolicy", "pipeline-data-api", "mlops-jobs")["spec"]["podSelector"]["matchLabels"]
+    for task in pipeline_dag.tasks:
+        labels = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(dry_run=True))["metadata"]["labels"]
+        assert leaving.items() <= labels.items(), f"{task.task_id}: no egress for {labels}"
+        for label in labels:
+            if label.startswith("access/") and label != "access/data-api":
+                assert f'"{label}": "true"' in admitted, f"{task.task_id}: nobody admits pods with {label}"
+    assert {task.task_id for task in pipeline_dag.tasks if calling.items() <= task.labels.items()} == {"fetch"}
+
+
+def test_service_account_exists_without_token(objects: list[dict[str, Any]], pipeline_dag: DAG) -> None:
+    for task in pipeline_dag.tasks:
+        account = named(objects, "ServiceAccount", task.service_account_name, "mlops-jobs")
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_scheduler_may_do_what_a_stage_pod_needs_and_no_more(objects: list[dict[str, Any]]) -> None:
+    rules = named(objects, "Role", "airflow-scheduler", "mlops-jobs")["rules"]
+    granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert granted == {
+        *(("pods", verb) for verb in ("create", "get", "list", "patch", "delete")),
+        ("pods/log", "get"),
+        ("events", "list"),
+    }

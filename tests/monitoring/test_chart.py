@@ -1,0 +1,88 @@
+"""Where the generated files meet the chart and the platform that it renders."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ci import charts
+from ci.monitoring import dashboard, dashboard_queries
+from ci.monitoring.alerts import ALERTS
+from ci.paths import CHECKOUT
+
+RUNBOOKS = sorted((CHECKOUT / "charts" / "monitoring" / "runbooks").glob("*.md"))
+VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "charts" / "images.yaml"))
+CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
+GRAFANA = ("--set", "monitoring.grafana.enabled=true", "--set", "monitoring.grafana.image=g/g:1@sha256:" + "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[tuple[str, str], dict[str, Any]]:
+    """Every object of the platform, Grafana included, by kind and name."""
+    charts.dependencies()
+    rendered = charts.template("platform", *VALUES, *CLUSTER, *GRAFANA)
+    found = [item for item in yaml.safe_load_all(rendered) if item]
+    return {(item["kind"], item["metadata"]["name"]): item for item in found}
+
+
+@pytest.fixture(scope="module")
+def prometheus(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    """Prometheus' configuration."""
+    configuration: dict[str, Any] = yaml.safe_load(objects["ConfigMap", "prometheus"]["data"]["prometheus.yaml"])
+    return configuration
+
+
+def test_every_job_that_is_asked_for_is_scraped(prometheus: dict[str, Any]) -> None:
+    scraped = {job["job_name"] for job in prometheus["scrape_configs"]}
+    asked = dashboard_queries() | {alert.name: alert.expr for alert in ALERTS}
+    unknown = {f"{where}: {job}" for where, expr in asked.items() for job in re.findall(r'job="([^"]+)"', expr)
+               if job not in scraped}  # fmt: skip
+    assert not unknown, "\n".join(sorted(unknown))
+
+
+def test_what_the_kubelet_is_asked_for_is_kept(prometheus: dict[str, Any]) -> None:
+    """The chart drops most of what a kubelet tells."""
+    [cadvisor] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "cadvisor"]
+    keep = "|".join(rule["regex"] for rule in cadvisor["metric_relabel_configs"] if rule["action"] == "keep")
+    text = " ".join([*dashboard_queries().values(), *(alert.expr for alert in ALERTS)])
+    for name in set(re.findall(r"\b(?:container|kubelet)_[a-z_]+", text)):
+        assert re.fullmatch(keep, name), f"{name} is dropped by metric_relabel_configs of the job cadvisor"
+
+
+def test_every_rule_file_reaches_prometheus(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    rules = objects["ConfigMap", "prometheus-rules"]["data"]
+    assert set(rules) == {f"{alert.name}.yaml" for alert in ALERTS}
+    for alert in ALERTS:
+        assert yaml.safe_load(rules[f"{alert.name}.yaml"]) == alert.rules()
+
+
+def test_dashboard_reaches_grafana_with_its_datasource(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    mounted = objects["ConfigMap", "grafana-dashboards"]["data"][f"{dashboard.UID}.json"]
+    assert json.loads(mounted) == dashboard.build()
+    provisioned = yaml.safe_load(objects["ConfigMap", "grafana"]["data"]["datasources.yaml"])["datasources"]
+    assert dashboard.PROMETHEUS.uid in {source["uid"] for source in provisioned}
+
+
+@pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
+def test_runbook_names_values_and_objects_that_exist(
+    runbook: Path, objects: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    text = runbook.read_text()
+    for name in re.findall(r"`((?:" + "|".join(charts.names()) + r")\.[a-zA-Z.]+)`", text):
+        chart, *path = name.split(".")
+        value = yaml.safe_load((CHECKOUT / "charts" / chart / "values.yaml").read_text())
+        for key in path:
+            assert key in value, f"{runbook.name} names the value {name}, which charts/{chart} does not have"
+            value = value[key]
+    kinds = {"deployment": "Deployment", "svc": "Service", "statefulset": "StatefulSet"}
+    for kind, name in re.findall(r"\b(deployment|svc|statefulset)/([a-z-]+)", text):
+        assert (kinds[kind], name) in objects, f"{runbook.name} names {kind}/{name}, which is not rendered"
+    pods = {f"{name}-0" for kind, name in objects if kind == "StatefulSet"}
+    assert set(re.findall(r"\b[a-z]+-0\b", text)) - {"data-postgres-0"} <= pods
+    for link in re.findall(r"\]\((\w+\.md)\)", text):
+        assert (runbook.parent / link).exists(), f"{runbook.name} links {link}"
