@@ -1,0 +1,95 @@
+"""The Debian 13 base that all images share where no container registry is reached, and what builds on it.
+
+base     what ships: minbase, Python 3.13, CA bundle, OpenMP; no apt sources, no caches, no perl
+build    base with apt sources and uv; never shipped
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from ci.console import Failure, run
+
+SUITE = "trixie"
+PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "netbase", "tzdata", "libgomp1")
+UV_VERSION = "0.13.9"
+EPOCH = 1_760_000_000  # time of every file in an image
+USER = 10001
+PYTHON = "/usr/lib/python3.13"
+RECIPE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # any change makes a new base
+
+
+def mirrors() -> tuple[str, str]:
+    """Debian's mirrors, for packages and for security updates: those this machine is configured with.
+
+    HOUSE_DEBIAN_MIRROR and HOUSE_DEBIAN_SECURITY_MIRROR name others.
+
+    Raises:
+        Failure: this machine's apt names none.
+    """
+    text = "\n".join(
+        file.read_text()
+        for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+        if file.is_file()
+    )
+    found = re.findall(r"https?://[^\s\]]+/debian(?:-security)?/?(?=\s|$)", text)
+    main = os.environ.get("HOUSE_DEBIAN_MIRROR") or next((uri for uri in found if "-security" not in uri), "")
+    security = os.environ.get("HOUSE_DEBIAN_SECURITY_MIRROR") or next((uri for uri in found if "-security" in uri), "")
+    if not main or not security:
+        raise Failure(
+            "no Debian mirror is configured for apt here: set HOUSE_DEBIAN_MIRROR and HOUSE_DEBIAN_SECURITY_MIRROR"
+        )
+    return main, security
+
+
+def _sources() -> list[str]:
+    main, security = mirrors()
+    return [
+        f"deb {main} {SUITE} main",
+        f"deb {main} {SUITE}-updates main",
+        f"deb {security} {SUITE}-security main",
+    ]
+
+
+def make_root(target: Path, log: Path) -> None:
+    """Write the base's root file system as a tar; the same packages give the same bytes."""
+    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc", "info", "lintian")]
+    hooks = [
+        f'chroot "$1" groupadd -g {USER} app',
+        f'chroot "$1" useradd -u {USER} -g {USER} -d /home/app -m -s /usr/sbin/nologin app',
+        'rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/root/.cache "$1"/var/lib/dpkg/*-old',
+        'rm -rf "$1"/var/lib/apt/extended_states "$1"/etc/apt/sources.list*',
+        'rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/machine-id',
+        'rm -f "$1"/etc/passwd- "$1"/etc/group- "$1"/etc/shadow- "$1"/etc/gshadow- "$1"/etc/subuid- "$1"/etc/subgid-',
+        'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
+        'find "$1"/usr/lib/python3* -name __pycache__ -prune -exec rm -rf {} +',
+        f'chroot "$1" env PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash {PYTHON} || true',
+    ]
+    command = ["mmdebstrap", "--variant=minbase", "--format=tar", "--mode=root", f"--include={','.join(PACKAGES)}"]
+    command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", '--aptopt=APT::Install-Recommends "false"']
+    command += [*excluded, "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    command += [f"--customize-hook={hook}" for hook in hooks]
+    run([*command, SUITE, target, *_sources()], env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}, log=log)
+
+
+BASE_DOCKERFILE = """FROM scratch
+ADD root.tar /
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+"""
+
+
+def build_dockerfile() -> str:
+    """Dockerfile of the image that builds: apt's sources are those of this machine, so it is never shipped."""
+    lines = " && ".join(f"echo '{line}' >> /etc/apt/sources.list" for line in _sources())
+    return f"""ARG BASE
+FROM ${{BASE}}
+ARG SSL_CERT_FILE
+RUN {lines} && apt-get update -qq \\
+ && apt-get install -y -qq --no-install-recommends python3-venv \\
+ && python3 -m venv /opt/uv && PIP_CERT="$SSL_CERT_FILE" /opt/uv/bin/pip install -q --no-cache-dir uv=={UV_VERSION} \\
+ && ln -s /opt/uv/bin/uv /usr/local/bin/uv
+ENV PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin GOPATH=/go GOTOOLCHAIN=local
+"""

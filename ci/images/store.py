@@ -1,0 +1,142 @@
+"""Which images are built, by the hash of their inputs; building what is missing; the file that names them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ci.console import phase
+from ci.images import archive, base
+from ci.images.builders import Builder
+from ci.images.catalog import IMAGES, SERVICES, VERSION, Image, files, fingerprint
+from ci.paths import CHECKOUT, cache_dir
+
+KEPT_VERSIONS = 2  # archives per image that stay in the cache
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built image."""
+
+    name: str
+    tag: str
+    digest: str
+    size: int  # bytes of its layers
+    seconds: float  # of the build; 0 if it was there
+    file: Path
+
+
+def folder() -> Path:
+    """Where the archives lie."""
+    return cache_dir() / "images"
+
+
+def repository(registry: str, name: str) -> str:
+    """An image's name without tag, as the charts spell it."""
+    return f"{registry}/{name}"
+
+
+def tags(image: Image, base_id: str) -> tuple[str, str]:
+    """Tag of an image, and the local tag of the Python environment that it is made on ("" if none)."""
+    ground = f"{base_id} {base.RECIPE if base_id != 'docker' else ''}"
+    environment = fingerprint(image.environment_sources, ground, image.name) if image.environment else ""
+    whole = fingerprint(
+        (image.dockerfile, *image.sources), ground, environment, image.title, image.licenses, str(image.arguments)
+    )
+    return (
+        f"{VERSION}-{whole[:12]}",
+        f"house-platform/environment-{image.name}:{environment[:12]}" if environment else "",
+    )
+
+
+def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
+    """Build what is missing of the named images, one at a time."""
+    base_id = builder.prepare()
+    built = []
+    wanted = [IMAGES[name] for name in names]
+    for number, image in enumerate(wanted, 1):
+        tag, environment = tags(image, base_id)
+        target = folder() / f"{image.name}-{tag}.tar"
+        note = target.with_suffix(".json")
+        began = time.monotonic()
+        if not (target.exists() and note.exists() and json.loads(note.read_text())["registry"] == registry):
+            then = wanted[number].name if number < len(wanted) else "the table of images"
+            with phase(f"build image {image.name} ({number} of {len(wanted)})", then):
+                digest = _build_one(builder, image, tag, environment, target, registry)
+                note.write_text(json.dumps({"registry": registry, "digest": digest}))
+            _forget_old(image, target)
+            seconds = time.monotonic() - began
+        else:
+            seconds = 0.0
+        digest, size = json.loads(note.read_text())["digest"], _size(target)
+        built.append(Built(image.name, tag, digest, size, seconds, target))
+    return built
+
+
+def _build_one(builder: Builder, image: Image, tag: str, environment: str, target: Path, registry: str) -> str:
+    folder().mkdir(parents=True, exist_ok=True)
+    local = f"house-platform/{image.name}:{tag}"
+    arguments = builder.arguments(image) | dict(image.arguments)
+    if not builder.exists(local):
+        if environment:
+            if not builder.exists(environment):
+                with _context(image.environment_sources) as context:
+                    builder.build(environment, context / "Dockerfile", context, arguments | {"SERVICE": image.name}, {})
+            arguments = {"ENVIRONMENT": builder.reference(environment)}
+        with _context((image.dockerfile, *image.sources)) as context:
+            builder.build(local, context / image.dockerfile, context, arguments, _labels(image, tag))
+    return builder.export(local, target, repository(registry, image.name), tag)
+
+
+def _labels(image: Image, tag: str) -> dict[str, str]:
+    known = {"title": image.title, "version": tag, "source": image.source, "licenses": image.licenses}
+    return {f"org.opencontainers.image.{name}": value for name, value in known.items()}
+
+
+class _context:
+    """A build context of exactly the files that count: what is not copied in cannot reach an image."""
+
+    def __init__(self, sources: tuple[str, ...]) -> None:
+        self._sources = sources
+
+    def __enter__(self) -> Path:
+        self._folder = archive.scratch(cache_dir() / "containers" / "tmp")
+        for file in files(self._sources):
+            target = self._folder / file.relative_to(SERVICES)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            target.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
+        for directory in [self._folder, *self._folder.rglob("*")]:
+            if directory.is_dir():
+                directory.chmod(0o755)
+        return self._folder
+
+    def __exit__(self, *_: object) -> None:
+        archive.discard(self._folder)
+
+
+def _forget_old(image: Image, newest: Path) -> None:
+    others = sorted(folder().glob(f"{image.name}-{VERSION}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[KEPT_VERSIONS:]:
+        if old != newest:
+            old.unlink()
+            old.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _size(target: Path) -> int:
+    return target.stat().st_size
+
+
+def write_values(built: list[Built], env: str) -> Path:
+    """Write tag and digest of every image to values/images-<env>.yaml."""
+    images = {one.name: {"tag": one.tag, **({"digest": one.digest} if one.digest else {})} for one in built}
+    target = CHECKOUT / "values" / f"images-{env}.yaml"
+    head = "# Written by `make images`; do not edit. Tag and digest of every image of this repository.\n"
+    target.write_text(head + yaml.safe_dump({"global": {"images": images}}, sort_keys=True))
+    return target
