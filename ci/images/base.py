@@ -66,7 +66,7 @@ def make_root(target: Path, log: Path) -> None:
         'rm -f "$1"/etc/passwd- "$1"/etc/group- "$1"/etc/shadow- "$1"/etc/gshadow- "$1"/etc/subuid- "$1"/etc/subgid-',
         'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
         'find "$1"/usr/lib/python3* -name __pycache__ -prune -exec rm -rf {} +',
-        f'chroot "$1" env PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash {PYTHON} || true',
+        f'chroot "$1" env PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash {PYTHON}',
     ]
     command = ["mmdebstrap", "--variant=minbase", "--format=tar", "--mode=root", f"--include={','.join(PACKAGES)}"]
     command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", '--aptopt=APT::Install-Recommends "false"']
