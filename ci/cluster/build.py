@@ -184,11 +184,11 @@ def compile_programs() -> int:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         log = settings.build_dir() / "log" / f"{one.name}.log"
-        # -p 2: a linker beside many compilers needs more memory than small machines have
-        command = ["nice", "-n", "5", "go", "build", "-p", "2", "-ldflags", _flags(one), "-o", partial / one.name]
+        command = ["nice", "-n", "5", "go", "build", "-ldflags", _flags(one), "-o", str(partial / one.name)]
         run([*command, one.package], cwd=settings.GO_SOURCES, env=go_environment(), log=log)
         for link in one.links:
             (partial / link).symlink_to(one.name)
+        shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
         say(f"compiled {one.name} in {time.monotonic() - began:.0f} s; next: {following}")
     pause = pause_program()

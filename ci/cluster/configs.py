@@ -69,7 +69,10 @@ def kubelet_yaml() -> str:
     return f"""apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: {settings.NODE_ADDRESS}
-authentication: {{anonymous: {{enabled: false}}, webhook: {{enabled: true}}, x509: {{clientCAFile: {pki_file("ca.crt")}}}}}
+authentication:
+  anonymous: {{enabled: false}}
+  webhook: {{enabled: true}}
+  x509: {{clientCAFile: {pki_file("ca.crt")}}}
 authorization: {{mode: Webhook}}
 tlsCertFile: {pki_file("kubelet-server.crt")}
 tlsPrivateKeyFile: {pki_file("kubelet-server.key")}

@@ -27,6 +27,9 @@ SYSCTLS: dict[str, int | None] = {
     "kernel/keys/root_maxbytes": None,
 }
 
+# Folders at places that containerd, CNI and the kubelet do not let us choose; removed if they were not there before.
+FIXED_FOLDERS = ("/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers")
+
 
 def require_root() -> None:
     """Refuse to go on as another user.
@@ -71,11 +74,11 @@ def check_free() -> None:
 
 def set_up() -> None:
     """Set kernel settings, bridge and masquerading up."""
-    saved = state("sysctl.json")
-    if not saved.exists():
-        saved.write_text(
-            json.dumps({name: _sysctl(name).read_text().strip() for name in SYSCTLS if _sysctl(name).exists()})
-        )
+    before = state("before.json")
+    if not before.exists():
+        values = {name: _sysctl(name).read_text().strip() for name in SYSCTLS if _sysctl(name).exists()}
+        absent = [folder for folder in FIXED_FOLDERS if not Path(folder).exists()]
+        before.write_text(json.dumps({"sysctls": values, "absent": absent}))
     for name, value in SYSCTLS.items():
         if value is not None and int(_sysctl(name).read_text()) < value:
             _sysctl(name).write_text(str(value))
@@ -93,7 +96,7 @@ def mtu() -> int:
     return min([int(file.read_text()) for file in devices if file.exists()], default=1500)
 
 
-def end_containers(patience: float = 20) -> None:
+def end_containers(patience: float = 10) -> None:
     """End all containers: SIGTERM to the first process of each, then SIGKILL to what is left."""
     processes.end([pid for pid in _pod_processes() if _is_first(pid)], patience)
     processes.end(_pod_processes(), 0)
@@ -116,13 +119,15 @@ def take_back() -> None:
     shutil.rmtree(settings.RUN, ignore_errors=True)
 
 
-def restore_sysctls() -> None:
-    """Put the kernel settings back as they were before the first start."""
-    saved = state("sysctl.json")
-    if saved.exists():
-        for name, value in json.loads(saved.read_text()).items():
-            if _sysctl(name).read_text().strip() != value:
-                _sysctl(name).write_text(value)
+def restore() -> None:
+    """Put kernel settings back as they were before the first start, and remove folders that were not there then."""
+    saved = state("before.json")
+    before = json.loads(saved.read_text()) if saved.exists() else {"sysctls": {}, "absent": []}
+    for name, value in before["sysctls"].items():
+        if _sysctl(name).read_text().strip() != value:
+            _sysctl(name).write_text(value)
+    for folder in before["absent"]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def leftovers() -> list[str]:
@@ -135,6 +140,8 @@ def leftovers() -> list[str]:
     found += [f"interface {device}" for device in _pod_interfaces()]
     found += [f"interface {settings.BRIDGE}" for _ in [0] if Path("/sys/class/net", settings.BRIDGE).exists()]
     found += [f"cgroup {folder}" for folder in _cgroups()]
+    found += [f"file {file}" for file in Path("/var/lib/cni/results").glob("house-*")]
+    found += [f"link {link}" for link in Path("/var/log/containers").glob("*") if state() in link.readlink().parents]
     return found + [f"folder {folder}" for folder in (settings.RUN, state()) if folder.exists()]
 
 

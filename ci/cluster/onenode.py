@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ci.cluster import build as parts
 from ci.cluster import configs, host, pki, processes, settings
@@ -70,6 +72,7 @@ def up() -> None:
             manifests = [configs.manifest(name, bool(configs.nameservers())) for name in ADD_ONS]
             _kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin="\n---\n".join(manifests))
         with phase("wait for DNS, storage and metrics"):
+            processes.await_ready(configs.kubelet(), "the restart of all containers", lambda: not _unsettled(), 180)
             for deployment in ADD_ONS.values():
                 namespace, name = deployment.split("/")
                 _kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=180s")
@@ -91,12 +94,15 @@ def stop() -> None:
     """End all of the cluster's processes and take its mounts and rules back; the state folder keeps everything else."""
     host.require_root()
     with _alone():
-        with phase("stop Kubernetes", then="stop the containers"):
-            for name in reversed(COMPONENTS[1:]):
+        with phase("stop what starts containers", then="stop the containers"):
+            for name in reversed(COMPONENTS[3:]):
                 processes.stop(name)
-        with phase("stop the containers", then="take mounts, interfaces and rules back"):
+        with phase("stop the containers", then="stop the API server and containerd"):
             host.end_containers()
-            processes.stop(COMPONENTS[0])
+        with phase("stop the API server and containerd", then="take mounts, interfaces and rules back"):
+            # after the containers: the API server waits for the ends of their watches
+            for name in reversed(COMPONENTS[:3]):
+                processes.stop(name)
         with phase("take mounts, interfaces and rules back"):
             host.take_back()
 
@@ -108,7 +114,7 @@ def down() -> None:
         Failure: something was left behind; it is named.
     """
     stop()
-    host.restore_sysctls()
+    host.restore()
     shutil.rmtree(state(), ignore_errors=True)
     left = host.leftovers()
     if left:
@@ -159,7 +165,7 @@ def _ctr() -> list[str]:
 
 
 def _kubectl(*words: str, stdin: str | None = None, check: bool = True) -> str:
-    command = [kubectl(), "--kubeconfig", settings.kubeconfig_path(), *words]
+    command: list[str | Path] = [kubectl(), "--kubeconfig", settings.kubeconfig_path(), *words]
     return run(command, stdin=stdin, check=check).stdout
 
 
@@ -231,6 +237,27 @@ def _start_node() -> None:
         return _kubectl("get", "node", settings.NODE, "-o", f"jsonpath={path}", check=False) == "True"
 
     processes.await_ready(agent, "the node", ready, 120)
+
+
+def _unsettled() -> list[str]:
+    """Pods whose containers the API shows as they were before the start, and add-ons that are not ready."""
+    tasks = set(run([*_ctr(), "tasks", "ls", "-q"]).stdout.split())
+    add_ons = {add_on.split("/")[0] for add_on in ADD_ONS.values()}
+
+    def settled(pod: dict[str, Any], container: dict[str, Any]) -> bool:
+        if "deletionTimestamp" in pod["metadata"] or pod["spec"]["restartPolicy"] == "Never":
+            return "running" not in container["state"] or container["containerID"].split("//")[1] in tasks
+        if "running" in container["state"]:
+            ready = container["ready"] or pod["metadata"]["namespace"] not in add_ons
+            return ready and container["containerID"].split("//")[1] in tasks
+        return "terminated" not in container["state"] or pod["spec"]["restartPolicy"] != "Always"
+
+    return [
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for pod in json.loads(_kubectl("get", "pods", "-A", "-o", "json"))["items"]
+        for container in pod["status"].get("containerStatuses", [])
+        if not settled(pod, container)
+    ]
 
 
 def _put(file: Path, text: str) -> None:

@@ -39,7 +39,7 @@ def client_config(name: str) -> Path:
 
 
 def make() -> bool:
-    """Make all of it unless it is there already; returns whether it was made. All or nothing: interrupted, it is redone."""
+    """Make all of it, or nothing where it is there already; returns whether it was made."""
     folder = settings.state("pki")
     if folder.exists() and settings.kubeconfig_path().exists():
         return False
@@ -75,10 +75,10 @@ def _key(folder: Path, name: str) -> Path:
 
 
 def _authority(folder: Path, name: str, common_name: str) -> None:
-    key, words = _key(folder, name), ["-days", DAYS, "-subj", f"/CN={common_name}", "-out", folder / f"{name}.crt"]
+    words: list[str | Path] = ["-subj", f"/CN={common_name}", "-key", _key(folder, name), "-days", DAYS]
     for extension in ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"):
         words += ["-addext", extension]
-    run(["openssl", "req", "-x509", "-new", "-sha256", "-key", key, *words])
+    run(["openssl", "req", "-x509", "-new", "-sha256", *words, "-out", folder / f"{name}.crt"])
 
 
 def _leaf(folder: Path, name: str, authority: str, subject: str, usage: str, alternative_names: str = "") -> None:
@@ -89,8 +89,8 @@ def _leaf(folder: Path, name: str, authority: str, subject: str, usage: str, alt
         lines.append(f"subjectAltName={alternative_names}")
     extensions = folder / "extensions"
     extensions.write_text("\n".join(lines) + "\n")
-    words = ["-CA", folder / f"{authority}.crt", "-CAkey", folder / f"{authority}.key", "-CAcreateserial"]
-    words += ["-days", DAYS, "-extfile", extensions, "-out", folder / f"{name}.crt"]
+    words: list[str | Path] = ["-CA", folder / f"{authority}.crt", "-CAkey", folder / f"{authority}.key"]
+    words += ["-CAcreateserial", "-days", DAYS, "-extfile", extensions, "-out", folder / f"{name}.crt"]
     run(["openssl", "x509", "-req", "-sha256", *words], stdin=request)
     extensions.unlink()
 

@@ -11,8 +11,8 @@ import pytest
 
 from ci import platform, runs
 from ci.console import wait_for
+from ci.example import LISTING
 from ci.kube import JOBS, PLATFORM, forward, get, kube
-from ci.up import LISTING
 from core.bundle import load_bundle
 from core.registry import RegistryClient
 
