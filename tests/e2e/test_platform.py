@@ -131,7 +131,7 @@ def test_prometheus_scrapes_every_component(predictor: str) -> None:
 
 
 def test_every_dashboard_query_returns_data(predictor: str) -> None:
-    from ci.monitoring import dashboard_queries
+    from ci.monitoring.dashboard import panel_queries
 
     for _ in range(5):
         httpx.post(f"{predictor}/predict", json=LISTING, timeout=20)
@@ -140,7 +140,7 @@ def test_every_dashboard_query_returns_data(predictor: str) -> None:
 
         def all_answer() -> bool:
             empty.clear()
-            for title, query in dashboard_queries().items():
+            for title, query in panel_queries().items():
                 answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}, timeout=20).json()
                 if answer["status"] != "success" or not answer["data"]["result"]:
                     empty.append(f"{title}: {query}: {answer.get('error', 'no data')}")
