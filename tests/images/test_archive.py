@@ -1,0 +1,95 @@
+"""An image is found in the cluster by tag and by digest, and the charts learn both."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ci.console import Failure
+from ci.images import __main__ as program
+from ci.images import archive, store
+from ci.images.store import Built
+
+REPOSITORY = "localhost/house-platform/ui"
+TAG = "0.1.0-0123456789ab"
+DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    """An OCI layout as buildah writes it, with blobs that nobody reads."""
+    folder = tmp_path / "layout"
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (blobs / ("ab" * 32)).write_text(json.dumps({"layers": [{"size": 40}, {"size": 2}]}))
+    manifest = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": DIGEST, "size": 7}
+    manifest["annotations"] = {"org.opencontainers.image.ref.name": TAG}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    return folder
+
+
+def index_of(path: Path) -> dict[str, Any]:
+    with tarfile.open(path) as content:
+        member = content.extractfile("index.json")
+        assert member
+        return dict(json.load(member))
+
+
+def test_one_image_has_a_record_for_its_tag_and_one_for_its_digest(layout: Path, tmp_path: Path) -> None:
+    assert archive.pack(layout, tmp_path / "ui.tar", REPOSITORY, TAG) == DIGEST
+    descriptors = index_of(tmp_path / "ui.tar")["manifests"]
+    names = [descriptor["annotations"]["io.containerd.image.name"] for descriptor in descriptors]
+    assert names == [f"{REPOSITORY}:{TAG}", f"{REPOSITORY}@{DIGEST}"]
+    without_names = [{k: v for k, v in descriptor.items() if k != "annotations"} for descriptor in descriptors]
+    assert without_names[0] == without_names[1], "both records must be of the same image"
+
+
+def test_the_same_layout_gives_the_same_bytes(layout: Path, tmp_path: Path) -> None:
+    original = (layout / "index.json").read_text()
+    archive.pack(layout, tmp_path / "first.tar", REPOSITORY, TAG)
+    (layout / "index.json").write_text(original)
+    (layout / "oci-layout").touch()
+    archive.pack(layout, tmp_path / "second.tar", REPOSITORY, TAG)
+    assert (tmp_path / "first.tar").read_bytes() == (tmp_path / "second.tar").read_bytes()
+
+
+def test_an_archive_tells_its_digest_and_size(layout: Path, tmp_path: Path) -> None:
+    archive.pack(layout, tmp_path / "ui.tar", REPOSITORY, TAG)
+    assert archive.describe(tmp_path / "ui.tar") == (DIGEST, 42)
+
+
+def test_a_damaged_archive_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "ui.tar").write_bytes(b"half an archive")
+    with pytest.raises(Failure, match=r"ui\.tar is damaged (?s:.*) delete it and run `make images`"):
+        archive.describe(tmp_path / "ui.tar")
+
+
+def test_the_charts_get_tag_and_digest_and_no_digest_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "values").mkdir()
+    monkeypatch.setattr(store, "CHECKOUT", tmp_path)
+    built = [Built("ui", TAG, DIGEST, 1, 0, tmp_path), Built("minio", TAG, "", 1, 0, tmp_path)]
+    written = yaml.safe_load(store.write_values(built, "kind").read_text())
+    assert written == {"global": {"images": {"ui": {"tag": TAG, "digest": DIGEST}, "minio": {"tag": TAG}}}}
+
+
+def test_only_what_the_cluster_lacks_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = "localhost/house-platform"
+    there, lacking = (Built(name, TAG, DIGEST, 1, 0, tmp_path / f"{name}.tar") for name in ("ui", "minio"))
+    imported: list[Path] = []
+    monkeypatch.setattr("ci.cluster.present_images", lambda: {f"{registry}/ui:{TAG}"})
+    monkeypatch.setattr("ci.cluster.import_archive", imported.append)
+    assert program.load([there, lacking], registry) == 1
+    assert imported == [lacking.file]
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Failure, match=r"there is no image airflwo; there are pipeline, predictor"):
+        program.build(["airflwo"], "localhost/house-platform")
