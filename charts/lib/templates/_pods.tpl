@@ -34,12 +34,13 @@ automountServiceAccountToken: false
 
 {{/*
 Data of a ConfigMap: (dict "root" $ "config" .Values.config). Keys are spelled mechanically: dataApiUrl is DATA_API_URL.
-Values may be templates, so that a default can name the release's namespace.
+Values may be templates, so that a default can name the release's namespace. Helm reads numbers as floats, and toString
+writes those from a million on as 1e+06; toJson does not.
 */}}
 {{- define "lib.configData" -}}
 {{- $root := .root }}
 {{- range $key, $value := .config }}
-{{ $key | snakecase | upper }}: {{ tpl (toString $value) $root | quote }}
+{{ $key | snakecase | upper }}: {{ tpl (kindIs "float64" $value | ternary (toJson $value) (toString $value)) $root | quote }}
 {{- end }}
 {{- end }}
 
