@@ -1,0 +1,57 @@
+"""Every pod is restricted, writes only where it says so, and has no token of the cluster's API unless it calls it."""
+
+from __future__ import annotations
+
+from tests.charts.rendering import Workload, find, objects
+
+CALLS_THE_API = {"airflow-scheduler", "prometheus"}
+
+
+def test_pod_is_restricted(workload: Workload) -> None:
+    context = workload.pod.get("securityContext", {})
+    assert context.get("runAsNonRoot") is True, f"{workload.name}: securityContext.runAsNonRoot is not true"
+    assert context.get("runAsUser", 0) > 0, f"{workload.name}: securityContext.runAsUser names no user"
+    assert context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{workload.name}: seccompProfile"
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        assert not workload.pod.get(field), f"{workload.name}: {field}"
+
+
+def test_container_is_restricted(workload: Workload) -> None:
+    for container in workload.containers:
+        where, context = f"{workload.name}: {container['name']}", container.get("securityContext", {})
+        assert context.get("allowPrivilegeEscalation") is False, f"{where}: allowPrivilegeEscalation is not false"
+        assert context.get("readOnlyRootFilesystem") is True, f"{where}: readOnlyRootFilesystem is not true"
+        assert context.get("capabilities") == {"drop": ["ALL"]}, f"{where}: capabilities are not dropped"
+        assert not context.get("privileged"), f"{where}: privileged"
+        for port in container.get("ports", []):
+            assert "hostPort" not in port, f"{where}: hostPort"
+
+
+def test_volumes_are_of_the_kinds_that_restricted_admits(workload: Workload) -> None:
+    for volume in workload.pod.get("volumes", []):
+        kinds = set(volume) - {"name"}
+        assert kinds <= {"configMap", "secret", "emptyDir", "projected"}, f"{workload.name}: {volume['name']}: {kinds}"
+
+
+def test_every_mount_has_its_volume(workload: Workload) -> None:
+    volumes = {volume["name"] for volume in workload.pod.get("volumes", [])}
+    volumes |= {claim["metadata"]["name"] for claim in workload.item["spec"].get("volumeClaimTemplates", [])}
+    mounted = {mount["name"] for container in workload.containers for mount in container.get("volumeMounts", [])}
+    assert mounted == volumes, f"{workload.name}: mounts {sorted(mounted)}, volumes {sorted(volumes)}"
+
+
+def test_service_account_is_its_own_and_has_a_token_only_where_needed(workload: Workload) -> None:
+    account = workload.pod.get("serviceAccountName", "default")
+    found = find(objects(workload.variant), "ServiceAccount", account, workload.namespace)
+    assert found["automountServiceAccountToken"] is False, f"ServiceAccount {account}: automountServiceAccountToken"
+    wanted = workload.item["metadata"]["name"] in CALLS_THE_API
+    given = workload.pod.get("automountServiceAccountToken")
+    assert given is wanted, f"{workload.name}: automountServiceAccountToken is {given}, not {wanted}"
+    assert workload.pod.get("enableServiceLinks") is False, f"{workload.name}: enableServiceLinks is not false"
+
+
+def test_roles_have_no_wildcard(variant: str) -> None:
+    for item in objects(variant):
+        for rule in item.get("rules") or []:
+            for field in ("apiGroups", "resources", "verbs"):
+                assert "*" not in rule[field], f"{item['kind']} {item['metadata']['name']}: * in {field}"
