@@ -15,7 +15,9 @@ def size(quantity: str) -> float:
 def test_container_has_requests_and_a_limit_of_memory(workload: Workload) -> None:
     for container in workload.containers:
         where, resources = f"{workload.name}: {container['name']}", container.get("resources", {})
-        assert {"cpu", "memory"} <= set(resources.get("requests", {})), f"{where}: resources.requests lacks cpu or memory"
+        assert {"cpu", "memory"} <= set(resources.get("requests", {})), (
+            f"{where}: resources.requests lacks cpu or memory"
+        )
         assert "memory" in resources.get("limits", {}), f"{where}: resources.limits lacks memory"
         assert "cpu" not in resources["limits"], f"{where}: a limit of CPU only slows down what has nothing else to do"
 

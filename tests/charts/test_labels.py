@@ -1,0 +1,78 @@
+"""Labels come from one place, and what selects pods by them is a closed set that finds them."""
+
+from __future__ import annotations
+
+from tests.charts.rendering import Object, Workload, name, objects, workloads
+
+SELECTOR = "app.kubernetes.io/name"
+
+
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    """Whether a selector finds an object with these labels."""
+    return selector.items() <= labels.items()
+
+
+def test_every_object_says_what_it_belongs_to(variant: str) -> None:
+    for item in objects(variant):
+        labels = item["metadata"].get("labels", {})
+        assert set(labels) == {SELECTOR, "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by"}, (
+            f"{name(item)}: metadata.labels are {sorted(labels)}: take them from lib.labels"
+        )
+        assert labels["app.kubernetes.io/part-of"] == "house-platform", f"{name(item)}: part-of"
+
+
+def test_every_object_says_its_namespace(variant: str) -> None:
+    for item in objects(variant):
+        if not item["kind"].startswith("Cluster"):
+            assert item["metadata"].get("namespace") in ("mlops", "mlops-jobs"), f"{name(item)}: metadata.namespace"
+
+
+def test_selector_is_the_closed_set_and_finds_its_own_pods(workload: Workload) -> None:
+    if workload.kind == "Job":
+        assert "selector" not in workload.item["spec"], f"{workload.name}: a Job's selector is made by Kubernetes"
+        return
+    selector = workload.item["spec"]["selector"]
+    assert set(selector) == {"matchLabels"}, f"{workload.name}: spec.selector has more than matchLabels"
+    assert set(selector["matchLabels"]) == {SELECTOR}, f"{workload.name}: selectors cannot change: {SELECTOR} only"
+    assert selects(selector["matchLabels"], workload.labels), f"{workload.name}: does not select its own pods"
+
+
+def test_no_selector_finds_the_pods_of_another_workload(variant: str) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for workload in workloads(variant):
+        key = workload.namespace, workload.labels[SELECTOR]
+        assert key not in seen, f"{workload.name} and {seen[key]} make pods with the same name label {key[1]}"
+        seen[key] = workload.name
+
+
+def test_every_service_finds_pods_that_listen(variant: str) -> None:
+    for service in (item for item in objects(variant) if item["kind"] == "Service"):
+        found = [w for w in workloads(variant) if selects(service["spec"]["selector"], w.labels)]
+        assert len(found) == 1, f"{name(service)}: its selector finds {len(found)} workloads, not one"
+        ports = {port["name"]: port["containerPort"] for box in found[0].containers for port in box.get("ports", [])}
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in ports, f"{name(service)}: no container of {found[0].name} has {port}"
+            assert ports[port["targetPort"]] == port["port"], (
+                f"{name(service)}: {port['name']} is another port than the pod's"
+            )
+
+
+def test_what_refers_to_an_object_finds_it(variant: str) -> None:
+    present = {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in objects(variant)}
+    for item in objects(variant):
+        for kind, wanted in _references(item):
+            assert (kind, item["metadata"].get("namespace"), wanted) in present, f"{name(item)} names {kind} {wanted}"
+
+
+def _references(item: Object) -> list[tuple[str, str]]:
+    spec = item.get("spec", {})
+    if item["kind"] == "Ingress":
+        paths = [path for rule in spec["rules"] for path in rule["http"]["paths"]]
+        return [("Service", path["backend"]["service"]["name"]) for path in paths]
+    if item["kind"] == "HorizontalPodAutoscaler":
+        return [(spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"])]
+    if item["kind"] == "StatefulSet":
+        return [("Service", spec["serviceName"])]
+    if item["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+        return [(item["roleRef"]["kind"], item["roleRef"]["name"])]
+    return []

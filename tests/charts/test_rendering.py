@@ -1,0 +1,109 @@
+"""Rendering is pure: the same twice, the same under another release's name, and what config says restarts its pods."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ci import charts
+from ci.paths import CHECKOUT
+from tests.charts.rendering import (
+    IMAGES,
+    KUBE_API,
+    VARIANTS,
+    Object,
+    find,
+    objects,
+    parse,
+    text,
+)
+
+TEMPLATES = sorted(path for path in CHECKOUT.glob("charts/*/templates/**/*") if path.suffix in (".yaml", ".tpl"))
+PURE = re.compile(r"\b(lookup|now|date|genCA|genSelfSignedCert|genPrivateKey|rand\w+|uuidv4|htpasswd)\b|\.Capabilities")
+
+# A value of a component's configuration, and the workloads that read it and must start anew.
+CHANGES = {
+    "fastapi.config.pollSeconds=7": {"Deployment fastapi"},
+    'streamlit.config.airflowUrl="http://airflow.example"': {"Deployment streamlit"},
+    "datasource.config.scale=0.5": {"Deployment datasource"},
+    "airflow.parallelism=3": {
+        "Deployment airflow-api",
+        "Deployment airflow-scheduler",
+        "Deployment airflow-dag-processor",
+    },
+    "airflow.pipeline.config.seed=8": set(),  # stages are new pods each time
+    'mlflow.allowedHosts=["models.example"]': {"Deployment mlflow"},
+    'monitoring.alertmanager.config.route.group_wait="5s"': {"Deployment alertmanager"},
+    "monitoring.prometheus.scrapeIntervalSeconds=20": {"StatefulSet prometheus"},
+    'postgres.settings.max_connections="90"': {"StatefulSet postgres"},
+}
+
+
+def test_rendering_twice_is_identical(variant: str) -> None:
+    env, arguments = VARIANTS[variant]
+    values = ("-f", str(CHECKOUT / "values" / f"{env}.yaml"), "-f", str(IMAGES), *KUBE_API, *arguments)
+    assert charts.template("platform", *values) == text(env, *arguments)
+
+
+def test_names_do_not_depend_on_the_release(variant: str) -> None:
+    env, arguments = VARIANTS[variant]
+    assert text(env, *arguments, release="another") == text(env, *arguments)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(CHECKOUT / "charts")))
+def test_template_asks_nothing_but_its_values(template: object) -> None:
+    source = re.sub(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", "", template.read_text(), flags=re.S)  # type: ignore[attr-defined]
+    for action in re.findall(r"\{\{.*?\}\}", source, flags=re.S):
+        assert not (found := PURE.search(action)), f"{found.group()} in {action}"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_pods_start_anew_when_what_they_read_changes_and_only_then(change: str) -> None:
+    before, after = objects("kind"), parse(text("kind", "--set-json", change))
+    assert before != after, f"{change} changes nothing"
+    assert _changed(before, after) == CHANGES[change]
+
+
+def test_every_workload_that_mounts_or_reads_a_configmap_has_its_checksum() -> None:
+    """But Jobs, which are named by their content, and DAG processor's probe, which is read anew at each call."""
+    for item in objects("everything"):
+        if item["kind"] in ("Deployment", "StatefulSet") and "configMap" in str(item["spec"]["template"]["spec"]):
+            annotations = item["spec"]["template"]["metadata"].get("annotations", {})
+            assert "checksum/config" in annotations, f"{item['kind']} {item['metadata']['name']}: no checksum/config"
+
+
+@pytest.mark.parametrize(
+    ("change", "job"),
+    [('minio.buckets.more={"user": "mlflow", "versioned": false}', "minio-provision"),
+     ('global.images.airflow.tag="0.1.0-000000000000"', "airflow-migrate")],
+)  # fmt: skip
+def test_job_with_other_work_is_another_job(change: str, job: str) -> None:
+    """A Job's template cannot be changed: the name carries the hash of what it does."""
+    before, after = (_jobs(items, job) for items in (objects("kind"), parse(text("kind", "--set-json", change))))
+    assert before[0]["metadata"]["name"] != after[0]["metadata"]["name"]
+
+
+def test_two_jobs_of_one_name_do_the_same() -> None:
+    """Whatever a value changes in a Job's template, it changes its name, or `helm upgrade` would be refused."""
+    for change in ('global.imageRegistry="registry.example/house"', *CHANGES):
+        after = parse(text("kind", "--set-json", change))
+        for item in (item for item in objects("kind") if item["kind"] == "Job"):
+            same = [
+                job for job in after if job["kind"] == "Job" and job["metadata"]["name"] == item["metadata"]["name"]
+            ]
+            assert same in ([], [item]), f"{change} changes Job {item['metadata']['name']} in place"
+
+
+def _jobs(items: list[Object], prefix: str) -> list[Object]:
+    return [item for item in items if item["kind"] == "Job" and item["metadata"]["name"].startswith(prefix)]
+
+
+def _changed(before: list[Object], after: list[Object]) -> set[str]:
+    changed = set()
+    for item in before:
+        if item["kind"] in ("Deployment", "StatefulSet", "Job"):
+            other = find(after, item["kind"], item["metadata"]["name"])
+            if item["spec"]["template"] != other["spec"]["template"]:
+                changed.add(f"{item['kind']} {item['metadata']['name']}")
+    return changed
