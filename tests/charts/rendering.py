@@ -55,7 +55,7 @@ def alone(chart: str, *arguments: str, release: str = "mlops") -> str:
 
 def parse(manifest: str) -> list[Object]:
     """The objects of a manifest; a key that stands twice in one map is an error, which PyYAML alone would swallow."""
-    return [item for item in yaml.load_all(manifest, Loader=_Strict) if item]  # noqa: S506 - a SafeLoader
+    return [item for item in yaml.load_all(manifest, Loader=_Strict) if item]
 
 
 @cache

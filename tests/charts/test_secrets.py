@@ -63,4 +63,4 @@ def _is_airflow(item: Object) -> bool:
 
 def _has_password(text: str) -> bool:
     hosts = [part.split("/")[0] for part in text.split("://")[1:]]
-    return any("@" in host and ":" in host.split("@")[0] for host in hosts)
+    return bool([host for host in hosts if "@" in host and ":" in host.split("@")[0]])
