@@ -18,7 +18,7 @@ Object: TypeAlias = dict[str, Any]
 ENVIRONMENTS = ("kind", "vm", "prod")
 COMPONENTS = tuple(name for name in charts.names() if name not in ("lib", "platform"))
 IMAGES = Path(__file__).parent / "images.yaml"
-KUBE_API = ("--set", "global.kubeApi.cidr=10.46.0.1/32")
+KUBE_API = ("--set-json", 'global.kubeApi.cidr="10.46.0.1/32"')
 
 # What no environment switches on, so that the rules hold for it, too.
 PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlflow", "streamlit"))

@@ -58,7 +58,7 @@ def test_every_secret_is_read() -> None:
 
 
 def _is_airflow(item: Object) -> bool:
-    return item["kind"] == "ConfigMap" and item["metadata"]["name"] == "airflow"
+    return bool(item["kind"] == "ConfigMap" and item["metadata"]["name"] == "airflow")
 
 
 def _has_password(text: str) -> bool:

@@ -1,0 +1,144 @@
+"""Wrong values are refused before anything is installed, with their path and what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from ci import charts
+from ci.console import Failure
+from ci.paths import CHECKOUT
+from tests.charts.rendering import COMPONENTS, KUBE_API, alone, text
+
+# a value of the umbrella, as JSON, and what the message must say
+CASES = {
+    # unknown keys
+    "fastapi.config.modelNmae='house-price'": "fastapi:\n- config: Additional property modelNmae is not allowed",
+    "fastapi.replica=3": "fastapi:\n- (root): Additional property replica is not allowed",
+    "monitoring.grafana.image_=''": "monitoring:\n- grafana: Additional property image_ is not allowed",
+    "airflow.pipeline.config.modelNam='x'": "Additional property modelNam is not allowed",
+    "postgress.storage.size='1Gi'": "platform:\n- (root): Additional property postgress is not allowed",
+    "global.imageregistry='x'": "global: Additional property imageregistry is not allowed",
+    "global.images.airflow.tagg='x'": "global.images.airflow: Additional property tagg is not allowed",
+    # left out is said with false, and nothing else may stand there
+    "monitoring.enabled=true": "monitoring.enabled does not match: false",
+    "datasource.enabled=true": "datasource.enabled does not match: false",
+    # values that cannot be
+    "direct='yes'": "direct: Invalid type. Expected: boolean",
+    "fastapi.config.pollSeconds='soon'": "fastapi:\n- config.pollSeconds: Invalid type. Expected: number",
+    "fastapi.config.logLevel='loud'": "config.logLevel: config.logLevel must be one of",
+    "fastapi.config.mlflowTrackingUri='mlflow:5000'": "config.mlflowTrackingUri: Does not match pattern",
+    "fastapi.resources.limits.memory='256MB'": "resources.limits.memory: Does not match pattern",
+    "fastapi.replicas=0": "replicas: Must be greater than or equal to 1",
+    "postgres.storage.size='big'": "storage.size: Does not match pattern",
+    "airflow.pipeline.config.minMaeGain=2": "pipeline.config.minMaeGain: Must be less than",
+    "airflow.pipeline.schedule='hourly'": "pipeline.schedule: Does not match pattern",
+    "global.kubeApi.cidr='10.46.0.1'": "global.kubeApi.cidr: Does not match pattern",
+    "global.images.airflow.tag='latest'": "global.images.airflow.tag",
+    "global.images.airflow.digest='sha256:12'": "global.images.airflow.digest: Does not match pattern",
+    # what a schema cannot say
+    "fastapi.resources.limits.memory='64Mi'": (
+        "fastapi.resources.limits.memory (64Mi) is below requests.memory (160Mi): raise the limit or lower the request"
+    ),
+    "postgres.exporterResources.limits.memory='8Mi'": "postgres.exporterResources.limits.memory (8Mi) is below",
+    "airflow.schedulerResources.limits.memory='0.1Gi'": "airflow.schedulerResources.limits.memory (0.1Gi) is below",
+    "minio.resources.limits.memory='32Mi'": "minio.resources.limits.memory (32Mi) is below",
+    "monitoring.alertmanager.resources.limits.memory='8Mi'": (
+        "monitoring.alertmanager.resources.limits.memory (8Mi) is below"
+    ),
+    "fastapi.autoscaling={'enabled': true, 'minReplicas': 9}": (
+        "fastapi.autoscaling.minReplicas (9) is above maxReplicas (6): raise the one or lower the other"
+    ),
+    "fastapi.ingress.enabled=true": (
+        "fastapi: ingress.host is empty: name the host of this page, or set ingress.enabled to false"
+    ),
+    "monitoring.ingress.prometheus.enabled=true": "prometheus: ingress.host is empty: name the host",
+    "monitoring.grafana.enabled=true": (
+        'monitoring.grafana.image ("") has no digest: write it as docker.io/grafana/grafana:<version>@sha256:<digest>'
+    ),
+    "global.kubeApi.cidr=''": "global.kubeApi.cidr is empty: set it to the API server's address, as 10.46.0.1/32",
+    "global.images={'airflow': null}": "global.images.airflow: Invalid type",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_value_is_refused_with_path_and_remedy(case: str) -> None:
+    with pytest.raises(Failure) as refused:
+        text("kind", "--set-json", case.replace("'", '"'))
+    assert CASES[case] in str(refused.value)
+
+
+def test_all_that_is_wrong_in_a_component_is_told_at_once() -> None:
+    with pytest.raises(Failure) as refused:
+        text("kind", "--set", "fastapi.resources.limits.memory=64Mi", "--set-json",
+             'fastapi.autoscaling={"enabled": true, "minReplicas": 9}')  # fmt: skip
+    assert "2 value(s) cannot be right" in str(refused.value)
+    assert "resources.limits.memory" in str(refused.value)
+    assert "autoscaling.minReplicas" in str(refused.value)
+
+
+def test_missing_images_file_is_refused_with_the_command_that_writes_it() -> None:
+    with pytest.raises(Failure, match=r"\.\w+ is missing: run `make images`, which writes values/images-<env>\.yaml"):
+        charts.template("platform", "-f", str(CHECKOUT / "values" / "kind.yaml"), *KUBE_API)
+
+
+def test_argocd_without_a_repository_is_refused() -> None:
+    with pytest.raises(Failure, match=r"argocd\.repoUrl is empty: name the Git repository that Argo CD reads"):
+        text("kind", "--set", "direct=false")
+
+
+@pytest.mark.parametrize("chart", ["airflow", "monitoring"])
+def test_component_that_calls_the_clusters_api_alone_says_that_its_address_is_needed(chart: str) -> None:
+    with pytest.raises(Failure, match=r"global\.kubeApi\.cidr is empty: set it to the API server's address"):
+        alone(chart)
+
+
+def _schemas(schema: dict[str, Any], at: str = "") -> dict[str, dict[str, Any]]:
+    found = {at: schema}
+    for key, below in schema.get("properties", {}).items():
+        found |= _schemas(below, f"{at}.{key}".strip("."))
+    return found
+
+
+@pytest.mark.parametrize("chart", [*COMPONENTS, "platform"])
+def test_schema_refuses_unknown_keys_wherever_the_chart_knows_them(chart: str) -> None:
+    """Maps that an operator fills in (buckets, annotations, Alertmanager's own configuration) say so."""
+    schema = json.loads((CHECKOUT / "charts" / chart / "values.schema.json").read_text())
+    open_maps = {
+        at
+        for at, part in _schemas(schema).items()
+        if part.get("type") == "object" and "properties" in part and part.get("additionalProperties") is not False
+    }
+    foreign = set(COMPONENTS) if chart == "platform" else set()  # the component's own schema checks these
+    assert open_maps <= foreign, f"charts/{chart}: values.schema.json lets unknown keys pass in {sorted(open_maps)}"
+
+
+@pytest.mark.parametrize("chart", [*COMPONENTS, "platform"])
+def test_schema_and_values_know_the_same_keys(chart: str) -> None:
+    """A key of the schema alone is an option that nobody can find."""
+    schema = json.loads((CHECKOUT / "charts" / chart / "values.schema.json").read_text())
+    values = yaml.safe_load((CHECKOUT / "charts" / chart / "values.yaml").read_text())
+    reserved = {"lib"} | ({"global"} if chart != "platform" else set(COMPONENTS))
+    assert not (difference := _compare(schema, values, schema.get("definitions", {}), reserved)), difference
+
+
+def _compare(
+    schema: dict[str, Any], values: Any, shared: dict[str, Any], reserved: set[str], at: str = ""
+) -> list[str]:
+    if "$ref" in schema:
+        schema = shared[schema["$ref"].rsplit("/", 1)[-1]]
+    if not isinstance(values, dict) or "properties" not in schema:
+        return []
+    known, given = set(schema["properties"]) - reserved, set(values)
+    wrong = [
+        f"{at}.{key} is in the schema only"
+        for key in known - given
+        if at.rsplit(".", 1)[-1] not in ("requests", "limits")
+    ]
+    wrong += [f"{at}.{key} is in values.yaml only" for key in given - known]
+    for key in known & given:
+        wrong += _compare(schema["properties"][key], values[key], shared, reserved, f"{at}.{key}")
+    return wrong
