@@ -38,7 +38,8 @@ def dependencies() -> int:
         wanted = [item["name"] for item in yaml.safe_load((chart / "Chart.yaml").read_text()).get("dependencies", [])]
         if not wanted:
             continue
-        state, note = _state([CHARTS / needed for needed in wanted] + [chart / "Chart.yaml"]), chart / "charts" / ".state"
+        state = _state([CHARTS / needed for needed in wanted] + [chart / "Chart.yaml"])
+        note = chart / "charts" / ".state"
         if note.exists() and note.read_text() == state:
             continue
         shutil.rmtree(chart / "charts", ignore_errors=True)

@@ -31,7 +31,7 @@ for attempt in range(100):  # MinIO may start after this
     try:
         client.list_buckets()
         break
-    except Exception as away:  # noqa: BLE001 - whatever it is, the last attempt shows it
+    except Exception as away:  # whatever it is, the last attempt shows it
         if attempt == 99:
             raise
         print(f"waiting for MinIO: {type(away).__name__}", flush=True)
@@ -51,7 +51,7 @@ for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
         admin.policy_add(f"bucket-{bucket}", written.name)
     try:
         admin.policy_set(f"bucket-{bucket}", user=access)
-    except Exception as refused:  # noqa: BLE001 - set before is an error for MinIO, and fine here
+    except Exception as refused:  # set before is an error for MinIO, and fine here
         if "already" not in str(refused):
             raise
     own = Minio(endpoint.netloc, access, secret, secure=secure, region="us-east-1", http_client=patient)
