@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
+from prometheus_client import REGISTRY, generate_latest
 
 from datasource import recorded, synthetic
 from datasource.listings import COLUMNS, SHAPES
@@ -143,3 +144,12 @@ def test_unknown_batch_is_refused_with_the_known_ones() -> None:
 
     with pytest.raises(ValueError, match=r"BATCHES names \[9\]; synthetic are \[0, 1, 2, 3, 4, 5\]"):
         Source(DatasourceSettings(batches="0,9"))
+
+
+def test_metrics_are_this_applications_alone(start: Callable[..., TestClient]) -> None:
+    client = start()
+    client.get("/data", params=WHO)
+    text = client.get("/metrics").text
+    assert 'http_requests_total{handler="/data",method="GET",status="2xx"} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+    assert b'handler="/data"' not in generate_latest(REGISTRY), "the global registry is another application's"

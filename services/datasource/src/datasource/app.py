@@ -8,6 +8,7 @@ from typing import Annotated
 import orjson
 import polars as pl
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from datasource.faults import Fault, Faults
@@ -20,7 +21,10 @@ BAD_GROUP = "Número de grupo inválido"
 GROUPS = range(1, 11)
 
 app = FastAPI(title="House listings", summary="Stand-in for the external data API.", version="0.1.0")
-Instrumentator().instrument(app).expose(app, include_in_schema=False)
+metrics = CollectorRegistry()  # its own: the global one may hold another application's metrics of the same names
+ProcessCollector(registry=metrics)
+PlatformCollector(registry=metrics)
+Instrumentator(registry=metrics).instrument(app).expose(app, include_in_schema=False)
 source = Source(settings())
 cursors = Cursors()
 faults = Faults()
