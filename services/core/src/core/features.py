@@ -128,7 +128,8 @@ def _plain(raw: pl.DataFrame) -> list[np.ndarray]:
     bed, bath, acre_lot, house_size = (raw[name].to_numpy().astype(np.float64) for name in NUMERIC)
     day = raw["prev_sold_date"].str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     age = ((pl.Series([_REFERENCE_DAY]) - day).dt.total_days() / _DAYS_PER_YEAR).to_numpy().astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # NaN and infinity are answers here: a tree sends an infinite ratio where it sends the largest one
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         size_per_bed = np.where(bed > 0, house_size / bed, np.nan)
         bath_per_bed = np.where(bed > 0, bath / bed, np.nan)
     return [bed, bath, acre_lot, house_size, size_per_bed, bath_per_bed, age]
