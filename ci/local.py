@@ -1,14 +1,15 @@
 """The platform's parts as plain processes on this machine: what `make demo` and the service tests run on.
 
 The same code as in the cluster with other settings: an embedded PostgreSQL from a wheel, an MLflow server, a folder
-as object store, and our own services under the programs that their images start. It is not the platform: there is no
-Kubernetes, no Airflow, no isolation.
+(or MinIO) as object store, and our own services under the programs that their images start. It is not the platform:
+there is no Kubernetes, no Airflow, no isolation.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -59,6 +60,15 @@ class StageResult:
         return str(self.result.get("summary") or self.result.get("error") or self.output[-400:])
 
 
+@dataclass(frozen=True)
+class MinioServer:
+    """Where a MinIO server listens, and the keys of its root user."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+
 class LocalPlatform(AbstractContextManager["LocalPlatform"]):
     """Starts parts on demand and ends all of them, in reverse order, when the `with` block ends.
 
@@ -70,6 +80,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         folder.mkdir(parents=True, exist_ok=True)
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._postgres: Any = None
+        self._minio_keys: tuple[str, str] | None = None  # of its data: the same after a restart
         self.mlflow_url = ""
         self.datasource_url = ""
 
@@ -155,6 +166,20 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         self.start("mlflow", command, f"{self.mlflow_url}/health", env)
         return self.mlflow_url
 
+    def start_minio(self, port: int = 0) -> MinioServer:
+        """Start a MinIO server, compiled once, with root keys of its own; returns its address and keys."""
+        from ci.minio import minio
+
+        address = f"127.0.0.1:{port or free_port()}"
+        if self._minio_keys is None:
+            self._minio_keys = secrets.token_hex(8), secrets.token_hex(16)
+        root, password = self._minio_keys
+        command = [str(minio()), "server", str(self.folder / "minio"), "--address", address]
+        command += ["--console-address", f"127.0.0.1:{free_port()}"]
+        env = {"MINIO_ROOT_USER": root, "MINIO_ROOT_PASSWORD": password, "MINIO_UPDATE": "off", "MINIO_BROWSER": "off"}
+        self.start("minio", command, f"http://{address}/minio/health/ready", env)
+        return MinioServer(f"http://{address}", root, password)
+
     def start_datasource(self, port: int = 0, **settings: str) -> str:
         """Start the stand-in for the data API with these settings (lower case names); returns its URL."""
         port = port or free_port()
@@ -230,7 +255,8 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         )  # fmt: skip
         result = json.loads(result_file.read_text()) if result_file.exists() else {}
         output = done.stdout + done.stderr
-        (self.folder / "stages.log").open("a").write(output)
+        with (self.folder / "stages.log").open("a") as log:
+            log.write(output)
         return StageResult(stage.name, done.returncode, result, time.monotonic() - began, output)
 
     def run_stages(self, **settings: str) -> Iterator[StageResult]:
