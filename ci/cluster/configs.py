@@ -66,9 +66,11 @@ def cni_conflist(mtu: int) -> str:
 
 def kubelet_yaml() -> str:
     """Configuration of the kubelet."""
+    port, health = settings.PORTS["kubelet"]
     return f"""apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: {settings.NODE_ADDRESS}
+port: {port}
 authentication:
   anonymous: {{enabled: false}}
   webhook: {{enabled: true}}
@@ -94,12 +96,14 @@ evictionHard: {{memory.available: 200Mi, nodefs.available: 2%, imagefs.available
 maxPods: 200
 nodeStatusReportFrequency: 5m
 healthzBindAddress: 127.0.0.1
+healthzPort: {health}
 enableProfilingHandler: false
 """
 
 
 def kube_proxy_yaml() -> str:
     """Configuration of kube-proxy: nftables tables of its own, the machine's connection tracking left as it is."""
+    metrics, health = settings.PORTS["kube-proxy"]
     return f"""apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
@@ -107,8 +111,8 @@ clientConnection: {{kubeconfig: {client_config("kube-proxy")}}}
 clusterCIDR: {settings.POD_CIDR}
 hostnameOverride: {settings.NODE}
 bindAddress: {settings.NODE_ADDRESS}
-healthzBindAddress: 127.0.0.1:10256
-metricsBindAddress: 127.0.0.1:10249
+healthzBindAddress: 127.0.0.1:{health}
+metricsBindAddress: 127.0.0.1:{metrics}
 nodePortAddresses: [{settings.NODE_ADDRESS}/32]
 conntrack: {{maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
 """
@@ -237,7 +241,13 @@ def scheduler() -> Component:
 def netpold() -> Component:
     """The enforcer of NetworkPolicies."""
     config = client_config("netpold")
-    return _component("netpold", ["kubeconfig", config], ["socket", settings.NETPOL_SOCKET], reads=(config,))
+    return _component(
+        "netpold",
+        ["kubeconfig", config],
+        ["socket", settings.NETPOL_SOCKET],
+        ["health-address", f"127.0.0.1:{settings.PORTS['netpold'][0]}"],
+        reads=(config,),
+    )
 
 
 def kubelet() -> Component:
@@ -278,6 +288,7 @@ def _local_client(name: str) -> list[list[object]]:
         ["authentication-kubeconfig", config],
         ["authorization-kubeconfig", config],
         ["bind-address", "127.0.0.1"],
+        ["secure-port", settings.PORTS[name][0]],
         ["leader-elect", "false"],
         ["profiling", "false"],
     ]
