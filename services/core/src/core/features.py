@@ -71,7 +71,7 @@ def parse_listings(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 def conform(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame of listings in `RAW_SCHEMA`: as `parse_listings`, for rows that are in columns already."""
     return frame.select(
-        (pl.col(name).cast(kind, strict=False) if name in frame.columns else pl.lit(None, kind)).alias(name)
+        (_cast(frame[name], kind) if name in frame.columns else pl.lit(None, kind)).alias(name)
         for name, kind in RAW_SCHEMA.items()
     )
 
@@ -79,9 +79,17 @@ def conform(frame: pl.DataFrame) -> pl.DataFrame:
 def _column(name: str, kind: pl.DataType, values: list[Any]) -> pl.Series:
     try:
         return pl.Series(name, values, dtype=kind, strict=True)
-    except (TypeError, pl.exceptions.PolarsError):
-        text = [None if value is None else str(value).strip() for value in values]
-        return pl.Series(name, text, dtype=pl.String).cast(kind, strict=False)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        text = pl.Series(name, [None if value is None else str(value) for value in values], dtype=pl.String)
+        return text.to_frame().select(_cast(text, kind)).to_series()
+
+
+def _cast(column: pl.Series, kind: pl.DataType) -> pl.Expr:
+    """A column in its type: padding of numbers in text is no matter, text stays as it is."""
+    found = pl.col(column.name)
+    if column.dtype == pl.String and kind != pl.String():
+        found = found.str.strip_chars()
+    return found.cast(kind, strict=False)
 
 
 def build_features(raw: pl.DataFrame, encodings: Encodings) -> np.ndarray:

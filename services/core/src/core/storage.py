@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from minio.error import MinioException
 from core.errors import StorageError
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=120)
+_DRAFT = ".draft-"  # of an object that is not whole yet, in a folder
 _RETRIES = urllib3.Retry(total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504))
 
 
@@ -135,10 +136,15 @@ class FolderStore:
     def put(self, key: str, content: bytes) -> str:
         """Write an object."""
         target = self._folder / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as draft:
-            draft.write(content)
-        os.replace(draft.name, target)
+        draft = target.with_name(f"{_DRAFT}{secrets.token_hex(4)}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(content)
+            draft.replace(target)
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink()
+            raise StorageError(f"the folder store failed on {target}: {error}") from error
         return target.as_uri()
 
     def put_file(self, key: str, path: Path) -> str:
@@ -163,4 +169,4 @@ class FolderStore:
     def keys(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`."""
         found = (path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
-        return sorted(key for key in found if key.startswith(prefix))
+        return sorted(key for key in found if key.startswith(prefix) and not Path(key).name.startswith(_DRAFT))

@@ -1,0 +1,68 @@
+"""LightGBM through ctypes is LightGBM."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from core.booster import Booster
+from core.errors import BundleError
+
+from .conftest import Trained
+
+
+@pytest.fixture(scope="module")
+def booster(trained: Trained) -> Booster:
+    return Booster(trained.booster.model_to_string())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 999, 1000, 2500])
+def test_predictions_are_those_of_lightgbm_to_the_last_bit(booster: Booster, trained: Trained, rows: int) -> None:
+    matrix = trained.matrix[:rows]
+    assert np.array_equal(booster.predict(matrix), np.asarray(trained.booster.predict(matrix)))
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, 5e-324])
+def test_special_values_are_lightgbms_too(booster: Booster, trained: Trained, special: float) -> None:
+    matrix = trained.matrix[:50].copy()
+    matrix[np.arange(50), np.arange(50) % booster.features] = special
+    matrix[0] = special
+    assert np.array_equal(booster.predict(matrix), np.asarray(trained.booster.predict(matrix)))
+
+
+def test_layout_and_type_of_the_matrix_do_not_matter(booster: Booster, trained: Trained) -> None:
+    matrix = trained.matrix[:64]
+    want = booster.predict(matrix)
+    assert np.array_equal(booster.predict(np.asfortranarray(matrix)), want)
+    assert np.array_equal(booster.predict(np.repeat(matrix, 2, axis=0)[::2]), want)
+
+
+def test_no_rows_give_no_predictions(booster: Booster) -> None:
+    assert booster.predict(np.empty((0, booster.features))).shape == (0,)
+
+
+def test_threads_do_not_disturb_each_other(booster: Booster, trained: Trained) -> None:
+    want = booster.predict(trained.matrix)
+    parts = [slice(begin, begin + 100) for begin in range(0, 2000, 100)] * 5
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda part: booster.predict(trained.matrix[part]), parts))
+    for part, predicted in zip(parts, found, strict=True):
+        assert np.array_equal(predicted, want[part])
+
+
+def test_it_knows_what_it_was_trained_with(booster: Booster, trained: Trained) -> None:
+    assert booster.features == trained.booster.num_feature()
+    assert booster.rounds == trained.booster.current_iteration()
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 13), (12,)])
+def test_matrix_of_another_width_is_refused(booster: Booster, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BundleError, match=r"the model has 12 features, the matrix has shape"):
+        booster.predict(np.zeros(shape))
+
+
+def test_text_that_is_no_model_is_refused() -> None:
+    with pytest.raises(BundleError, match="LightGBM refused"):
+        Booster("not a model")
