@@ -1,0 +1,123 @@
+"""Chartfile.md says what the charts render: each cell of its table is compared."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pytest
+import yaml
+
+from ci.charts import CHARTS, names
+from ci.paths import CHECKOUT
+from tests.charts.components import by_chart, environment, workloads_of
+from tests.charts.rendering import COMPONENTS
+from tests.charts.test_delivery import applications
+
+COLUMNS = ["chart", "purpose", "images", "needs", "needed by", "ports", "wave"]
+NONE = "-"
+
+
+@cache
+def table() -> dict[str, dict[str, str]]:
+    """Cells by chart and column."""
+    lines = [line for line in (CHECKOUT / "Chartfile.md").read_text().splitlines() if line.startswith("|")]
+    head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert head == COLUMNS
+    charts = {re.sub(r"\[(\w+)\].*", r"\1", cells[0]): dict(zip(COLUMNS, cells, strict=True)) for cells in body}
+    assert len(charts) == len(body), "a chart has two rows"
+    return charts
+
+
+def listed(chart: str, column: str) -> set[str]:
+    """Names in a cell; those in parentheses, which the chart can do without, too."""
+    cell = table()[chart][column]
+    return set() if cell == NONE else set(re.sub(r"[()]", "", cell).split(", "))
+
+
+def optional(chart: str, column: str) -> set[str]:
+    """Names in parentheses."""
+    return {name for part in re.findall(r"\(([^)]+)\)", table()[chart][column]) for name in part.split(", ")}
+
+
+def image_names(variant: str, chart: str) -> set[str]:
+    """Names, without registry and tag, of the images that a component's pods run, and the pods that it starts."""
+    images = {container["image"] for pods in workloads_of(variant, chart) for container in pods.containers}
+    images |= {value for key, value in environment(variant, chart).items() if key == "PIPELINE_IMAGE"}
+    return {re.sub(r"[:@].*", "", image.rsplit("/", 1)[-1]) for image in images}
+
+
+def needed(chart: str) -> set[str]:
+    """Other components whose pods a component's NetworkPolicies let it call."""
+    homes = {pods.labels["app.kubernetes.io/name"]: other
+             for other in COMPONENTS for pods in workloads_of("everything", other)}  # fmt: skip
+    policies = [item["spec"] for item in by_chart("everything")[chart] if item["kind"] == "NetworkPolicy"]
+    servers = {peer["podSelector"]["matchLabels"].get("app.kubernetes.io/name")
+               for spec in policies for rule in spec.get("egress", [])
+               for peer in rule["to"] if "podSelector" in peer}  # fmt: skip
+    return {homes[server] for server in servers if server} - {chart}
+
+
+def waves() -> dict[str, str]:
+    """Sync wave of each component's Application."""
+    return {item["metadata"]["name"]: item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]
+            for item in applications("everything")}  # fmt: skip
+
+
+def test_every_chart_has_its_row() -> None:
+    assert list(table()) == ["lib", *sorted(COMPONENTS, key=lambda name: (int(waves()[name]), name)), "platform"]
+
+
+@pytest.mark.parametrize("chart", names())
+def test_purpose_is_that_of_the_chart(chart: str) -> None:
+    assert table()[chart]["purpose"] == yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())["description"]
+    assert table()[chart]["chart"] == f"[{chart}](charts/{chart}/README.md)"
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_images_are_those_of_the_pods(chart: str) -> None:
+    assert listed(chart, "images") == image_names("everything", chart)
+    switched_on = image_names("everything", chart) - image_names("kind", chart)
+    assert optional(chart, "images") == switched_on, "in parentheses: what no environment installs"
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_needs_are_what_the_network_lets_it_call(chart: str) -> None:
+    assert listed(chart, "needs") == needed(chart)
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_needed_by_is_the_inverse(chart: str) -> None:
+    others = [other for other in COMPONENTS if chart in listed(other, "needs")]
+    assert listed(chart, "needed by") == set(others)
+    assert optional(chart, "needed by") == {other for other in others if chart in optional(other, "needs")}
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_ports_are_those_of_the_services(chart: str) -> None:
+    ports = {variant: {str(port["port"]) for item in by_chart(variant)[chart] if item["kind"] == "Service"
+                       for port in item["spec"]["ports"]} for variant in ("kind", "everything")}  # fmt: skip
+    assert listed(chart, "ports") == ports["everything"]
+    assert optional(chart, "ports") == ports["everything"] - ports["kind"]
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_wave_is_that_of_the_application(chart: str) -> None:
+    assert table()[chart]["wave"] == waves()[chart]
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_wave_comes_after_those_of_what_it_needs(chart: str) -> None:
+    for other in listed(chart, "needs") - optional(chart, "needs"):
+        assert int(waves()[other]) < int(waves()[chart]), f"{chart} needs {other}, which is synced no earlier"
+
+
+def test_library_is_needed_by_every_chart_and_the_umbrella_needs_every_chart() -> None:
+    depends = {chart: {item["name"] for item in yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())
+                       .get("dependencies", [])} for chart in names()}  # fmt: skip
+    assert all("lib" in depends[chart] for chart in names() if chart != "lib")
+    assert depends["platform"] == set(names()) - {"platform"}
+    assert (table()["lib"]["needed by"], table()["platform"]["needs"]) == ("every chart", "every chart")
+    for chart, columns in (("lib", ("images", "needs", "ports", "wave")),
+                           ("platform", ("images", "needed by", "ports", "wave"))):  # fmt: skip
+        assert {table()[chart][column] for column in columns} == {NONE}, chart
