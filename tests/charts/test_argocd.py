@@ -1,0 +1,165 @@
+"""What Argo CD is given (argocd/) fits what the charts render, and leaves nothing open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ci import charts
+from ci.console import Failure, run
+from ci.paths import CHECKOUT
+from tests.charts.rendering import ENVIRONMENTS, IMAGES, KUBE_API, VARIANTS, Object, objects, parse, text
+from tests.charts.test_delivery import ARGO, REPOSITORY, applications, canonical
+
+ARGOCD = CHECKOUT / "argocd"
+REVISION = "0123abc"  # as in ARGO
+SERVER = "https://kubernetes.default.svc"
+
+
+def read(name: str) -> Object:
+    """The one object of a file; a key that stands twice is an error."""
+    [item] = parse((ARGOCD / name).read_text())
+    return item
+
+
+def arguments(root: Object, folder: Path, checkout: Path = CHECKOUT) -> list[str]:
+    """Helm's arguments for a root Application, in Argo CD's order: files, valuesObject, parameters.
+
+    CI commits the file of the images with a release; the tests' stand-in takes its place.
+    """
+    source = root["spec"]["source"]
+    helm, words = source["helm"], []
+    for file in helm["valueFiles"]:
+        path = (checkout / source["path"] / file).resolve()
+        words += ["-f", str(IMAGES if path.name.startswith("images-") else path)]
+    (folder / "values.yaml").write_text(yaml.safe_dump(helm["valuesObject"]))
+    words += ["-f", str(folder / "values.yaml")]
+    for parameter in helm["parameters"]:
+        value = parameter["value"].replace("$ARGOCD_APP_REVISION", REVISION)
+        words += ["--set-string" if parameter.get("forceString") else "--set", f"{parameter['name']}={value}"]
+    return words
+
+
+def strings(value: Any) -> list[str]:
+    """Every string in a tree."""
+    if isinstance(value, dict):
+        return [found for item in value.values() for found in strings(item)]
+    if isinstance(value, list):
+        return [found for item in value for found in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_roots_differ_in_the_name_of_the_environment_only() -> None:
+    assert {path.name for path in ARGOCD.glob("root-*.yaml")} == {f"root-{env}.yaml" for env in ENVIRONMENTS}
+    vm = (ARGOCD / "root-vm.yaml").read_text()
+    for env in ENVIRONMENTS:
+        assert (ARGOCD / f"root-{env}.yaml").read_text() == vm.replace("vm", env), f"root-{env}.yaml"
+
+
+def test_root_reads_the_values_of_its_environment(env: str) -> None:
+    source = read(f"root-{env}.yaml")["spec"]["source"]
+    assert source["helm"]["valueFiles"] == [f"../../values/{env}.yaml", f"../../values/images-{env}.yaml"]
+    assert (CHECKOUT / source["path"] / source["helm"]["valueFiles"][0]).exists()
+    assert "ignoreMissingValueFiles" not in source["helm"], "a missing images file must be seen"
+
+
+def test_root_renders_the_applications(env: str, tmp_path: Path) -> None:
+    """The same that `test_delivery` compares with `helm install`; all at the root's own commit."""
+    root = read(f"root-{env}.yaml")
+    rendered = parse(charts.template("platform", *arguments(root, tmp_path), *KUBE_API, namespace="argocd"))
+    assert rendered == applications(env)
+    assert {item["spec"]["source"]["targetRevision"] for item in rendered} == {REVISION}
+
+
+def test_root_has_what_argocd_needs(env: str) -> None:
+    root = read(f"root-{env}.yaml")
+    spec, child = root["spec"], applications(env)[0]
+    assert (root["apiVersion"], root["kind"]) == (child["apiVersion"], child["kind"])
+    assert root["metadata"] == {"name": "house-platform", "namespace": "argocd"}
+    assert set(spec) == {"project", "source", "destination", "syncPolicy"}
+    assert set(spec["source"]) == {"repoURL", "targetRevision", "path", "helm"}
+    assert spec["source"]["targetRevision"] == "main"
+    assert spec["destination"] == {"server": SERVER, "namespace": child["metadata"]["namespace"]}
+    assert spec["syncPolicy"] == child["spec"]["syncPolicy"], "root and components are synced alike"
+
+
+def test_one_repository_everywhere(env: str) -> None:
+    root = read(f"root-{env}.yaml")["spec"]["source"]
+    assert read("project.yaml")["spec"]["sourceRepos"] == [REPOSITORY]
+    assert (root["repoURL"], root["helm"]["valuesObject"]["argocd"]["repoUrl"]) == (REPOSITORY, REPOSITORY)
+
+
+def test_every_application_is_of_the_project() -> None:
+    project = read("project.yaml")
+    for env in ENVIRONMENTS:
+        for item in (read(f"root-{env}.yaml"), *applications(env)):
+            where = f"{env}: Application {item['metadata']['name']}"
+            assert item["spec"]["project"] == project["metadata"]["name"], where
+            assert item["metadata"]["namespace"] == project["metadata"]["namespace"], where
+
+
+def test_project_allows_exactly_the_kinds_that_are_rendered() -> None:
+    spec = read("project.yaml")["spec"]
+    rendered = [item for variant in VARIANTS for item in (*objects(variant), *applications(variant))]
+    for field, namespaced in (("clusterResourceWhitelist", False), ("namespaceResourceWhitelist", True)):
+        kinds = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in rendered
+                 if ("namespace" in item["metadata"]) is namespaced}  # fmt: skip
+        allowed = [(entry["group"], entry["kind"]) for entry in spec[field]]
+        assert sorted(allowed) == sorted(kinds), f"spec.{field}"
+
+
+def test_project_allows_exactly_the_namespaces_that_are_rendered() -> None:
+    rendered = [item for variant in VARIANTS for item in (*objects(variant), *applications(variant))]
+    spaces = {item["metadata"]["namespace"] for item in rendered if "namespace" in item["metadata"]}
+    assert read("project.yaml")["spec"]["destinations"] == [
+        {"server": SERVER, "namespace": space} for space in sorted(spaces)
+    ]
+
+
+def test_nothing_is_open() -> None:
+    for path in ARGOCD.glob("*.yaml"):
+        assert [word for word in strings(read(path.name)) if "*" in word] == [], path.name
+    assert set(read("project.yaml")["spec"]) == {
+        "description", "sourceRepos", "destinations", "clusterResourceWhitelist", "namespaceResourceWhitelist",
+    }  # fmt: skip
+
+
+def test_root_without_the_api_servers_address_is_refused() -> None:
+    """Once, where the address is missing; not by two components, long after."""
+    with pytest.raises(Failure, match=r"global\.kubeApi\.cidr is empty: set it to the API server's address"):
+        text("vm", *ARGO, "--set", "global.kubeApi.cidr=")
+    assert parse(text("vm", *ARGO, "--set", "global.kubeApi.cidr=,airflow.enabled=false,monitoring.enabled=false"))
+
+
+def test_fresh_checkout_renders_after_the_dependency_build_that_argocd_makes(env: str, tmp_path: Path) -> None:
+    """`helm dependency build` is not recursive, and a checkout holds no packaged chart."""
+    for folder in ("charts", "values"):
+        shutil.copytree(CHECKOUT / folder, tmp_path / folder, ignore=_ignored)
+    helm_folders = {f"HELM_{name}_HOME": str(tmp_path / "helm") for name in ("CACHE", "CONFIG", "DATA")}
+
+    def render(chart: str, namespace: str, *words: str) -> list[Object]:
+        folder = tmp_path / "charts" / chart
+        assert not (folder / "charts").exists()
+        run([charts.helm(), "dependency", "build", str(folder)], env={**os.environ, **helm_folders})
+        return parse(charts.template(str(folder), *words, namespace=namespace))
+
+    root = read(f"root-{env}.yaml")
+    found = render("platform", "argocd", *arguments(root, tmp_path, tmp_path), *KUBE_API)
+    assert found == applications(env)
+    delivered: list[Object] = []
+    for application in found:
+        name, values = application["metadata"]["name"], tmp_path / "component.yaml"
+        values.write_text(yaml.safe_dump(application["spec"]["source"]["helm"]["valuesObject"]))
+        delivered += render(name, application["spec"]["destination"]["namespace"], "-f", str(values))
+    assert canonical(delivered) == canonical(objects(env))
+
+
+def _ignored(folder: str, entries: list[str]) -> list[str]:
+    """What Git does not hold: packaged dependencies, and locks that say nothing."""
+    packaged = "charts" if Path(folder).parent.name == "charts" else ""
+    return [entry for entry in entries if entry in (packaged, "Chart.lock")]
