@@ -76,6 +76,7 @@ lint: .venv/ready ## ruff, generated files up to date, workflows
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ci.docs --check
 	$(PYTHON) -m ci.monitoring --check
+	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 
 types: .venv/ready ## mypy, strict for core
 	$(PYTHON) -m mypy ci services/*/src
