@@ -1,8 +1,8 @@
 """Make the platform's namespaces and Secrets, each once; what exists is never changed or shown.
 
 Charts name Secrets and never make them: a random value in a template would change at every rendering. Values are
-random, and exist only in the cluster. To rotate one, delete the Secret, run this again and restart what reads it
-(the databases' own passwords have to be changed there, too; see charts/postgres/README.md).
+random, and exist only in the cluster. To change a password, write it into its server's and its client's Secret and
+restart both: see charts/postgres/README.md.
 """
 
 from __future__ import annotations
