@@ -18,7 +18,7 @@ import pytest
 from ci.cluster import onenode, processes, settings
 from ci.console import run, wait_for
 from ci.kube import environment, get, kube, kubectl
-from tests.cluster.conftest import apply, namespaces, policy, probe, thing
+from tests.cluster.objects import apply, namespaces, policy, probe, thing
 
 pytestmark = pytest.mark.e2e
 SPACE = "house-test"
