@@ -89,11 +89,15 @@ def trouble(pod: dict[str, Any]) -> str:
     if conditions.get("Ready", {}).get("status") == "True":
         return ""
     for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
-        waiting = container.get("state", {}).get("waiting")
+        waiting, ended = (container.get("state", {}).get(state) for state in ("waiting", "terminated"))
         if waiting and waiting["reason"] not in ("PodInitializing", "ContainerCreating"):
             return f"{container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
         if not container.get("ready") and "running" in container.get("state", {}):
             return f"{container['name']} is running and not ready yet"
+        if ended and ended["exitCode"]:
+            return f"{container['name']} ended with code {ended['exitCode']} ({ended.get('reason', 'no reason given')})"
+    if status.get("reason"):
+        return f"{status['reason']}: {status.get('message', '')}"
     return str(conditions.get("PodScheduled", {}).get("message") or status.get("phase", "unknown"))
 
 
@@ -111,10 +115,12 @@ def late_workloads() -> list[str]:
         if item["kind"] == "Job":
             if not status.get("succeeded"):
                 late.append(name)
-        elif status.get("readyReplicas", 0) < item["spec"].get("replicas", 1) or (
-            status.get("observedGeneration", 0) < item["metadata"]["generation"]
-            or status.get("updatedReplicas", 0) < item["spec"].get("replicas", 1)
-        ):
+            continue
+        wanted = item["spec"].get("replicas", 1)
+        seen = status.get("observedGeneration", 0) >= item["metadata"]["generation"]
+        new_and_ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0)) >= wanted
+        old_gone = status.get("replicas", 0) <= wanted
+        if not (seen and new_and_ready and old_gone):
             late.append(name)
     return late
 
