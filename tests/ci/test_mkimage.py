@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ci.cluster import mkimage
 from ci.cluster.mkimage import Entry, Recipe, write
 
 NAME = "localhost/house-cluster/probe:1-0123456789ab"
@@ -108,8 +109,15 @@ def test_the_layer_holds_what_the_recipe_says(recipe: Recipe, tmp_path: Path) ->
     }
 
 
-def test_an_archive_is_whole_or_not_there(recipe: Recipe, tmp_path: Path) -> None:
-    broken = replace(recipe, entries={"bin/lost": Entry(file=tmp_path / "lost")})
-    with pytest.raises(FileNotFoundError):
-        write(NAME, broken, tmp_path / "image.tar")
+def test_an_archive_is_whole_or_not_there(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = mkimage._put
+
+    def interrupted(out: tarfile.TarFile, name: str, content: bytes) -> None:
+        if name == "index.json":
+            raise KeyboardInterrupt
+        put(out, name, content)
+
+    monkeypatch.setattr(mkimage, "_put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(NAME, recipe, tmp_path / "image.tar")
     assert not (tmp_path / "image.tar").exists()

@@ -64,6 +64,12 @@ def test_an_initial_container_is_named_before_the_one_that_waits_for_it() -> Non
     assert platform.trouble(given) == "await-postgres is running and not ready yet"
 
 
+def test_a_container_that_is_ready_is_not_blamed_for_another() -> None:
+    given = pod("Running", RUNNING, waiting("CrashLoopBackOff"))
+    given["status"]["containerStatuses"][0] |= {"name": "proxy", "ready": True}
+    assert platform.trouble(given) == "main: CrashLoopBackOff"
+
+
 def workload(kind: str, wanted: int = 1, **status: int) -> dict[str, Any]:
     return {"kind": kind, "metadata": {"name": "x", "generation": 2}, "spec": {"replicas": wanted}, "status": status}
 
