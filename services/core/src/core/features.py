@@ -70,10 +70,10 @@ def parse_listings(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 def conform(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame of listings in `RAW_SCHEMA`: as `parse_listings`, for rows that are in columns already."""
-    return frame.select(
+    return frame.with_columns(
         (_cast(frame[name], kind) if name in frame.columns else pl.lit(None, kind)).alias(name)
         for name, kind in RAW_SCHEMA.items()
-    )
+    ).select(RAW_SCHEMA.keys())
 
 
 def _column(name: str, kind: pl.DataType, values: list[Any]) -> pl.Series:

@@ -36,8 +36,14 @@ create table if not exists ledger.batches (
     updated_at timestamptz not null default now(),
     primary key (batch_number, sha256)
 );
+create table if not exists ledger.calls (   -- of the data API: a log, not keyed
+    id bigint generated always as identity primary key,
+    outcome text not null check (outcome in ('batch', 'lost', 'end')),
+    batch_number integer,               -- that came
+    called_at timestamptz not null default now()
+);
 create table if not exists ledger.gaps (
-    batch_number integer primary key,   -- never received, though a later one was
+    batch_number integer primary key,   -- never received, though a later one was, or its answer was lost
     noticed_at timestamptz not null default now()
 );
 create table if not exists ledger.decisions (
@@ -85,6 +91,9 @@ class Batch:
     raw_key: str
 
 
+# both are SQL: the batch of the last answer, and what finds a batch of a number with rows to use
+_LAST_SEEN = "select batch_number from ledger.calls where outcome = 'batch' order by id desc limit 1"
+_USABLE = "select from ledger.batches b where b.batch_number = {} and b.valid is distinct from 0"
 _BATCH = "batch_number, sha256, state, rows, valid, quarantined, quarantine, raw_key"
 
 
@@ -123,6 +132,7 @@ class Ledger:
     def store(self, number: int, sha256: str, rows: int, raw_key: str, dag_run: str) -> bool:
         """Note a received batch; False if this content of this number is already there."""
         with self._connect() as connection:
+            connection.execute("insert into ledger.calls (outcome, batch_number) values ('batch', %s)", [number])
             done = connection.execute(
                 "insert into ledger.batches (batch_number, sha256, state, rows, raw_key, dag_run)"
                 " values (%s, %s, 'stored', %s, %s, %s) on conflict do nothing",
@@ -131,18 +141,41 @@ class Ledger:
             return done.rowcount == 1
 
     def note_gaps(self, number: int) -> list[int]:
-        """Note the numbers below `number` that were never stored, forget those that are; return the missing ones."""
+        """Note the numbers below `number` that never came in a usable form, forget those that did; return the first."""
         with self._connect() as connection:
-            connection.execute("delete from ledger.gaps g using ledger.batches b where b.batch_number = g.batch_number")
+            connection.execute(f"delete from ledger.gaps g where exists ({_USABLE.format('g.batch_number')})")  # noqa: S608
             missing = connection.execute(
-                "select n from generate_series(0, %s - 1) n"
-                " where not exists (select from ledger.batches where batch_number = n)",
+                f"select n from generate_series(0, %s - 1) n where not exists ({_USABLE.format('n')})",  # noqa: S608
                 [number],
             ).fetchall()
             numbers = [int(row["n"]) for row in missing]
             for gap in numbers:
                 connection.execute("insert into ledger.gaps (batch_number) values (%s) on conflict do nothing", [gap])
             return numbers
+
+    def note_lost(self) -> None:
+        """Note that an answer of the data API was lost: the batch after the last one may never come again."""
+        with self._connect() as connection:
+            connection.execute("insert into ledger.calls (outcome) values ('lost')")
+            connection.execute(
+                "insert into ledger.gaps (batch_number)"  # noqa: S608
+                f" select n from (select coalesce(({_LAST_SEEN}), -1) + 1 as n) next"
+                f" where not exists ({_USABLE.format('n')}) on conflict do nothing"
+            )
+
+    def note_end(self) -> list[int]:
+        """Note that the data API has no more batches; return the numbers of those that never came.
+
+        An end right after the last batch, with no answer lost in between, disproves gaps after that batch.
+        """
+        with self._connect() as connection:
+            connection.execute(
+                "delete from ledger.gaps"  # noqa: S608
+                f" where batch_number > ({_LAST_SEEN}) and 'batch' ="
+                " (select outcome from ledger.calls where outcome <> 'end' order by id desc limit 1)"
+            )
+            connection.execute("insert into ledger.calls (outcome) values ('end')")
+        return self.gaps()
 
     def unfinished(self) -> Batch | None:
         """The oldest batch that is stored and not decided on: a run before this one was interrupted."""
@@ -190,6 +223,15 @@ class Ledger:
             )
         self._update(batch, "state = 'decided'", [])
 
+    def refuse(self, batch: Batch, reason: str) -> None:
+        """Note that no row of a batch can be used: a gap for its number; the next run takes the next batch."""
+        self.set_validated(batch, 0, {"refused": batch.rows})
+        self.decide(batch, "skip", reason, {})
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.gaps (batch_number) values (%s) on conflict do nothing", [batch.batch_number]
+            )
+
     def decision(self, batch: Batch) -> tuple[str, str] | None:
         """Decision and reason on a batch's content."""
         with self._connect() as connection:
@@ -210,7 +252,8 @@ class Ledger:
         """Numbers of the batches whose clean splits may be trained on, ascending."""
         with self._connect() as connection:
             rows = connection.execute(
-                "select distinct batch_number from ledger.batches where state in ('split', 'decided') order by 1"
+                "select distinct batch_number from ledger.batches where state in ('split', 'decided') and valid > 0"
+                " order by 1"
             ).fetchall()
             return [int(row["batch_number"]) for row in rows]
 
@@ -266,7 +309,7 @@ class Ledger:
         return rows
 
     def gaps(self) -> list[int]:
-        """Numbers of batches that were never received though a later one was."""
+        """Numbers of batches that never came in a usable form."""
         with self._connect() as connection:
             rows = connection.execute("select batch_number from ledger.gaps order by 1").fetchall()
             return [int(row["batch_number"]) for row in rows]

@@ -67,13 +67,19 @@ def run(stage: Stage, references: dict[str, Any]) -> int:
 
 def report(result: dict[str, Any]) -> None:
     """Hand the result to whoever started the stage."""
-    text = json.dumps(result)
-    if len(text.encode()) > _LONGEST_RESULT:  # only the sentence can be that long
-        short = {name: value[:1000] if isinstance(value, str) else value for name, value in result.items()}
-        text = json.dumps(short)
+    text, longest = json.dumps(result), _LONGEST_RESULT
+    while len(text.encode()) > _LONGEST_RESULT and longest:  # only sentences can be that long
+        longest //= 2
+        text = json.dumps(
+            {name: value[:longest] if isinstance(value, str) else value for name, value in result.items()}
+        )
     target = Path(os.environ.get("RESULT_FILE", "/dev/termination-log"))
     if "RESULT_FILE" in os.environ or os.access(target, os.W_OK):
         target.write_text(text)
+
+
+def _cut(value: Any, longest: int) -> Any:
+    return value[:longest] if isinstance(value, str) else value
 
 
 def main() -> None:

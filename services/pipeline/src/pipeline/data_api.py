@@ -1,7 +1,7 @@
 """The external data API: one batch per call, and a call cannot be taken back.
 
 A successful call moves the server's cursor, so a client that gives up waiting has lost that batch until the service is
-restarted. Hence: one call, a long time-out, no retry in here.
+restarted. Hence: one call, a long time-out, no retry in here, and an error of its own for a lost answer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ class Answer:
     size: int  # bytes
 
 
+class LostAnswer(DataError):
+    """The service may have handed out a batch that did not arrive."""
+
+
 def next_batch(url: str, group: int, day: str, timeout: float) -> Answer | None:
     """The next batch, or None at the end of data.
 
     Raises:
-        DataError: the service is away, slow beyond `timeout` seconds without a byte, or answers rubbish.
+        LostAnswer: the service was slow beyond `timeout` seconds without a byte, broke off, or answered rubbish.
+        DataError: it is away, or refused.
     """
     limits = httpx.Timeout(timeout, connect=10)
     try:
@@ -48,17 +53,20 @@ def next_batch(url: str, group: int, day: str, timeout: float) -> Answer | None:
             size = body.tell()
             body.seek(0)
             return _parse(body.read(), size)
-    except httpx.ConnectError as away:
+    except (httpx.ConnectError, httpx.ConnectTimeout) as away:
         raise DataError(
-            f"the data API at {url} cannot be reached ({away}): is it up, and may this pod reach it?"
+            f"the data API at {url} cannot be reached ({away!r}): is it up, and may this pod reach it?"
         ) from away
     except httpx.TimeoutException as late:
-        raise DataError(
-            f"the data API at {url} sent nothing for {timeout:.0f} s. Its cursor may have moved: if so, the next batch "
-            "shows a gap in the numbers, which the ledger will name"
+        raise LostAnswer(
+            f"the data API at {url} sent nothing for {timeout:g} s. Its cursor may have moved: if so, that batch is a "
+            "gap in the ledger until the data API is restarted and drained again"
         ) from late
     except httpx.HTTPError as broken:
-        raise DataError(f"the answer of the data API at {url} broke off: {broken!r}") from broken
+        raise LostAnswer(
+            f"the answer of the data API at {url} broke off ({broken!r}): run again; if its batch does not come, the "
+            "ledger names the gap"
+        ) from broken
 
 
 def _refuse_unless_end(answer: httpx.Response, group: int) -> None:
@@ -76,16 +84,21 @@ def _parse(body: bytes, size: int) -> Answer:
     try:
         content = orjson.loads(body)
     except ValueError as rubbish:
-        raise DataError(f"the data API's answer of {size:,} bytes is no JSON ({rubbish}): it was cut off") from rubbish
+        raise LostAnswer(
+            f"the data API's answer of {size:,} bytes is no JSON ({rubbish}): it was cut off, or is another program's"
+        ) from rubbish
     try:
         number, rows = content["batch_number"], content["data"]
     except (KeyError, TypeError) as foreign:
-        raise DataError("the data API's answer has no batch_number or no data: is this the right service?") from foreign
-    if (
-        not isinstance(number, int)
-        or number < 0
-        or not isinstance(rows, list)
-        or not all(type(r) is dict for r in rows)
-    ):
-        raise DataError(f"the data API's answer has batch_number {number!r} and data of an unknown form")
+        raise LostAnswer(
+            "the data API's answer has no batch_number or no data: is this the right service?"
+        ) from foreign
+    if type(number) is not int or number < 0 or not _are_listings(rows):
+        raise LostAnswer(
+            f"the data API's answer has batch_number {number!r} and data that are no listings: has it changed?"
+        )
     return Answer(number, rows, size)
+
+
+def _are_listings(rows: Any) -> bool:
+    return isinstance(rows, list) and len(rows) > 0 and all(type(row) is dict for row in rows)

@@ -17,8 +17,10 @@ from pipeline.tracking import Tracking
 
 
 def run(context: Context, run_id: str) -> dict[str, Any]:
-    """Judge the model of a run; the evaluation becomes an artifact of that run."""
+    """Judge the model of a run; the evaluation becomes an artifact of that run, and stands once promote acted on it."""
     tracking = Tracking(context.settings, context.registry)
+    if context.ledger.promotion(run_id):
+        return _result(tracking.evaluation(run_id))
     batches = context.ledger.decided_batches()
     holdout = rows.read_split(context.store, batches, "test")
     challenger, challenger_segments = _judge(tracking.bundle(run_id), holdout)
@@ -43,7 +45,11 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
         except BundleError as unusable:  # a champion of other features cannot be compared, nor serve
             evaluation["champion_unusable"] = str(unusable)
     tracking.log_evaluation(run_id, evaluation)
-    return {"challenger": challenger, "champion": evaluation["champion"], "summary": _told(evaluation)}
+    return _result(evaluation)
+
+
+def _result(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {name: evaluation[name] for name in ("challenger", "champion")} | {"summary": _told(evaluation)}
 
 
 def _judge(bundle: Bundle, holdout: pl.DataFrame) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import orjson
 import polars as pl
 
-from core.errors import DataError
 from core.features import conform
 from pipeline import data_api, rows
 from pipeline.context import Context
@@ -19,24 +19,26 @@ def run(context: Context) -> dict[str, Any]:
 
     Raises:
         SkipRun: the API has no more data, or handed out what is stored already.
-        DataError: see `data_api.next_batch`; or the batch has no rows.
+        DataError: see `data_api.next_batch`.
     """
     unfinished = context.ledger.unfinished()
     if unfinished:
         summary = f"batch {unfinished.batch_number} of an earlier run is {unfinished.state} only: it is taken up again"
         return {"batch": unfinished.batch_number, "rows": unfinished.rows, "summary": summary}
     known = context.settings
-    answer = data_api.next_batch(
-        known.data_api_url, known.data_api_group, known.data_api_day, known.data_api_timeout_seconds
-    )
+    try:
+        answer = data_api.next_batch(
+            known.data_api_url, known.data_api_group, known.data_api_day, known.data_api_timeout_seconds
+        )
+    except data_api.LostAnswer:
+        context.ledger.note_lost()
+        raise
     if answer is None:
-        gaps = context.ledger.gaps()
+        gaps = context.ledger.note_end()
         lost = f"; batches {gaps} never arrived: restart the data API and run again" if gaps else ""
         raise SkipRun(f"the data API has no more data{lost}")
     number = answer.batch_number
-    if not answer.rows:
-        raise DataError(f"batch {number} has no rows")
-    raw = pl.DataFrame(answer.rows, infer_schema_length=None, strict=False)  # unchecked
+    raw = as_frame(answer.rows)  # unchecked
     sha256 = content_hash(raw)
     key = rows.raw_key(number, sha256)
     rows.write(context.store, key, raw)
@@ -50,6 +52,25 @@ def run(context: Context) -> dict[str, Any]:
     return {"batch": number, "rows": raw.height, "sha256": sha256[:12], "summary": summary}
 
 
+def as_frame(records: list[dict[str, Any]]) -> pl.DataFrame:
+    """Records as they came, whatever their fields; a column of several types, or of nested values, is kept as text."""
+    names = dict.fromkeys(name for row in records for name in row)
+    return pl.DataFrame([_column(name, [row.get(name) for row in records]) for name in names])
+
+
+def _column(name: str, values: list[Any]) -> pl.Series:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        return pl.Series(name, values, dtype=pl.Float64, strict=False)
+    if len(kinds) > 1 or kinds & {dict, list}:
+        values = [value if value is None or type(value) is str else orjson.dumps(value).decode() for value in values]
+    return pl.Series(name, values)
+
+
 def content_hash(raw: pl.DataFrame) -> str:
     """sha256 of a batch's rows: the same for every spelling of the same listings in the same order."""
-    return hashlib.sha256(conform(raw).write_ndjson().encode()).hexdigest()
+    listings = conform(raw)
+    digest = hashlib.sha256(listings.write_ndjson().encode())
+    if any(c.name not in raw.columns or c.null_count() > raw[c.name].null_count() for c in listings):
+        digest.update(raw.write_ndjson().encode())  # what cannot be read as listings counts as it is
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from core.errors import RegistryError
 from core.features import FINGERPRINT
 from pipeline.context import Context
 from pipeline.settings import PipelineSettings
@@ -12,10 +13,10 @@ from pipeline.tracking import Tracking
 
 
 def run(context: Context, run_id: str) -> dict[str, Any]:
-    """Act on the evaluation of a run, once: asked again, the ledger's verdict stands and the alias is set again.
+    """Act on the evaluation of a run, once: asked again, the ledger's verdict stands, and a later champion too.
 
     Raises:
-        RegistryError: MLflow failed; the alias is as it was.
+        RegistryError: MLflow failed, or has another champion than was compared with; the alias is as it was.
         BundleError: the run's bundle is damaged or of other features.
     """
     tracking = Tracking(context.settings, context.registry)
@@ -26,6 +27,8 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
     known = context.ledger.promotion(run_id)
     promoted, reason = (known["promoted"], known["reason"]) if known else judge(evaluation, context.settings)
     outcome = "promoted" if promoted else "rejected"
+    if promoted and not known:
+        _check_champion(context, evaluation["champion_version"], version)
     tracking.tag_version(version, verdict=outcome, reason=reason)
     if promoted and not known:
         tracking.set_alias(version)
@@ -33,6 +36,15 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
     context.ledger.add_promotion(run_id, version, promoted, reason, evaluation["champion_version"], scores)
     summary = f"version {version} {outcome}: {reason}"
     return {"promoted": promoted, "version": version, "reason": reason, "summary": summary}
+
+
+def _check_champion(context: Context, compared: str | None, version: str) -> None:
+    now = context.registry.champion(context.settings.model_name, context.settings.model_alias)
+    if now and now.version not in (compared, version):
+        raise RegistryError(
+            f"the challenger was compared with version {compared}, but the champion is version {now.version} now: "
+            "run evaluate again"
+        )
 
 
 def judge(evaluation: dict[str, Any], settings: PipelineSettings) -> tuple[bool, str]:

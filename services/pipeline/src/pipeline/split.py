@@ -14,7 +14,7 @@ import polars as pl
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.rows import SPLITS, Split
-from pipeline.validate import valid_rows
+from pipeline.rules import valid_rows
 
 _SHARES: dict[Split, float] = {"train": 0.70, "validation": 0.15, "test": 0.15}
 # What makes two rows the same listing; its price, status and broker may change.
@@ -38,7 +38,7 @@ def split(listings: pl.DataFrame) -> dict[Split, pl.DataFrame]:
     """The rows of each split, in their order."""
     identity = pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in _IDENTITY], separator="|")
     text = listings.select(identity.alias("identity"))["identity"].to_list()
-    bucket = pl.Series([int.from_bytes(blake2b(row.encode(), digest_size=4).digest()) % _BUCKETS for row in text])
+    bucket = pl.Series([_bucket(row) for row in text], dtype=pl.Int64)
     parts: dict[Split, pl.DataFrame] = {}
     begin = 0.0
     for name, share in _SHARES.items():
@@ -46,3 +46,7 @@ def split(listings: pl.DataFrame) -> dict[Split, pl.DataFrame]:
         parts[name] = listings.filter((bucket >= round(begin)) & (bucket < round(end)))
         begin = end
     return parts
+
+
+def _bucket(identity: str) -> int:
+    return int.from_bytes(blake2b(identity.encode(), digest_size=4).digest()) % _BUCKETS

@@ -7,34 +7,24 @@ from typing import Any
 import polars as pl
 
 from core.errors import DataError
-from core.features import RAW_SCHEMA, conform
 from pipeline import rows
 from pipeline.context import Context
-
-# A price below this is a placeholder (1 is common): such rows would drive relative errors to thousands of percent.
-LOWEST_PRICE = 1_000.0
-# Of a column's values; more that are not of its type mean that the service changed, not that rows are bad.
-_MOST_UNREADABLE = 0.5
-
-RULES: dict[str, pl.Expr] = {
-    "unreadable": pl.col("_unreadable"),
-    "price missing": pl.col("price").is_null() | pl.col("price").is_nan(),
-    "price below 1,000": pl.col("price") < LOWEST_PRICE,
-    "negative quantity": pl.any_horizontal(pl.col("bed", "bath", "acre_lot", "house_size") < 0),
-    "nothing known": pl.all_horizontal(pl.col("bed", "bath", "acre_lot", "house_size", "city", "state").is_null()),
-    "repeated row": pl.col("_repeated"),
-}
+from pipeline.rules import judge
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
     """Judge the rows of a stored batch.
 
     Raises:
-        DataError: the batch's columns are not those of the contract.
+        DataError: the batch's columns are not those of the contract; the ledger notes that none of its rows is used.
     """
     known = context.ledger.batch(batch)
     raw = rows.read(context.store, known.raw_key)  # unchecked
-    judged = judge(raw)
+    try:
+        judged = judge(raw)
+    except DataError as changed:
+        context.ledger.refuse(known, str(changed))
+        raise
     bad = judged.filter(pl.col("broken_rule").is_not_null())
     rows.write(context.store, rows.quarantine_key(batch), bad)
     counts = {str(rule): int(count) for rule, count in bad["broken_rule"].value_counts(sort=True).iter_rows()}
@@ -43,40 +33,3 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items()) or "none"
     summary = f"batch {batch}: {raw.height:,} rows = {valid:,} valid + {bad.height:,} quarantined ({told})"
     return {"rows": raw.height, "valid": valid, "quarantined": bad.height, "rules": counts, "summary": summary}
-
-
-def judge(raw: pl.DataFrame) -> pl.DataFrame:
-    """The rows in the schema of the contract, with the column `broken_rule`: the first rule broken, or null.
-
-    Raises:
-        DataError: a column is missing or of another type throughout.
-    """
-    listings = conform(raw)
-    _check_schema(raw, listings)
-    unreadable = pl.any_horizontal(
-        *(raw[name].is_not_null() & listings[name].is_null() for name in RAW_SCHEMA if name in raw.columns)
-    )
-    marked = listings.with_columns(
-        _unreadable=unreadable, _repeated=~listings.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-    )
-    broken = pl.coalesce(*(pl.when(rule.fill_null(False)).then(pl.lit(name)) for name, rule in RULES.items()))
-    return marked.with_columns(broken_rule=broken).drop("_unreadable", "_repeated")
-
-
-def _check_schema(raw: pl.DataFrame, listings: pl.DataFrame) -> None:
-    missing = [name for name in RAW_SCHEMA if name not in raw.columns]
-    if missing:
-        unknown = [name for name in raw.columns if name not in RAW_SCHEMA]
-        hint = f"; unknown ones are {', '.join(unknown)}" if unknown else ""
-        raise DataError(f"the batch lacks {', '.join(missing)}{hint}: the data API's schema has changed")
-    for name, kind in RAW_SCHEMA.items():
-        present = raw.height - raw[name].null_count()
-        lost = present - (raw.height - listings[name].null_count())
-        if present and lost / present > _MOST_UNREADABLE:
-            example = raw[name].drop_nulls()[0]
-            raise DataError(f"{lost:,} of {present:,} values of {name} are no {kind}, such as {example!r}")
-
-
-def valid_rows(raw: pl.DataFrame) -> pl.DataFrame:
-    """The rows that break no rule, in the schema of the contract."""
-    return judge(raw).filter(pl.col("broken_rule").is_null()).drop("broken_rule")

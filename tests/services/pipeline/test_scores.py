@@ -1,0 +1,52 @@
+"""Errors in dollars, checked against their definitions; segments that cover all rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from core.features import parse_listings
+from pipeline.scores import score, segments
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    draw = np.random.default_rng(1)
+    actual = np.exp(draw.normal(12, 0.5, 500))
+    predicted = actual * np.exp(draw.normal(0, 0.2, 500))
+    assert score(actual, predicted) == pytest.approx(
+        {
+            "rmse": metrics.root_mean_squared_error(actual, predicted),
+            "mae": metrics.mean_absolute_error(actual, predicted),
+            "r2": metrics.r2_score(actual, predicted),
+            "mape": metrics.mean_absolute_percentage_error(actual, predicted),
+        }
+    )
+
+
+def test_scores_of_the_right_prices_are_perfect_even_if_all_are_equal() -> None:
+    assert score(np.array([1.0, 3.0]), np.array([1.0, 3.0])) == {"rmse": 0, "mae": 0, "r2": 1, "mape": 0}
+    assert score(np.array([2.0, 2.0]), np.array([2.0, 2.0]))["r2"] == 0
+
+
+def test_segments_cover_all_rows_three_times_and_leave_out_small_ones() -> None:
+    rows = [{"price": 1000.0 * at, "state": "Texas", "status": "sold"} for at in range(1, 1200)]
+    rows += [{"price": 50_000.0, "state": "Utah", "status": None}] * 30 + [{"price": 50_000.0, "state": "Ohio"}] * 29
+    listings = parse_listings(rows)
+    found = segments(listings, listings["price"].to_numpy() + 1)
+    assert {name: part["rows"] for name, part in found.items()} == {
+        "price 0 to 100,000": 99 + 59,
+        "price 100,000 to 200,000": 100,
+        "price 200,000 to 300,000": 100,
+        "price 300,000 to 500,000": 200,
+        "price 500,000 to 1,000,000": 500,
+        "price from 1,000,000": 200,
+        "status sold": 1199,
+        "state Texas": 1199,
+        "state Utah": 30,
+    }
+    assert all(part["mae"] == pytest.approx(1) for part in found.values())
+
+
+def test_no_rows_have_no_segments() -> None:
+    assert segments(parse_listings([]), np.empty(0)) == {}

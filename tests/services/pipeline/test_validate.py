@@ -1,0 +1,155 @@
+"""Every row received is valid or quarantined with a rule, whatever it is; a changed schema is one sentence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from core.errors import DataError
+from core.features import RAW_SCHEMA, build_features, fit_encodings
+from pipeline import rows, validate
+from pipeline.fetch import as_frame, content_hash
+from pipeline.rules import RULES, judge, valid_rows
+
+from .conftest import StageContext
+
+GOOD: dict[str, Any] = {
+    "brokered_by": 67455.0, "status": "for_sale", "price": 289900.0, "bed": 3.0, "bath": 2.0, "acre_lot": 0.36,
+    "street": 1698080.0, "city": "Agawam", "state": "Massachusetts", "zip_code": 1001.0, "house_size": 1276.0,
+    "prev_sold_date": "2012-10-12",
+}  # fmt: skip
+TEXT = [name for name, kind in RAW_SCHEMA.items() if kind == pl.String()]
+
+
+def with_good(*bad: dict[str, Any]) -> pl.DataFrame:
+    """Some rows among good ones, which all differ."""
+    return as_frame([{**GOOD, "street": float(at)} for at in range(20)] + [{**GOOD, **row} for row in bad])
+
+
+value = some.one_of(
+    some.none(),
+    some.floats(allow_nan=False, allow_infinity=False),
+    some.integers(-(2**63), 2**64 - 1),
+    some.sampled_from([0, 1, 1.0, -1, 999.99, 1000, 1e308, True, "", "many", "01001", "1e400", "nan", "-inf"]),
+    some.sampled_from([[], [1], {"a": 1}]),
+    some.text(some.characters(codec="utf-8"), max_size=4),
+)
+dirty = some.fixed_dictionaries({}, optional={**dict.fromkeys(RAW_SCHEMA, value), "colour": value})
+
+
+@given(some.lists(dirty, max_size=12), some.booleans())
+@settings(max_examples=200, deadline=None)
+def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any]], among_good: bool) -> None:
+    raw = with_good(*bad) if among_good else as_frame(bad)
+    content_hash(raw)
+    try:
+        judged = judge(raw)
+    except DataError:
+        return  # the columns are not those of the contract
+    assert judged.height == raw.height, "a row was dropped in silence"
+    quarantined = judged.filter(pl.col("broken_rule").is_not_null())
+    valid = valid_rows(raw)
+    assert raw.height == valid.height + quarantined.height
+    assert set(quarantined["broken_rule"]) <= set(RULES)
+    assert dict(valid.schema) == RAW_SCHEMA
+    assert all(math.isfinite(price) and price >= 1_000 for price in valid["price"])
+    assert valid.is_unique().all()
+    if valid.height:
+        build_features(valid, fit_encodings(valid))
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ({"price": "a lot"}, "unreadable"),
+        ({"bed": "three"}, "unreadable"),
+        ({"bed": [3]}, "unreadable"),
+        ({"price": None}, "price missing"),
+        ({"price": "nan"}, "price missing"),
+        ({"price": "1e400"}, "price missing"),
+        ({"price": 1.0}, "price below 1,000"),
+        ({"price": 999.99}, "price below 1,000"),
+        ({"price": -5.0}, "price below 1,000"),
+        ({"bed": -1.0}, "negative quantity"),
+        ({"house_size": -0.5}, "negative quantity"),
+        (dict.fromkeys(("bed", "bath", "acre_lot", "house_size", "city", "state")), "nothing known"),
+        ({"street": 3.0}, "repeated row"),
+    ],
+)
+def test_each_rule_names_itself(row: dict[str, Any], rule: str) -> None:
+    judged = judge(with_good(row))
+    assert judged["broken_rule"].to_list() == [None] * 20 + [rule]
+
+
+def test_every_rule_is_tested_here() -> None:
+    [cases] = [mark.args[1] for mark in test_each_rule_names_itself.pytestmark]  # type: ignore[attr-defined]
+    assert {rule for _, rule in cases} == set(RULES)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"price": 1000.0},
+        {"status": "ready_to_build"},
+        {"state": "Puerto Rico", "city": "Atlantis"},
+        {"zip_code": "01001"},
+        {"bed": 444.0, "bath": 222.0, "acre_lot": 100000.0, "house_size": 1560780.0},
+        {"prev_sold_date": None, "city": None, "brokered_by": None},
+        {"price": 289901},
+        {"colour": "red"},
+    ],
+)
+def test_odd_rows_are_valid(row: dict[str, Any]) -> None:
+    assert judge(with_good({**row, "street": 99.0}))["broken_rule"].to_list() == [None] * 21
+
+
+def test_only_the_first_of_repeated_rows_is_valid() -> None:
+    assert judge(as_frame([GOOD] * 3))["broken_rule"].to_list() == [None, "repeated row", "repeated row"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (with_good().rename({"price": "precio", "bed": "beds"}), "lacks price, bed; unknown ones are precio, beds"),
+        (with_good().drop("state"), "lacks state: the data API's schema has changed"),
+        (with_good().with_columns(bed=pl.lit("three")), "20 of 20 values of bed are no Float64, such as 'three'"),
+        (as_frame([{**GOOD, "bath": [2]}]), "1 of 1 values of bath are no Float64, such as '[2]'"),
+        (as_frame([]), "lacks brokered_by, status, price"),
+    ],
+)
+def test_changed_schema_is_one_sentence_that_names_the_columns(raw: pl.DataFrame, told: str) -> None:
+    with pytest.raises(DataError) as changed:
+        judge(raw)
+    assert told in str(changed.value)
+    assert "\n" not in str(changed.value)
+
+
+def test_changed_schema_is_refused_in_the_ledger_so_that_the_next_run_goes_on(tmp_path: Path) -> None:
+    context = StageContext(tmp_path, with_good().drop("state"))
+    with pytest.raises(DataError, match="lacks state"):
+        validate.run(context, 0)  # type: ignore[arg-type]
+    assert context.ledger.told == {"refused": "the batch lacks state: the data API's schema has changed"}
+
+
+def test_stage_counts_every_row_and_keeps_the_bad_ones_with_their_rule(tmp_path: Path) -> None:
+    bad = ({"price": 1.0}, {"price": 2.0}, {"bed": "many"}, {"street": 3.0})
+    context = StageContext(tmp_path, with_good(*bad))
+    for _ in range(2):  # again, with the same result
+        result = validate.run(context, 0)  # type: ignore[arg-type]
+        assert (result["rows"], result["valid"], result["quarantined"]) == (24, 20, 4)
+        assert result["rules"] == {"price below 1,000": 2, "unreadable": 1, "repeated row": 1}
+        assert context.ledger.told == {"valid": 20, "quarantine": result["rules"]}
+        kept = rows.read(context.store, rows.quarantine_key(0))
+        assert kept["broken_rule"].to_list() == ["price below 1,000", "price below 1,000", "unreadable", "repeated row"]
+    assert result["summary"].startswith("batch 0: 24 rows = 20 valid + 4 quarantined (2 price below 1,000, 1 ")
+
+
+def test_text_columns_take_any_text() -> None:
+    judged = judge(with_good(dict.fromkeys(TEXT, "Ω") | {"street": 99.0}))
+    assert judged["broken_rule"].null_count() == 21
