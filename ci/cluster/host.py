@@ -110,9 +110,9 @@ def take_back() -> None:
     for mount in _mounts():
         if run(["umount", mount], check=False).returncode:
             run(["umount", "-l", mount], check=False)
-    for table in settings.NFT_TABLES:
+    for table in _tables():
         run(["nft", "delete", "table", *table.split()], check=False)
-    for device in [settings.BRIDGE, *_pod_interfaces()]:
+    for device in _interfaces():
         run(["ip", "link", "del", device], check=False)
     for folder in _cgroups():
         folder.rmdir()
@@ -132,13 +132,11 @@ def restore() -> None:
 
 def leftovers() -> list[str]:
     """Everything of the cluster that is still on this machine, the cache aside; empty after `down`."""
-    tables = run(["nft", "list", "tables"], check=False).stdout.splitlines() if shutil.which("nft") else []
     found = [f"process {pid} ({name})" for pid, name in processes.strays().items()]
     found += [f"container process {pid}" for pid in _pod_processes()]
     found += [f"mount {mount}" for mount in _mounts()]
-    found += [f"nft table {table}" for table in settings.NFT_TABLES if f"table {table}" in tables]
-    found += [f"interface {device}" for device in _pod_interfaces()]
-    found += [f"interface {settings.BRIDGE}" for _ in [0] if Path("/sys/class/net", settings.BRIDGE).exists()]
+    found += [f"nft table {table}" for table in _tables()]
+    found += [f"interface {device}" for device in _interfaces()]
     found += [f"cgroup {folder}" for folder in _cgroups()]
     found += [f"file {file}" for file in Path("/var/lib/cni/results").glob("house-*")]
     found += [f"link {link}" for link in Path("/var/log/containers").glob("*") if state() in link.readlink().parents]
@@ -166,13 +164,20 @@ def _mounts() -> list[str]:
     return sorted((point for point in points if f"{point}/".startswith(roots)), reverse=True)
 
 
-def _pod_interfaces() -> list[str]:
-    """The machine's ends of the pods' interface pairs: those with a route into the pods' network."""
+def _tables() -> list[str]:
+    """The cluster's nft tables that there are; none where nft was never installed."""
+    present = run(["nft", "list", "tables"], check=False).stdout.splitlines() if shutil.which("nft") else []
+    return [table for table in settings.NFT_TABLES if f"table {table}" in present]
+
+
+def _interfaces() -> list[str]:
+    """The bridge and the machine's ends of the pods' interface pairs, which have a route into the pods' network."""
     if not shutil.which("ip"):
         return []
+    bridge = [settings.BRIDGE] if Path("/sys/class/net", settings.BRIDGE).exists() else []
     routes = json.loads(run(["ip", "-4", "-j", "route"], check=False).stdout or "[]")
     pods = IPv4Network(settings.POD_CIDR)
-    return sorted(
+    return bridge + sorted(
         {
             route["dev"]
             for route in routes

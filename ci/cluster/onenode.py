@@ -74,8 +74,7 @@ def up() -> None:
         with phase("wait for DNS, storage and metrics"):
             processes.await_ready(configs.kubelet(), "the restart of all containers", lambda: not _unsettled(), 180)
             for deployment in ADD_ONS.values():
-                namespace, name = deployment.split("/")
-                _kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+                _await_add_on(*deployment.split("/"))
     say(f"the cluster is up: export KUBECONFIG={settings.kubeconfig_path()}  (or: eval $(python -m ci.cluster env))")
 
 
@@ -237,6 +236,16 @@ def _start_node() -> None:
         return _kubectl("get", "node", settings.NODE, "-o", f"jsonpath={path}", check=False) == "True"
 
     processes.await_ready(agent, "the node", ready, 120)
+
+
+def _await_add_on(namespace: str, name: str) -> None:
+    deployment = ["-n", namespace, f"deployment/{name}"]
+    try:
+        _kubectl("rollout", "status", *deployment, "--timeout=180s")
+    except Failure as slow:
+        pods = _kubectl("get", "pods", "-n", namespace, check=False)
+        log = _kubectl("logs", *deployment, "--tail=15", check=False)
+        raise Failure(f"{name} did not become Ready; {slow}\n{pods}\nits log ends with:\n{log}") from slow
 
 
 def _unsettled() -> list[str]:
