@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import tempfile
 import time
 from urllib.parse import urlsplit
 
@@ -18,7 +17,9 @@ secure = endpoint.scheme == "https"
 root = os.environ["MINIO_ROOT_USER"], os.environ["MINIO_ROOT_PASSWORD"]
 patient = urllib3.PoolManager(timeout=urllib3.Timeout(connect=3, read=30), retries=urllib3.Retry(total=1))
 client = Minio(endpoint.netloc, *root, secure=secure, region="us-east-1", http_client=patient)
-admin = MinioAdmin(endpoint.netloc, StaticProvider(*root), secure=secure, region="us-east-1")
+admin = MinioAdmin(
+    endpoint=endpoint.netloc, credentials=StaticProvider(*root), secure=secure, region="us-east-1", http_client=patient
+)
 
 
 def policy(bucket: str) -> dict[str, object]:
@@ -45,10 +46,7 @@ for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
     user = wanted["user"]
     access, secret = (os.environ[f"{user.upper()}_{kind}_KEY"] for kind in ("ACCESS", "SECRET"))
     admin.user_add(access, secret)
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as written:
-        json.dump(policy(bucket), written)
-        written.flush()
-        admin.policy_add(f"bucket-{bucket}", written.name)
+    admin.policy_add(f"bucket-{bucket}", policy=policy(bucket))
     try:
         admin.policy_set(f"bucket-{bucket}", user=access)
     except Exception as refused:  # set before is an error for MinIO, and fine here
