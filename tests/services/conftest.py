@@ -1,0 +1,64 @@
+"""Real PostgreSQL, MLflow and MinIO as processes, started once for all tests that ask for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from ci.local import LocalPlatform, MinioServer
+from ci.paths import CHECKOUT
+
+PROVISION = CHECKOUT / "charts" / "minio" / "files" / "provision.py"
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    """Starts parts when they are asked for; all end with the session."""
+    folder = tmp_path_factory.mktemp("local")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)  # PostgreSQL refuses to run as root and becomes another user
+    with LocalPlatform(folder) as platform:
+        yield platform
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """A MinIO server after the chart's Job: the buckets of `charts/minio/values.yaml`, one user each."""
+
+    server: MinioServer
+    keys: dict[str, tuple[str, str]]  # by user
+    provision: Callable[[], str]  # runs the Job's program again; gives its output
+
+
+@pytest.fixture(scope="session")
+def minio(local: LocalPlatform) -> Provisioned:
+    import yaml
+
+    buckets = yaml.safe_load((CHECKOUT / "charts" / "minio" / "values.yaml").read_text())["buckets"]
+    server = local.start_minio()
+    keys = {bucket["user"]: (f"{bucket['user']}-key", f"{bucket['user']}-secret") for bucket in buckets.values()}
+    env = {
+        "S3_ENDPOINT": server.endpoint,
+        "BUCKETS": json.dumps(buckets),
+        "MINIO_ROOT_USER": server.access_key,
+        "MINIO_ROOT_PASSWORD": server.secret_key,
+    }
+    for user, (access, secret) in keys.items():
+        env |= {f"{user.upper()}_ACCESS_KEY": access, f"{user.upper()}_SECRET_KEY": secret}
+
+    def provision() -> str:
+        done = subprocess.run(
+            [sys.executable, str(PROVISION)], env={**os.environ, **env}, capture_output=True, text=True, check=False,
+            timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    provision()
+    return Provisioned(server, keys, provision)

@@ -1,0 +1,255 @@
+"""The ledger in a real PostgreSQL: written once, whoever writes and however often."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from ci.local import LocalPlatform, free_port
+from core.errors import LedgerError
+from core.ledger import READER, Ledger
+
+pytestmark = pytest.mark.services
+
+A, B = "aa" * 32, "bb" * 32
+
+
+@pytest.fixture
+def dsn(local: LocalPlatform, request: pytest.FixtureRequest) -> str:
+    """A database of this test alone."""
+    return local.database(f"ledger_{abs(hash(request.node.nodeid))}")
+
+
+@pytest.fixture
+def ledger(dsn: str) -> Ledger:
+    ledger = Ledger(dsn)
+    ledger.ensure_schema()
+    return ledger
+
+
+def receive(ledger: Ledger, number: int, sha256: str = A, rows: int = 100) -> bool:
+    return ledger.store(number, sha256, rows, f"raw/{number}-{sha256[:2]}", "run")
+
+
+def finish(ledger: Ledger, number: int) -> None:
+    batch = ledger.batch(number)
+    ledger.set_validated(batch, batch.rows - 5, {"price missing": 5})
+    ledger.set_split(batch)
+    ledger.decide(batch, "train", "because", {"rows": batch.rows})
+
+
+def test_schema_is_made_twice_and_by_many_at_once(dsn: str) -> None:
+    with ThreadPoolExecutor(8) as together:
+        list(together.map(lambda _: Ledger(dsn).ensure_schema(), range(16)))
+    ledger = Ledger(dsn)
+    receive(ledger, 0)
+    ledger.ensure_schema()
+    assert ledger.batch(0).rows == 100, "what is stored stays"
+
+
+def test_batch_is_stored_once_however_often_and_by_however_many(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(8) as together:
+        stored = list(together.map(lambda _: receive(ledger, 0), range(16)))
+    assert stored.count(True) == 1
+    assert len(ledger.history()) == 1
+    assert receive(ledger, 0, B), "other content of the same number is another batch"
+    assert ledger.batch(0).sha256 == B, "and the later one counts"
+
+
+def test_unknown_batch_says_what_to_run_before(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="batch 7 is not in the ledger: run fetch before"):
+        ledger.batch(7)
+
+
+def test_unfinished_batches_are_taken_up_in_their_order_until_they_are_decided(ledger: Ledger) -> None:
+    assert ledger.unfinished() is None
+    receive(ledger, 1)
+    receive(ledger, 0)
+    for number in (1, 0):
+        found = ledger.unfinished()
+        assert found is not None
+        assert found.batch_number == number
+        finish(ledger, number)
+    assert ledger.unfinished() is None
+    assert ledger.decided_batches() == [0, 1]
+
+
+def test_states_only_go_forward(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    batch = ledger.batch(0)
+    for act, state in (
+        (lambda: ledger.set_validated(batch, 95, {"x": 5}), "validated"),
+        (lambda: ledger.set_split(batch), "split"),
+        (lambda: ledger.set_validated(batch, 95, {"x": 5}), "split"),
+        (lambda: ledger.decide(batch, "skip", "small", {}), "decided"),
+        (lambda: ledger.set_split(batch), "decided"),
+        (lambda: ledger.set_validated(batch, 90, {"x": 10}), "decided"),
+    ):
+        act()
+        assert ledger.batch(0).state == state
+    known = ledger.batch(0)
+    assert (known.valid, known.quarantined, known.quarantine) == (90, 10, {"x": 10})
+
+
+def test_first_decision_on_a_content_stands(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    batch = ledger.batch(0)
+    assert ledger.decision(batch) is None
+    ledger.decide(batch, "skip", "too small", {})
+    ledger.decide(batch, "train", "changed my mind", {})
+    assert ledger.decision(batch) == ("skip", "too small")
+    receive(ledger, 0, B)
+    assert ledger.decision(ledger.batch(0)) is None, "other content is to be decided on anew"
+
+
+def test_gaps_are_noted_and_forgotten_when_the_batch_comes(ledger: Ledger) -> None:
+    receive(ledger, 3)
+    assert ledger.note_gaps(3) == ledger.gaps() == [0, 1, 2]
+    receive(ledger, 1)
+    assert ledger.note_gaps(1) == [0]
+    assert ledger.gaps() == [0, 2]
+
+
+def call(ledger: Ledger, *answers: int | str) -> list[int]:
+    """What fetch notes of these answers of the data API; gives the gaps at the last end."""
+    gaps: list[int] = []
+    for answer in answers:
+        if isinstance(answer, int):
+            receive(ledger, answer)
+            ledger.note_gaps(answer)
+        elif answer == "lost":
+            ledger.note_lost()
+        else:
+            gaps = ledger.note_end()
+            assert gaps == ledger.gaps()
+    return gaps
+
+
+@pytest.mark.parametrize(
+    ("answers", "gaps"),
+    [
+        ((0, 1, 2, "end"), []),
+        ((0, 2, "end"), [1]),
+        ((0, "lost", 2, "end"), [1]),
+        ((0, "lost", 1, "end"), []),
+        ((0, 1, "lost", "end"), [2]),
+        ((0, 1, "lost", "end", "end"), [2]),
+        ((0, 1, "lost", "lost", "end"), [2]),
+        (("lost", "end"), [0]),
+        (("lost", 0, "end"), []),
+        (("end",), []),
+        # restarted and drained again
+        ((0, 1, "lost", "end", 0, 1, 2, "end"), []),
+        ((0, 1, "lost", "end", 0, 1, "end"), []),
+        ((0, 1, "lost", "end", 0, 1, "lost", "end"), [2]),
+        ((0, 1, "lost", "end", "lost", 1, 2, "end"), []),
+        ((0, 1, 2, "end", 0, "lost", 2, "end"), []),
+    ],
+    ids=lambda value: " ".join(map(str, value)) or "none",
+)
+def test_lost_answer_is_a_gap_until_the_batch_comes_or_its_number_is_disproved(
+    ledger: Ledger, answers: tuple[int | str, ...], gaps: list[int]
+) -> None:
+    assert call(ledger, *answers) == gaps
+
+
+def test_refused_batch_is_no_longer_unfinished_counts_as_a_gap_and_is_never_trained_on(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    finish(ledger, 0)
+    receive(ledger, 1)
+    for _ in range(2):
+        ledger.refuse(ledger.batch(1), "the batch lacks price")
+    assert ledger.unfinished() is None
+    assert ledger.decision(ledger.batch(1)) == ("skip", "the batch lacks price")
+    known = ledger.batch(1)
+    assert known.rows == (known.valid or 0) + (known.quarantined or 0) == 100
+    assert ledger.gaps() == [1]
+    assert ledger.decided_batches() == [0]
+    receive(ledger, 1, B)
+    ledger.note_gaps(1)
+    finish(ledger, 1)
+    assert (ledger.gaps(), ledger.note_gaps(2), ledger.decided_batches()) == ([], [], [0, 1])
+
+
+def test_training_and_verdict_are_noted_once(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    finish(ledger, 0)
+    for mae in (1.0, 2.0):
+        ledger.add_training("r1", 0, [0], 70, "v1", {"test": {"mae": mae}})
+        ledger.add_promotion("r1", str(mae), mae == 1.0, "first", None, {"challenger": {"mae": mae}})
+    assert ledger.find_training(0, [0], "v1") == "r1"
+    for other in ((1, [0], "v1"), (0, [0, 1], "v1"), (0, [0], "v2")):
+        assert ledger.find_training(*other) is None
+    verdict = ledger.promotion("r1")
+    assert verdict is not None
+    assert (verdict["version"], verdict["promoted"], verdict["reason"]) == ("1.0", True, "first")
+    [row] = ledger.history()
+    told = {name: row[name] for name in ("batch_number", "state", "rows", "valid", "decision", "run_id", "verdict")}
+    assert told == {
+        "batch_number": 0, "state": "decided", "rows": 100, "valid": 95, "decision": "train", "run_id": "r1",
+        "verdict": "first",
+    }  # fmt: skip
+    assert row["training_metrics"] == {"test": {"mae": 1.0}}
+
+
+def test_verdict_needs_a_training(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="foreign key"):
+        ledger.add_promotion("unknown", "1", True, "", None, {})
+
+
+@pytest.fixture
+def reader(dsn: str, local: LocalPlatform) -> Iterator[str]:
+    """The predictor's role, as the cluster's PostgreSQL makes it before the ledger exists; gives its DSN."""
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        if not admin.execute("select from pg_roles where rolname = %s", [READER]).fetchone():
+            admin.execute(f"create role {READER} login password 'read'")
+    yield psycopg.conninfo.make_conninfo(dsn, user=READER, password="read")
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute(f"drop owned by {READER}")
+        admin.execute(f"drop role {READER}")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda ledger: receive(ledger, 1),
+        lambda ledger: ledger.note_lost(),
+        lambda ledger: ledger.decide(ledger.batch(0), "train", "", {}),
+        lambda ledger: ledger.add_training("r", 0, [0], 1, "v", {}),
+    ],
+)
+def test_predictor_may_read_and_nothing_else(reader: str, dsn: str, write: Callable[[Ledger], object]) -> None:
+    owner = Ledger(dsn)
+    owner.ensure_schema()
+    receive(owner, 0)
+    finish(owner, 0)
+    owner.note_gaps(0)
+    as_reader = Ledger(reader)
+    assert as_reader.history() == owner.history()
+    assert as_reader.gaps() == []
+    with pytest.raises(LedgerError, match="permission denied"):
+        write(as_reader)
+
+
+def test_database_away_is_a_sentence_in_bounded_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+        for port, seconds in ((free_port(), 2.0), (silent.getsockname()[1], 5.0)):
+            away = Ledger(f"postgresql://postgres@127.0.0.1:{port}/ledger", connect_timeout=2)
+            began = time.monotonic()
+            with pytest.raises(LedgerError, match="the ledger's database failed: ") as told:
+                away.history()
+            assert time.monotonic() - began < seconds
+            assert "\n" not in str(told.value)
+
+
+def test_statement_that_hangs_is_ended(dsn: str, ledger: Ledger) -> None:
+    receive(ledger, 0)
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table ledger.batches in access exclusive mode")
+        with pytest.raises(LedgerError, match="statement timeout"):
+            Ledger(dsn, statement_timeout=1).batch(0)

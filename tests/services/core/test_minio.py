@@ -1,0 +1,118 @@
+"""The S3 store against a real MinIO, and the chart's program that provisions it."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from minio import Minio
+from minio.error import S3Error
+
+from ci.local import free_port
+from core.errors import StorageError
+from core.storage import Store, open_store
+from tests.services.conftest import Provisioned
+
+pytestmark = pytest.mark.services
+
+BUCKETS = {"mlflow": "mlflow", "house-data": "pipeline", "airflow-logs": "airflow"}
+
+
+def client(minio: Provisioned, user: str = "") -> Minio:
+    access, secret = minio.keys[user] if user else (minio.server.access_key, minio.server.secret_key)
+    return Minio(urlsplit(minio.server.endpoint).netloc, access, secret, secure=False, region="us-east-1")
+
+
+@pytest.fixture
+def store(minio: Provisioned, request: pytest.FixtureRequest) -> Store:
+    """A store of this test alone, with the keys of the pipeline."""
+    prefix = re.sub(r"\W", "-", request.node.name)
+    return open_store(f"s3://house-data/{prefix}", minio.server.endpoint, *minio.keys["pipeline"])
+
+
+def test_object_is_given_back_as_it_was_put(store: Store, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 50_000  # 12.8 MB: several parts
+    (tmp_path / "sent").write_bytes(content)
+    uri = store.put_file("raw/0001.parquet", tmp_path / "sent")
+    assert uri.startswith("s3://house-data/")
+    assert uri.endswith("/raw/0001.parquet")
+    assert store.get("raw/0001.parquet") == content
+    store.get_file("raw/0001.parquet", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == content
+    store.put("empty", b"")
+    assert store.get("empty") == b""
+
+
+def test_put_again_replaces(store: Store) -> None:
+    assert store.put("a", b"one") == store.put("a", b"two")
+    assert store.get("a") == b"two"
+    assert store.keys("") == ["a"]
+
+
+def test_keys_begin_with_the_prefix_and_are_sorted(store: Store) -> None:
+    for key in ("raw/2", "raw/1", "rawer", "clean/1/train"):
+        store.put(key, b"")
+    assert store.keys("raw/") == ["raw/1", "raw/2"]
+    assert store.keys("raw") == ["raw/1", "raw/2", "rawer"]
+    assert store.keys("nothing") == []
+    assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
+
+
+def test_missing_object_is_named(store: Store, tmp_path: Path) -> None:
+    for read in (lambda: store.get("raw/none"), lambda: store.get_file("raw/none", tmp_path / "got")):
+        with pytest.raises(StorageError, match=r"the object store failed on s3://house-data/.*/raw/none: .*NoSuchKey"):
+            read()
+    assert not (tmp_path / "got").exists()
+
+
+@pytest.mark.parametrize("keys", [("pipeline-key", "wrong"), ("nobody", "pipeline-secret")])
+def test_wrong_keys_are_a_sentence(minio: Provisioned, keys: tuple[str, str]) -> None:
+    wrong = open_store("s3://house-data", minio.server.endpoint, *keys)
+    for act in (lambda: wrong.get("a"), lambda: wrong.put("a", b""), lambda: wrong.keys("")):
+        with pytest.raises(
+            StorageError, match=r"failed on s3://house-data/a?: .*(SignatureDoesNotMatch|InvalidAccess)"
+        ):
+            act()
+
+
+def test_server_away_is_a_sentence_in_bounded_time() -> None:
+    away = open_store("s3://house-data", f"http://127.0.0.1:{free_port()}", "key", "secret")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match=r"failed on s3://house-data/a: .*[Cc]onnection refused"):
+        away.get("a")
+    assert time.monotonic() - began < 30
+
+
+def test_provisioning_again_changes_nothing(minio: Provisioned) -> None:
+    client(minio, "pipeline").put_object("house-data", "kept", io.BytesIO(b"x"), 1)
+    assert minio.provision().splitlines() == [f"bucket {bucket} belongs to {user}" for bucket, user in BUCKETS.items()]
+    assert {bucket.name for bucket in client(minio).list_buckets()} == set(BUCKETS)
+    assert client(minio).get_object("house-data", "kept").read() == b"x"
+
+
+def test_only_data_are_versioned(minio: Provisioned) -> None:
+    told = {bucket: client(minio).get_bucket_versioning(bucket).status for bucket in BUCKETS}
+    assert told == {"house-data": "Enabled", "mlflow": None, "airflow-logs": None}
+
+
+@pytest.mark.parametrize(("own", "user"), BUCKETS.items())
+def test_user_reaches_its_own_bucket_and_no_other(minio: Provisioned, own: str, user: str) -> None:
+    as_user = client(minio, user)
+    assert as_user.get_object(own, ".provisioned").read() == b"ok"
+    assert [bucket.name for bucket in as_user.list_buckets()] == [own]
+    for other in set(BUCKETS) - {own}:
+        for act in (
+            lambda name=other: as_user.get_object(name, ".provisioned"),
+            lambda name=other: as_user.put_object(name, "x", io.BytesIO(b"x"), 1),
+            lambda name=other: as_user.remove_object(name, ".provisioned"),
+            lambda name=other: list(as_user.list_objects(name)),
+        ):
+            with pytest.raises(S3Error) as refused:
+                act()
+            assert refused.value.code == "AccessDenied", f"{user} may do something in {other}"
+    with pytest.raises(S3Error, match="AccessDenied"):
+        as_user.make_bucket("another")
