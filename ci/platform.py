@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from typing import Any
 
 import yaml
@@ -125,6 +126,11 @@ def late_workloads() -> list[str]:
     return late
 
 
+# What waiting does not mend: an image or a Secret that is not there, a value that no container can start with.
+HOPELESS = ("ImagePull", "ErrImage", "InvalidImageName", "CreateContainerConfigError")
+PATIENCE = 45.0  # seconds that a pod may be hopeless: a Secret or an image may still be on its way
+
+
 def wait_ready(seconds: float = 420) -> None:
     """Wait for every workload but the predictor, which is Ready once the first model is promoted.
 
@@ -132,6 +138,7 @@ def wait_ready(seconds: float = 420) -> None:
         Failure: names each pod that is not Ready with its reason, and the last warnings.
     """
     told: set[str] = set()
+    hopeless: dict[str, float] = {}
 
     def ready() -> bool:
         late = set(late_workloads()) - {"deployment/fastapi"}
@@ -139,6 +146,15 @@ def wait_ready(seconds: float = 420) -> None:
             say(f"waiting for {', '.join(sorted(late))}" if late else "all workloads are Ready")
             told.clear()
             told.update(late)
+        stuck = {pod["metadata"]["name"] for pod in pods() if any(word in trouble(pod) for word in HOPELESS)}
+        for name in stuck ^ set(hopeless):
+            if name in stuck:
+                hopeless[name] = time.monotonic()
+            else:
+                del hopeless[name]
+        lost = [name for name, since in hopeless.items() if time.monotonic() - since > PATIENCE]
+        if late and lost:
+            raise Failure(f"waiting will not help {', '.join(sorted(lost))}")
         return not late
 
     try:

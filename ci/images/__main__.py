@@ -1,7 +1,7 @@
 """Build every image whose inputs changed, and put what is missing into the cluster.
 
     python -m ci.images build [NAME ...]   build, write values/images-<env>.yaml, print a table
-    python -m ci.images load               import into the cluster what its nodes lack
+    python -m ci.images load               the same, and import into the cluster what its nodes lack
     python -m ci.images list               names of all images
 
 With a Docker engine the Dockerfiles are built on public bases; without one, by buildah (root) on a Debian base made
@@ -69,14 +69,14 @@ def _main() -> None:
             print(f"{image.name:<13} {image.title}")
         return
     built = build(options.names, options.registry)
-    if options.action == "load":
-        say(f"loaded {load(built, options.registry)} images; the cluster has all {len(built)}")
-        return
-    if not options.names:
+    if not options.names:  # both times: what is loaded is what the values name, even if a source changed in between
         say(f"wrote {store.write_values(built, options.env)}")
     if any(one.seconds for one in built):
         trim_go_cache()
-    print(table(built), flush=True)
+    if options.action == "load":
+        say(f"loaded {load(built, options.registry)} images; the cluster has all {len(built)}")
+    else:
+        print(table(built), flush=True)
 
 
 if __name__ == "__main__":

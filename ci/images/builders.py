@@ -67,7 +67,7 @@ class Buildah:
             "CONTAINERS_CONF": str(Path(__file__).with_name("containers.conf")),
             "BUILDAH_ISOLATION": "chroot",
         }
-        where: list[str | Path] = ["--root", self._folder / "storage", "--runroot", "/run/house-platform/containers"]
+        where: list[str | Path] = ["--root", self._folder / "storage", "--runroot", "/run/house-images"]
         where += ["--storage-driver", "overlay"]
         return run(["buildah", *where, *words], env=environment, log=log, check=check)
 
