@@ -97,7 +97,7 @@ e2e: .venv/ready ## the platform on a real cluster: brought up, fed, asserted
 	$(PYTEST) -m e2e --timeout=1800 tests/cluster tests/e2e
 
 bench: .venv/ready ## ratios measured in one run on this machine
-	$(PYTEST) -s tests/bench
+	$(PYTHON) -m tests.bench.serving_quick
 
 ##@ Upkeep
 .PHONY: lock docs format cache-clean

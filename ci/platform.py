@@ -108,10 +108,10 @@ def _events(namespace: str) -> str:
     return "\n".join(f"  {row['involvedObject']['name']}: {row['reason']}: {row['message'][:300]}" for row in rows[-8:])
 
 
-def late_workloads() -> list[str]:
+def late_workloads(namespace: str = PLATFORM) -> list[str]:
     """Names of workloads that do not have all their replicas ready yet."""
     late = []
-    for item in get("-n", PLATFORM, "deployments,statefulsets,jobs")["items"]:
+    for item in get("-n", namespace, "deployments,statefulsets,jobs")["items"]:
         status, name = item.get("status", {}), f"{item['kind'].lower()}/{item['metadata']['name']}"
         if item["kind"] == "Job":
             if not status.get("succeeded"):
@@ -131,37 +131,34 @@ HOPELESS = ("ImagePull", "ErrImage", "InvalidImageName", "CreateContainerConfigE
 PATIENCE = 45.0  # seconds that a pod may be hopeless: a Secret or an image may still be on its way
 
 
-def wait_ready(seconds: float = 420) -> None:
+def wait_ready(seconds: float = 420, namespace: str = PLATFORM) -> None:
     """Wait for every workload but the predictor, which is Ready once the first model is promoted.
 
     Raises:
         Failure: names each pod that is not Ready with its reason, and the last warnings.
     """
     told: set[str] = set()
-    hopeless: dict[str, float] = {}
+    since: dict[str, float] = {}  # when a pod was first seen to be hopeless
 
     def ready() -> bool:
-        late = set(late_workloads()) - {"deployment/fastapi"}
+        late = set(late_workloads(namespace)) - {"deployment/fastapi"}
         if late != told:
             say(f"waiting for {', '.join(sorted(late))}" if late else "all workloads are Ready")
             told.clear()
             told.update(late)
-        stuck = {pod["metadata"]["name"] for pod in pods() if any(word in trouble(pod) for word in HOPELESS)}
-        for name in stuck ^ set(hopeless):
-            if name in stuck:
-                hopeless[name] = time.monotonic()
-            else:
-                del hopeless[name]
-        lost = [name for name, since in hopeless.items() if time.monotonic() - since > PATIENCE]
+        stuck = {pod["metadata"]["name"] for pod in pods(namespace) if any(word in trouble(pod) for word in HOPELESS)}
+        now = time.monotonic()
+        since.update({name: since.get(name, now) for name in stuck})
+        lost = sorted(name for name in stuck if now - since[name] > PATIENCE)
         if late and lost:
-            raise Failure(f"waiting will not help {', '.join(sorted(lost))}")
+            raise Failure(f"waiting will not help {', '.join(lost)}")
         return not late
 
     try:
         wait_for("the platform", ready, seconds, every=2)
     except Failure as slow:
-        reasons = [f"  {pod['metadata']['name']}: {why}" for pod in pods() if (why := trouble(pod))]
-        raise Failure(f"{slow}\nnot Ready:\n" + "\n".join(reasons) + "\nlast warnings:\n" + _events(PLATFORM)) from slow
+        reasons = "\n".join(f"  {pod['metadata']['name']}: {why}" for pod in pods(namespace) if (why := trouble(pod)))
+        raise Failure(f"{slow}\nnot Ready:\n{reasons}\nlast warnings:\n{_events(namespace)}") from slow
 
 
 def status() -> int:
@@ -188,6 +185,8 @@ def pages() -> None:
             if services[service] == "None":
                 address = "(headless)"
             print(f"  {page:<22} {address:<34} kubectl -n {PLATFORM} port-forward svc/{service} {port}")
+    if "grafana" not in services:
+        print("  no dashboards page: Grafana's image comes from a container registry, and values leave it out here")
     print("  logins: `kubectl -n mlops get secret airflow-login minio grafana -o yaml` (base64)", flush=True)
 
 

@@ -25,7 +25,6 @@ PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlf
 PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
 EVERYTHING = (
     *("--set", "monitoring.grafana.enabled=true"),
-    *("--set", f"monitoring.grafana.image=docker.io/grafana/grafana:12.3.0@sha256:{'0' * 64}"),
     *("--set", "global.notifications.cidr=10.43.100.104/32,global.nodes.cidr=10.46.0.0/24"),
     *("--set", "fastapi.autoscaling.enabled=true,global.dataApi.cidr=10.43.100.103/32"),
     *(word for page in PAGES for word in ("--set", f"{page}.enabled=true,{page}.host={page}.house.example")),

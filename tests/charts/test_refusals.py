@@ -56,7 +56,7 @@ CASES = {
         "fastapi: ingress.host is empty: name the host of this page, or set ingress.enabled to false"
     ),
     "monitoring.ingress.prometheus.enabled=true": "prometheus: ingress.host is empty: name the host",
-    "monitoring.grafana.enabled=true": (
+    "monitoring.grafana={'enabled': true, 'image': ''}": (
         'monitoring.grafana.image ("") has no digest: write it as docker.io/grafana/grafana:<version>@sha256:<digest>'
     ),
     "global.kubeApi.cidr=''": "global.kubeApi.cidr is empty: set it to the API server's address, as 10.46.0.1/32",

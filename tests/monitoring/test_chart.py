@@ -18,7 +18,7 @@ from ci.paths import CHECKOUT
 RUNBOOKS = sorted((CHECKOUT / "charts" / "monitoring" / "runbooks").glob("*.md"))
 VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "charts" / "images.yaml"))
 CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
-GRAFANA = ("--set", "monitoring.grafana.enabled=true", "--set", "monitoring.grafana.image=g/g:1@sha256:" + "0" * 64)
+GRAFANA = ("--set", "monitoring.grafana.enabled=true")
 
 
 @pytest.fixture(scope="module")

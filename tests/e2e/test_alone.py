@@ -1,0 +1,112 @@
+"""Each component is a chart of its own: some of them alone, in namespaces beside the platform's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+
+from ci import charts, platform, secrets
+from ci.console import Failure, wait_for
+from ci.kube import forward, get, kube
+from ci.paths import CHECKOUT
+
+pytestmark = pytest.mark.e2e
+
+SPACE, JOBS = "alone", "alone-jobs"
+IMAGES = CHECKOUT / "values" / "images-kind.yaml"
+
+
+def install(chart: str, *settings: str) -> None:
+    """`helm install` of one chart, without the umbrella."""
+    values = ["-f", str(IMAGES), "--set", f"global.jobsNamespace={JOBS}"]
+    values += [word for setting in settings for word in ("--set", setting)]
+    platform.helm("install", chart, str(charts.CHARTS / chart), "-n", SPACE, *values)
+
+
+@pytest.fixture(scope="module")
+def space(installed: list[str]) -> Iterator[str]:
+    """Namespaces with Secrets, and nothing else; gone afterwards."""
+    charts.dependencies()
+    kube("delete", "namespace", SPACE, JOBS, "--ignore-not-found", "--timeout=120s", timeout=150)
+    secrets.create(SPACE, JOBS)
+    yield SPACE
+    kube("delete", "namespace", SPACE, JOBS, "--timeout=120s", timeout=150)
+
+
+@pytest.fixture(scope="module")
+def postgres(space: str) -> str:
+    install("postgres", "storage.size=1Gi")
+    platform.wait_ready(120, space)
+    return space
+
+
+def test_postgres_alone_has_its_databases(postgres: str) -> None:
+    words = ["psql", "-h", "/tmp", "-U", "postgres", "-At", "-c", "select datname, datdba::regrole from pg_database"]
+    rows = kube("-n", postgres, "exec", "postgres-0", "-c", "postgres", "--", *words).split()
+    assert {"airflow|airflow", "mlflow|mlflow", "ledger|ledger"} <= set(rows)
+
+
+def test_minio_alone_makes_its_buckets(space: str) -> None:
+    install("minio", "storage.size=1Gi")
+    platform.wait_ready(120, space)
+    job = next(pod for pod in platform.pods(space) if pod["metadata"]["name"].startswith("minio-provision"))
+    told = kube("-n", space, "logs", job["metadata"]["name"])
+    assert "bucket house-data belongs to pipeline" in told, told
+
+
+def test_predictor_alone_lives_and_says_what_it_waits_for(postgres: str) -> None:
+    install("fastapi", "replicas=1")
+    with _pod_tunnel(postgres, "fastapi") as url:
+        assert httpx.get(f"{url}/health/live", timeout=10).status_code == 200
+        unready = httpx.get(f"{url}/health/ready", timeout=10)
+        assert unready.status_code == 503
+        assert "registry" in unready.json()["detail"], unready.text
+        refused = httpx.post(f"{url}/predict", json={}, timeout=10)
+        assert (refused.status_code, refused.json()["detail"]) == (503, unready.json()["detail"])
+    restarts = [box["restartCount"] for pod in _pods(postgres, "fastapi") for box in pod["status"]["containerStatuses"]]
+    assert restarts == [0]
+
+
+def test_missing_secret_is_named_by_whoever_waits(space: str) -> None:
+    kube("-n", space, "delete", "secret", "mlflow")
+    install("mlflow")
+    with pytest.raises(Failure) as told:
+        platform.wait_ready(120, space)
+    assert 'secret "mlflow" not found' in str(told.value), told.value
+
+
+def test_secrets_that_are_half_there_are_not_made_anew(space: str) -> None:
+    """After the test before: a Secret was lost, and its passwords are those of the others."""
+    before = _values(space)
+    with pytest.raises(Failure, match=f"{space}/mlflow"):
+        secrets.create(SPACE, JOBS)
+    assert _values(space) == before
+
+
+def _values(space: str) -> str:
+    found = get("-n", space, "secrets")["items"]
+    return json.dumps({item["metadata"]["name"]: item.get("data") for item in found}, sort_keys=True)
+
+
+def _pods(space: str, name: str) -> list[dict[str, Any]]:
+    return [pod for pod in platform.pods(space) if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name]
+
+
+def _pod_tunnel(space: str, name: str) -> AbstractContextManager[str]:
+    """A tunnel to the one pod of a component, which no Service leads to before it is Ready."""
+    wait_for(f"a pod of {name}", lambda: bool(_running(space, name)), 90)
+    return forward(space, f"pod/{_running(space, name)[0]}", 8000)
+
+
+def _running(space: str, name: str) -> list[str]:
+    return [
+        str(pod["metadata"]["name"])
+        for pod in _pods(space, name)
+        for box in pod["status"].get("containerStatuses", [])
+        if box.get("started")
+    ]
