@@ -96,7 +96,10 @@ class Current:
 
     def stop(self) -> None:
         """Refuse."""
-        raise Failure("CLUSTER=current is somebody else's cluster: it is neither stopped nor removed from here")
+        raise Failure(
+            "CLUSTER=current is somebody else's cluster, neither stopped nor removed from here: "
+            "`make remove` removes the platform from it"
+        )
 
     down = stop
 
