@@ -1,0 +1,347 @@
+"""The stages on real PostgreSQL, MLflow and MinIO: the whole loop, again, and with every fault of the data API."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import mlflow.pyfunc
+import numpy as np
+import polars as pl
+import pytest
+
+from ci.local import SKIPPED, LocalPlatform, StageResult, free_port
+from core.bundle import Bundle, load_bundle
+from core.errors import DataError, RegistryError
+from datasource import synthetic
+from datasource.settings import DatasourceSettings
+from pipeline import STAGES, rows
+from pipeline.context import Context
+from pipeline.outcome import SkipRun
+from pipeline.settings import PipelineSettings
+from tests.services.conftest import Provisioned
+
+pytestmark = pytest.mark.services
+
+SCALE = 0.01
+BATCHES = range(6)
+STAGE = {stage.name: stage for stage in STAGES}
+
+
+@pytest.fixture(scope="module")
+def platform(local: LocalPlatform) -> Iterator[LocalPlatform]:
+    local.start_mlflow()
+    local.start_datasource(scale=str(SCALE), latency_scale="0", admin_enabled="true", house_recording_dir="")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # as for stages that are processes
+        yield local
+
+
+@dataclass
+class Loop:
+    """A learning path of its own: ledger, objects, model and cursor."""
+
+    platform: LocalPlatform
+    minio: Provisioned
+    name: str
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        access, secret = self.minio.keys["pipeline"]
+        return {
+            "data_api_day": self.name,
+            "data_uri": f"s3://house-data/{self.name}",
+            "s3_endpoint": self.minio.server.endpoint,
+            "s3_access_key": access,
+            "s3_secret_key": secret,
+            "ledger_dsn": self.platform.database(self.name),
+            "model_name": self.name,
+            "experiment_name": self.name,
+            "min_batch_rows": "200",
+            "num_boost_round": "60",
+        } | self.settings
+
+    @cached_property
+    def context(self) -> Context:
+        told = {name.lower(): value for name, value in self.platform.stage_environment(**self.environment).items()}
+        return Context(PipelineSettings(**{name: told[name] for name in told.keys() & PipelineSettings.model_fields}))
+
+    def process(self, name: str, references: dict[str, Any] | None = None) -> StageResult:
+        """Run one stage as its pod does."""
+        return self.platform.run_stage(STAGE[name], references or {}, **self.environment)
+
+    def stage(self, name: str, references: dict[str, Any]) -> dict[str, Any]:
+        """Run one stage within this process, which is quicker; gives its result."""
+        needed = {need: references[need] for need in STAGE[name].needs}
+        result: dict[str, Any] = importlib.import_module(f"pipeline.{name}").run(self.context, **needed)
+        return result
+
+    def learn(self) -> int:
+        """Fetch to decide, within this process: all that comes before MLflow. Gives the batch's number.
+
+        Raises:
+            DataError: the data API failed, or the batch is refused.
+            SkipRun: the decision is to skip, or there is no new batch.
+        """
+        batch = self.stage("fetch", {})["batch"]
+        for name in ("validate", "split", "decide"):
+            self.stage(name, {"batch": batch})
+        return int(batch)
+
+    def drain(self) -> list[str]:
+        """Learn until the data API has no more; gives what went otherwise than to a training, in order."""
+        told: list[str] = []
+        while not told or "no more data" not in told[-1]:
+            try:
+                self.learn()
+            except (DataError, SkipRun) as error:
+                told.append(str(error))
+        return told
+
+    def restart(self) -> None:
+        """Put the data API's cursor back to the first batch."""
+        who = {"group_number": "1", "day": self.name}
+        httpx.get(f"{self.platform.datasource_url}/restart_data_generation", params=who).raise_for_status()
+
+    def champion(self) -> str | None:
+        found = self.context.registry.champion(self.name, "champion")
+        return found.version if found else None
+
+    def bundle(self, folder: Path) -> Bundle:
+        """The champion's, as the predictor loads it."""
+        found = self.context.registry.champion(self.name, "champion")
+        assert found is not None
+        self.context.registry.download(found, folder)
+        return load_bundle(folder)
+
+    def everything(self) -> dict[str, Any]:
+        """All that the stages wrote anywhere."""
+        mlflow.set_tracking_uri(self.platform.mlflow_url)
+        client = mlflow.MlflowClient()
+        runs = mlflow.search_runs(experiment_names=[self.name], output_format="list")
+        store = self.context.store
+        return {
+            "ledger": self.context.ledger.history(),
+            "gaps": self.context.ledger.gaps(),
+            "objects": {key: hash(store.get(key)) for key in store.keys("")},
+            "runs": {run.info.run_id: (run.info.status, run.data.metrics, run.data.params) for run in runs},
+            "versions": {v.version: v.tags for v in client.search_model_versions(f"name = '{self.name}'")},
+            "champion": self.champion(),
+        }
+
+
+@pytest.fixture(scope="module")
+def story(platform: LocalPlatform, minio: Provisioned) -> Loop:
+    """One loop that the first tests of this module follow, in their order."""
+    return Loop(platform, minio, "story")
+
+
+@pytest.fixture(scope="module")
+def first(story: Loop) -> dict[str, StageResult]:
+    """All stages on batch 0."""
+    return {done.stage: done for done in story.platform.run_stages(**story.environment)}
+
+
+@pytest.fixture
+def loop(platform: LocalPlatform, minio: Provisioned, request: pytest.FixtureRequest) -> Iterator[Loop]:
+    """A loop of this test alone; its faults end with it."""
+    yield Loop(platform, minio, f"loop-{abs(hash(request.node.nodeid))}")
+    httpx.delete(f"{platform.datasource_url}/admin/faults").raise_for_status()
+
+
+def references(done: dict[str, StageResult]) -> dict[str, Any]:
+    return {"batch": done["fetch"].result["batch"], "run_id": done["train"].result["run_id"]}
+
+
+def test_first_batch_is_trained_on_and_its_model_promoted(story: Loop, first: dict[str, StageResult]) -> None:
+    assert list(first) == list(STAGE)
+    assert {name: done.code for name, done in first.items()} == dict.fromkeys(STAGE, 0)
+    assert first["decide"].summary.startswith("train: batch 0 is the baseline")
+    assert first["promote"].summary.startswith("version 1 promoted: it is the first model")
+    assert story.champion() == "1"
+    [row] = story.context.ledger.history()
+    assert (row["state"], row["decision"], row["promoted"], row["champion"]) == ("decided", "train", True, None)
+    assert row["run_id"] == first["train"].result["run_id"]
+    assert row["rows"] == row["valid"] + row["quarantined"] == first["fetch"].result["rows"]
+
+
+def test_raw_rows_are_stored_as_they_came(story: Loop, first: dict[str, StageResult]) -> None:
+    sent = synthetic.generate(0, DatasourceSettings().seed, SCALE)[0]
+    assert rows.read(story.context.store, story.context.ledger.batch(0).raw_key).equals(sent)
+
+
+def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, StageResult]) -> None:
+    mlflow.set_tracking_uri(story.platform.mlflow_url)
+    run = mlflow.MlflowClient().get_run(first["train"].result["run_id"])
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["batches"], run.data.tags["code_version"]) == ("0", "development")
+    assert run.data.tags["reason"] in first["decide"].summary
+    for part in ("train", "validation", "test"):
+        assert {f"{part}_{score}" for score in ("rmse", "mae", "r2", "mape")} <= set(run.data.metrics)
+        assert int(run.data.params[f"{part}_rows"]) > 0
+    assert run.data.metrics["holdout_challenger_mae"] == pytest.approx(run.data.metrics["test_mae"])
+
+
+@pytest.mark.parametrize("name", list(STAGE)[1:])
+def test_stage_run_again_alone_gives_the_same_and_adds_nothing(
+    story: Loop, first: dict[str, StageResult], name: str
+) -> None:
+    before = story.everything()
+    again = json.loads(json.dumps(story.stage(name, references(first))))
+    if name == "train":  # it says that it was done before
+        assert again["run_id"] == first[name].result["run_id"]
+    else:
+        assert again == first[name].result
+    assert story.everything() == before
+
+
+def test_pyfunc_of_the_champion_gives_the_prices_of_the_bundle(
+    story: Loop, first: dict[str, StageResult], tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri(story.platform.mlflow_url)
+    bundle = story.bundle(tmp_path)
+    bundle.check_golden()
+    raw = rows.read_split(story.context.store, [0], "test").drop("price")
+    raw = raw.with_columns(city=pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.col("city")))
+    loaded = mlflow.pyfunc.load_model(f"models:/{story.name}@champion")
+    assert np.array_equal(loaded.predict(raw.to_pandas()), bundle.predict(raw))
+
+
+def test_no_artifact_holds_a_pickle(story: Loop, first: dict[str, StageResult]) -> None:
+    files = [path for path in (story.platform.folder / "artifacts").rglob("*") if path.is_file()]
+    assert {"MLmodel", "model.txt", "evaluation.json"} <= {path.name for path in files}
+    for path in files:
+        assert path.suffix not in {".pkl", ".pickle", ".joblib", ".npy", ".pt"}, path
+        path.read_text()  # a pickle of any protocol since the second is no UTF-8
+
+
+def test_mlflow_away_is_red_with_a_sentence(story: Loop, first: dict[str, StageResult]) -> None:
+    before = story.everything()
+    away = Loop(story.platform, story.minio, story.name, {"mlflow_tracking_uri": f"http://127.0.0.1:{free_port()}"})
+    with pytest.raises(RegistryError, match=r"^MLflow at http://127\.0\.0\.1:\d+ does not answer: .*refused"):
+        away.stage("evaluate", references(first))
+    assert story.everything() == before
+
+
+@contextmanager
+def damaged(artifacts: Path, run_id: str) -> Iterator[None]:
+    """While this lasts, the bundle of a run is damaged in MLflow's artifacts."""
+    told = [path for path in artifacts.rglob("MLmodel") if run_id in path.read_text()]
+    [file] = told[0].parent.rglob("model.txt")
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"leaf_value=", b"leaf_value=9", 1))
+    yield
+    file.write_bytes(whole)
+
+
+def test_promotion_that_fails_is_red_and_leaves_the_champion(story: Loop, first: dict[str, StageResult]) -> None:
+    easy = Loop(story.platform, story.minio, story.name, {"min_mae_gain": "0", "max_rmse_loss": "9"})
+    done: dict[str, Any] = {}
+    for name in list(STAGE)[:-1]:
+        result = easy.stage(name, done)
+        done |= {reference: result[reference] for reference in STAGE[name].gives}
+    assert done["batch"] == 1
+    assert "champion (version 1) MAE $" in result["summary"], "the two are compared on one holdout"
+    with damaged(story.platform.folder / "artifacts", done["run_id"]):
+        failed = easy.process("promote", done)
+    assert failed.code == 1
+    assert "model.txt" in failed.result["error"]
+    assert "is damaged" in failed.result["error"]
+    assert story.champion() == "1"
+    assert story.context.ledger.promotion(done["run_id"]) is None
+    again = easy.stage("promote", done)
+    assert again["summary"].startswith("version 2 promoted: MAE $")
+    assert story.champion() == "2"
+    before = story.everything()
+    assert easy.stage("evaluate", done) == result, "the evaluation that led to a verdict stands"
+    assert easy.stage("promote", done) == again
+    assert story.stage("promote", references(first))["version"] == "1"
+    assert story.everything() == before, "an old promotion, run again, changed something"
+
+
+def test_all_batches_and_then_the_end(loop: Loop) -> None:
+    small, end = loop.drain()
+    assert small == (
+        "batch 3 has 41 valid rows, fewer than 200 and rows from 1 state (Massachusetts), fewer than 5; "
+        "its rows count in the next training"
+    )
+    assert end == "the data API has no more data"
+    decisions = {row["batch_number"]: row["decision"] for row in loop.context.ledger.history()}
+    assert decisions == dict.fromkeys(BATCHES, "train") | {3: "skip"}
+    assert 3 in loop.context.ledger.decided_batches(), "its rows count in the next training"
+    done = loop.process("fetch")
+    assert (done.code, done.result) == (SKIPPED, {"summary": "the data API has no more data"})
+
+
+def test_skip_is_99_and_the_same_again(loop: Loop) -> None:
+    for _ in range(3):
+        loop.learn()
+    assert loop.stage("fetch", {})["batch"] == 3
+    assert loop.stage("fetch", {})["summary"] == "batch 3 of an earlier run is stored only: it is taken up again"
+    for name in ("validate", "split"):
+        loop.stage(name, {"batch": 3})
+    done = loop.process("decide", {"batch": 3})
+    assert done.code == SKIPPED
+    assert done.result["summary"].startswith("batch 3 has 41 valid rows, fewer than 200")
+    with pytest.raises(SkipRun) as again:
+        loop.stage("decide", {"batch": 3})
+    assert str(again.value) == done.result["summary"]
+
+
+@pytest.mark.parametrize("after", [1, 5], ids=lambda after: f"batch {after}")
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"kind": "delay", "seconds": 0.2}, None),
+        ({"kind": "error"}, "refused group 1 with 500"),
+        ({"kind": "error", "calls": 3}, "refused group 1 with 500"),
+        ({"kind": "truncated"}, "is no JSON"),
+        ({"kind": "truncated", "calls": 2}, "is no JSON"),
+        ({"kind": "schema"}, "lacks price, bed; unknown ones are precio, beds"),
+        ({"kind": "repeat"}, "is stored already, with the same content"),
+        ({"kind": "timeout", "seconds": 1}, "sent nothing for 0.5 s. Its cursor may have moved"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_fault_of_the_data_api_loses_nothing_and_stores_nothing_twice(
+    loop: Loop, fault: dict[str, Any], told: str | None, after: int
+) -> None:
+    loop.settings["data_api_timeout_seconds"] = "0.5"
+    add_faults = f"{loop.platform.datasource_url}/admin/faults"
+    while (batch := _tolerant(loop.learn)) is None or batch < after - 1:
+        pass
+    httpx.post(add_faults, json=fault).raise_for_status()
+    answers = loop.drain()
+    assert told is None or any(told in answer for answer in answers), answers
+    lost = fault["kind"] in ("truncated", "schema", "timeout")
+    assert ("never arrived: restart the data API and run again" in answers[-1]) is lost, answers[-1]
+    if lost:
+        loop.restart()
+        answers = loop.drain()
+        assert answers[-1] == "the data API has no more data"
+    usable = [row for row in loop.context.ledger.history() if row["valid"]]
+    assert sorted(row["batch_number"] for row in usable) == list(BATCHES), "each batch is there once"
+    for row in usable:
+        number = row["batch_number"]
+        sent = synthetic.generate(number, DatasourceSettings().seed, SCALE)[0]
+        assert rows.read(loop.context.store, loop.context.ledger.batch(number).raw_key).equals(sent)
+        clean = [rows.read_split(loop.context.store, [number], name).height for name in rows.SPLITS]
+        assert sum(clean) == row["valid"] == row["rows"] - row["quarantined"]
+    assert loop.context.ledger.gaps() == []
+    assert loop.context.ledger.decided_batches() == list(BATCHES)
+
+
+def _tolerant(learn: Callable[[], int]) -> int | None:
+    try:
+        return learn()
+    except SkipRun as skipped:
+        return int(skipped.facts["batch"])
