@@ -1,9 +1,10 @@
 """Deterministic listings whose price is known but for a known noise.
 
 The price of a listing is `noise_free * exp(NOISE * z)`. The noise-free price is a product of effects of size, state,
-city, zip code, status, age of the previous sale and lot; it is the median of the price given the listing, so nobody
-can predict with a smaller mean absolute error than `floor()` says. `z` is a normal variable whose sign is turned where
-the price would leave the batch's range, which keeps the batches apart as the real ones are.
+city, zip code, status, age of the previous sale and lot. `z` is a normal variable, cut off at the same distance on
+both sides so that the price stays in the batch's range, which keeps the batches apart as the real ones are. So the
+noise-free price is the median of the price given the listing and its batch, and nobody can expect a smaller mean
+absolute error than `Floor` says.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _MARGIN = 0.5 * NOISE  # the noise-free price keeps this distance (in logarithms
 
 @dataclass(frozen=True)
 class Floor:
-    """Error of the noise-free price on a batch's rows, in dollars: what the best model would have."""
+    """Error of the noise-free price on a batch's rows, in dollars: what the best model would have.
+
+    The best model for squared errors, the mean of the price, has an RMSE that is smaller by less than 1 %.
+    """
 
     rows: int
     mae: float
@@ -122,9 +126,10 @@ def generate(number: int, seed: int, scale: float = 1.0) -> tuple[pl.DataFrame, 
 
 def _with_noise(rng: Generator, noise_free: np.ndarray, shape: Shape) -> np.ndarray:
     low, high = shape.price
-    shift = np.clip(NOISE * rng.normal(size=len(noise_free)), -3 * NOISE, 3 * NOISE)
-    outside = (noise_free * np.exp(shift) < low) | (noise_free * np.exp(shift) > high)
-    shift = np.where(outside, -shift, shift)
+    furthest = np.minimum(np.log(high / noise_free), np.log(noise_free / low)).clip(max=3 * NOISE)
+    shift = NOISE * rng.normal(size=len(noise_free))
+    while len(beyond := np.flatnonzero(np.abs(shift) > furthest)):
+        shift[beyond] = NOISE * rng.normal(size=len(beyond))
     price: np.ndarray = np.clip(np.round(noise_free * np.exp(shift)), low, high)
     return price
 
