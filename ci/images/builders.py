@@ -44,6 +44,12 @@ class Builder(Protocol):
         """How a Dockerfile names a local image."""
 
 
+def npm_configuration() -> list[str]:
+    """Words that lend a build npm's configuration of this machine, which may name a registry and hold its password."""
+    file = Path(os.environ.get("NPM_CONFIG_USERCONFIG") or Path.home() / ".npmrc")
+    return ["--secret", f"id=npmrc,src={file}"] if file.is_file() else []
+
+
 def log_file(name: str) -> Path:
     """Where the output of a build goes."""
     return cache_dir() / "log" / f"image-{name.replace('/', '-').replace(':', '-')}.log"
@@ -98,7 +104,7 @@ class Buildah:
 
     def arguments(self, image: Image) -> dict[str, str]:
         """Our own bases; Go's caches are this machine's."""
-        known = {"BASE": self._base, "BUILD_BASE": self._builder}
+        known = {"BASE": self._base, "BUILD_BASE": self._builder, "NODE_IMAGE": self._builder}
         return known | ({"GO_IMAGE": self._builder, "GOCACHE": "/root/.cache/go-build"} if image.go else {})
 
     def build(
@@ -114,7 +120,7 @@ class Buildah:
             "--layers=false",
             "--pull-never",
         ]
-        words += ["--timestamp", str(base.EPOCH), "-f", dockerfile, "-t", tag]
+        words += ["--timestamp", str(base.EPOCH), "-f", dockerfile, "-t", tag, *npm_configuration()]
         authority = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
         words += ["--volume", f"{authority}:{_CA_IN_BUILD}:ro"]
         if "GO_IMAGE" in arguments:
@@ -162,6 +168,7 @@ class Docker:
     ) -> None:
         """Build with BuildKit."""
         words: list[str | Path] = ["docker", "buildx", "build", "--load", "-f", dockerfile, "-t", tag]
+        words += npm_configuration()
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
         for name, value in labels.items():

@@ -21,11 +21,11 @@ class Image:
     title: str
     dockerfile: str
     sources: tuple[str, ...]
-    arguments: tuple[tuple[str, str], ...] = ()
     licenses: str = "Apache-2.0"
     source: str = "https://github.com/house-platform/house-platform"
     environment: bool = False  # code on the Python environment that services/Dockerfile makes
     go: bool = False
+    debian: bool = False  # adds packages of Debian to the base
 
     @property
     def environment_sources(self) -> tuple[str, ...]:
@@ -38,10 +38,9 @@ def _python(name: str, title: str, *sources: str) -> Image:
     return Image(name, title, f"{name}/Dockerfile", sources, environment=True)
 
 
-def _monitoring(program: str, title: str, package: str, version: str) -> Image:
-    arguments = (("PROGRAM", program), ("PACKAGE", package), ("VERSION", version))
-    source = f"https://github.com/prometheus/{program}"
-    return Image(program, title, "monitoring/Dockerfile", (f"monitoring/{program}",), arguments, source=source, go=True)
+def _monitoring(name: str, title: str) -> Image:
+    source = f"https://github.com/prometheus/{name}"
+    return Image(name, title, f"monitoring/{name}.Dockerfile", (f"monitoring/{name}",), source=source, go=True)
 
 
 IMAGES = {
@@ -66,6 +65,7 @@ IMAGES = {
             ("postgres/entrypoint.sh",),
             licenses="PostgreSQL AND Apache-2.0",
             source="https://www.postgresql.org/ftp/source/",
+            debian=True,
         ),
         Image(
             "minio",
@@ -76,8 +76,8 @@ IMAGES = {
             source="https://github.com/minio/minio",
             go=True,
         ),
-        _monitoring("alertmanager", "Alertmanager", "github.com/prometheus/alertmanager/cmd/alertmanager", "0.28.1"),
-        _monitoring("prometheus", "Prometheus", "github.com/prometheus/prometheus/cmd/prometheus", "3.16.0"),
+        _monitoring("alertmanager", "Alertmanager"),
+        _monitoring("prometheus", "Prometheus with its pages"),
     )
 }
 

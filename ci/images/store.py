@@ -46,9 +46,7 @@ def tags(image: Image, base_id: str) -> tuple[str, str]:
     """Tag of an image, and the local tag of the Python environment that it is made on ("" if none)."""
     ground = f"{base_id} {base.RECIPE if base_id != 'docker' else ''}"
     environment = fingerprint(image.environment_sources, ground, image.name) if image.environment else ""
-    whole = fingerprint(
-        (image.dockerfile, *image.sources), ground, environment, image.title, image.licenses, str(image.arguments)
-    )
+    whole = fingerprint((image.dockerfile, *image.sources), ground, environment, image.title, image.licenses)
     return (
         f"{VERSION}-{whole[:12]}",
         f"house-platform/environment-{image.name}:{environment[:12]}" if environment else "",
@@ -82,7 +80,7 @@ def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
 def _build_one(builder: Builder, image: Image, tag: str, environment: str, target: Path, registry: str) -> str:
     folder().mkdir(parents=True, exist_ok=True)
     local = f"house-platform/{image.name}:{tag}"
-    arguments = builder.arguments(image) | dict(image.arguments)
+    arguments = builder.arguments(image)
     if not builder.exists(local):
         if environment:
             if not builder.exists(environment):

@@ -1,0 +1,20 @@
+# Alertmanager from its Go module, which holds its pages ready made.
+ARG GO_IMAGE=docker.io/library/golang:1.26-trixie
+FROM ${GO_IMAGE} AS build
+ARG SSL_CERT_FILE
+ARG GOCACHE=/root/.cache/go-build
+ENV CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -mod=readonly"
+COPY monitoring/alertmanager /src
+WORKDIR /src
+RUN M=github.com/prometheus/alertmanager && go mod download "$M" \
+ && VERSION=$(cat "$(go list -m -f '{{.Dir}}' "$M")/VERSION") && V=github.com/prometheus/common/version \
+ && mkdir -p /out/bin /out/data /out/tmp /out/etc && chmod 1777 /out/tmp && chown 10001:10001 /out/data \
+ && go build -o /out/bin/alertmanager \
+      -ldflags "-s -w -X $V.Version=$VERSION -X $V.Branch=v$VERSION -X $V.BuildUser=house-platform" "$M/cmd/alertmanager"
+
+FROM scratch
+COPY --from=build /out /
+ENV PATH=/bin HOME=/tmp
+USER 10001:10001
+EXPOSE 9093
+ENTRYPOINT ["/bin/alertmanager"]
