@@ -7,7 +7,6 @@ first program that is missing and a second one compiles nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ci import debian
 from ci.cluster import mkimage, settings
 from ci.cluster.mkimage import Entry, Recipe
 from ci.console import Failure, run, say
@@ -145,31 +145,9 @@ def _toolchain() -> str:
     return said
 
 
-def missing_packages() -> list[str]:
-    """Debian packages that the cluster needs and this machine lacks."""
-    if not shutil.which("dpkg-query"):
-        raise Failure("the one-node cluster takes containerd, runc and CNI plugins from Debian packages: no dpkg here")
-    listed = run(["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *PACKAGES], check=False).stdout
-    present = {line.split()[0] for line in listed.splitlines() if line.endswith("install ok installed")}
-    return [package for package in PACKAGES if package not in present]
-
-
 def install_packages() -> None:
-    """Install the missing packages.
-
-    Raises:
-        Failure: this needs root, or apt failed.
-    """
-    missing = missing_packages()
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        raise Failure(f"packages are missing: run as root, or `sudo apt-get install {' '.join(missing)}`")
-    say(f"installing Debian packages: {' '.join(missing)}")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    log = settings.build_dir() / "log" / "apt.log"
-    run(["apt-get", "update", "-q"], env=env, log=log)
-    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], env=env, log=log)
+    """Install the Debian packages that are missing."""
+    debian.install(PACKAGES)
 
 
 def compile_programs() -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
-from ci.console import Failure, run
+from ci import debian
+from ci.console import run
 
 SUITE = "trixie"
 PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "netbase", "tzdata", "libgomp1")
@@ -22,31 +22,8 @@ PYTHON = "/usr/lib/python3.13"
 RECIPE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # any change makes a new base
 
 
-def mirrors() -> tuple[str, str]:
-    """Debian's mirrors, for packages and for security updates: those this machine is configured with.
-
-    HOUSE_DEBIAN_MIRROR and HOUSE_DEBIAN_SECURITY_MIRROR name others.
-
-    Raises:
-        Failure: this machine's apt names none.
-    """
-    text = "\n".join(
-        file.read_text()
-        for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-        if file.is_file()
-    )
-    found = re.findall(r"https?://[^\s\]]+/debian(?:-security)?/?(?=\s|$)", text)
-    main = os.environ.get("HOUSE_DEBIAN_MIRROR") or next((uri for uri in found if "-security" not in uri), "")
-    security = os.environ.get("HOUSE_DEBIAN_SECURITY_MIRROR") or next((uri for uri in found if "-security" in uri), "")
-    if not main or not security:
-        raise Failure(
-            "no Debian mirror is configured for apt here: set HOUSE_DEBIAN_MIRROR and HOUSE_DEBIAN_SECURITY_MIRROR"
-        )
-    return main, security
-
-
 def _sources() -> list[str]:
-    main, security = mirrors()
+    main, security = debian.mirrors()
     return [
         f"deb {main} {SUITE} main",
         f"deb {main} {SUITE}-updates main",
