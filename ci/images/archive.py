@@ -7,10 +7,9 @@ import json
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from ci.console import Failure
+from typing import IO, Any
 
 
 def name_descriptors(index: dict[str, Any], repository: str, tag: str) -> str:
@@ -47,20 +46,31 @@ def pack(layout: Path, target: Path, repository: str, tag: str) -> str:
     return digest
 
 
-def describe(archive: Path) -> tuple[str, int]:
-    """Digest of the image in an archive, and the size of its layers in bytes.
+def contents(archive: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Manifest and configuration of the image in an archive."""
+    with tarfile.open(archive) as outer:
 
-    Raises:
-        Failure: the archive is damaged.
-    """
-    try:
-        with tarfile.open(archive) as content:
-            index = json.load(content.extractfile("index.json"))  # type: ignore[arg-type]
-            digest = str(index["manifests"][0]["digest"])
-            manifest = json.load(content.extractfile(f"blobs/{digest.replace(':', '/')}"))  # type: ignore[arg-type]
-    except (tarfile.TarError, KeyError, ValueError, OSError) as damaged:
-        raise Failure(f"{archive} is damaged ({damaged}): delete it and run `make images`") from damaged
-    return digest, sum(layer["size"] for layer in manifest["layers"])
+        def read(name: str) -> dict[str, Any]:
+            return dict(json.load(outer.extractfile(name)))  # type: ignore[arg-type]
+
+        manifest = read(_blob(read("index.json")["manifests"][0]["digest"]))
+        return manifest, read(_blob(manifest["config"]["digest"]))
+
+
+def files(archive: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Every file in the layers of the image in an archive, lowest layer first, with its content to read at once."""
+    manifest, _ = contents(archive)
+    with tarfile.open(archive) as outer:
+        for layer in manifest["layers"]:
+            with tarfile.open(fileobj=outer.extractfile(_blob(layer["digest"])), mode="r|*") as inner:
+                for member in inner:
+                    content = inner.extractfile(member) if member.isfile() else None
+                    if content:
+                        yield member, content
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def scratch(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """The Debian 13 base that all images share where no container registry is reached, and what builds on it.
 
-base     what ships: minbase, Python 3.13, CA bundle, OpenMP; no apt sources, no caches, no perl
+base     what ships: minbase, Python 3.13, CA bundle, OpenMP; no apt sources, no caches, of perl only perl-base
 build    base with apt sources and uv; never shipped
 """
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from ci.console import phase
-from ci.images import archive, base
+from ci.images import archive, base, packages
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES, SERVICES, VERSION, Image, files, fingerprint
 from ci.paths import CHECKOUT, cache_dir
@@ -27,9 +27,10 @@ class Built:
     name: str
     tag: str
     digest: str
-    size: int  # bytes of its layers
+    size: int  # bytes of the archive
     seconds: float  # of the build; 0 if it was there
     file: Path
+    packages: Mapping[str, str] = field(default_factory=dict)  # Debian's, where the image adds some to our base
 
 
 def folder() -> Path:
@@ -67,13 +68,15 @@ def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
             then = wanted[number].name if number < len(wanted) else "the table of images"
             with phase(f"build image {image.name} ({number} of {len(wanted)})", then):
                 digest = _build_one(builder, image, tag, environment, target, registry)
-                note.write_text(json.dumps({"registry": registry, "digest": digest}))
+                debian = packages.installed(target) if image.debian and digest else {}
+                note.write_text(json.dumps({"registry": registry, "digest": digest, "packages": debian}))
             _forget_old(image, target)
             seconds = time.monotonic() - began
         else:
             seconds = 0.0
-        digest, size = json.loads(note.read_text())["digest"], _size(target)
-        built.append(Built(image.name, tag, digest, size, seconds, target))
+        known = json.loads(note.read_text())
+        size = target.stat().st_size
+        built.append(Built(image.name, tag, known["digest"], size, seconds, target, known.get("packages", {})))
     return built
 
 
@@ -125,10 +128,6 @@ def _forget_old(image: Image, newest: Path) -> None:
         if old != newest:
             old.unlink()
             old.with_suffix(".json").unlink(missing_ok=True)
-
-
-def _size(target: Path) -> int:
-    return target.stat().st_size
 
 
 def write_values(built: list[Built], env: str) -> Path:
