@@ -84,6 +84,13 @@ def test_only_images_that_copy_core_follow_it(services: Path) -> None:
     assert {name for name, image in IMAGES.items() if tag(image) != before[name]} == {"pipeline", "predictor"}
 
 
+def test_only_prometheus_follows_its_pages(services: Path) -> None:
+    before = {name: tag(image) for name, image in IMAGES.items()}
+    with (services / "monitoring/prometheus/pages/node.lock").open("a") as lock:
+        lock.write("# changed\n")
+    assert {name for name, image in IMAGES.items() if tag(image) != before[name]} == {"prometheus"}
+
+
 def test_a_file_made_executable_changes_the_tag(services: Path) -> None:
     postgres, entrypoint = IMAGES["postgres"], services / "postgres/entrypoint.sh"
     entrypoint.chmod(0o644)

@@ -1,0 +1,132 @@
+"""What is in the images that were built last, layer by layer: nothing of the machine that built them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import urllib.request
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+
+from ci import debian
+from ci.console import run, wait_for
+from ci.images import archive, store
+from ci.images.catalog import IMAGES
+from ci.local import free_port
+from ci.paths import CHECKOUT, cache_dir
+
+pytestmark = pytest.mark.e2e
+VALUES = CHECKOUT / "values" / "images-kind.yaml"
+
+
+def built(name: str) -> Path:
+    """The archive of an image that `python -m ci.images build` named last."""
+    if not VALUES.exists():
+        pytest.skip("no images are built: run `make images`")
+    tag = yaml.safe_load(VALUES.read_text())["global"]["images"][name]["tag"]
+    file = store.folder() / f"{name}-{tag}.tar"
+    if not file.exists():
+        pytest.skip(f"{file} is not there: run `make images`")
+    return file
+
+
+@pytest.fixture(params=IMAGES)
+def image(request: pytest.FixtureRequest) -> Path:
+    return built(request.param)
+
+
+@cache
+def machine() -> list[bytes]:
+    """What only this machine says: where it keeps checkout, cache and Go modules, and which mirrors it uses."""
+    modules = run(["go", "env", "GOMODCACHE"]).stdout.strip()
+    return [text.encode() for text in (f"{CHECKOUT}/", f"{cache_dir()}/", f"{modules}/", *debian.mirrors())]
+
+
+def test_labels_and_user(image: Path) -> None:
+    name, _, tag = image.stem.partition("-")
+    settings: dict[str, Any] = archive.contents(image)[1]["config"]
+    labels = {key.rpartition(".")[2]: text for key, text in settings["Labels"].items() if "opencontainers" in key}
+    known = IMAGES[name]
+    assert labels == {"title": known.title, "version": tag, "source": known.source, "licenses": known.licenses}
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", settings["User"]), f"{name} runs as {settings['User']!r}"
+
+
+def test_no_layer_and_no_history_knows_the_machine(image: Path) -> None:
+    assert not [text for text in machine() if text in repr(archive.contents(image)).encode()]
+    found = []
+    for member, content in archive.files(image):
+        data = content.read()
+        found += [f"{member.name} has {text.decode()}" for text in machine() if text in data]
+    assert not found, f"{image.name}: {'; '.join(found)}"
+
+
+def test_no_layer_has_sources_of_apt_npm_configuration_or_a_foreign_authority(image: Path) -> None:
+    allowed: set[str] = set()  # certificates of Debian's package
+    bundled: set[str] = set()
+    for member, content in archive.files(image):
+        path = PurePosixPath("/", member.name)
+        assert not re.match(r"/etc/apt/sources|/usr/local/share/ca-certificates/|/var/lib/apt/lists/", str(path)), path
+        assert path.name not in {".npmrc", "npmrc", "pip.conf", ".netrc"}, path
+        if path.parts[1] == "run":
+            assert member.size == 0, f"{path} was mounted while building, and its content stayed"
+        if path.is_relative_to("/usr/share/ca-certificates"):
+            allowed |= certificates(content.read())
+        elif path.is_relative_to("/etc/ssl/certs"):
+            bundled |= certificates(content.read())
+    assert bundled <= allowed, f"{len(bundled - allowed)} certificates of {image.name} are not Debian's"
+
+
+def certificates(data: bytes) -> set[str]:
+    found = re.findall(r"-----BEGIN CERTIFICATE-----(.+?)-----END", data.decode(errors="replace"), re.DOTALL)
+    return {"".join(text.split()) for text in found}
+
+
+def test_bytecode_is_of_its_source_and_never_looks_at_its_time(image: Path) -> None:
+    sources: set[PurePosixPath] = set()
+    bytecode: dict[PurePosixPath, bytes] = {}
+    for member, content in archive.files(image):
+        path = PurePosixPath("/", member.name)
+        if path.suffix == ".py":
+            sources.add(path)
+        elif path.suffix == ".pyc":
+            bytecode[path] = content.read(8)
+    for path, head in bytecode.items():
+        assert path.parent.name == "__pycache__", f"{path} would be imported instead of a source"
+        assert path.parent.parent / f"{path.name.split('.')[0]}.py" in sources, f"{path} has no source"
+        assert head[4:] == b"\1\0\0\0", f"{path} is checked against its source's time, which differs in every image"
+        assert not path.is_relative_to("/opt/house"), f"{path} is of whoever ran the tests"
+
+
+def test_the_pages_of_prometheus_are_in_its_image(tmp_path: Path) -> None:
+    program = tmp_path / "prometheus"
+    for member, content in archive.files(built("prometheus")):
+        if member.name == "bin/prometheus":
+            program.write_bytes(content.read())
+    program.chmod(0o755)
+    (tmp_path / "empty.yaml").touch()
+    port = free_port()
+    words = [
+        str(program),
+        "--config.file=empty.yaml",
+        "--storage.tsdb.path=data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(words, cwd=tmp_path, stdout=log, stderr=log) as running:
+        try:
+            wait_for("Prometheus", lambda: "ready to receive" in (tmp_path / "log").read_text(), 30)
+            for path in ("", "query", "alerts"):
+                page = get(f"http://127.0.0.1:{port}/{path}")
+                assert '<div id="root">' in page, f"/{path} is no page: {page[:200]}"
+                (script,) = re.findall(r'<script type="module"[^>]* src="./(assets/[^"]+)"', page)
+                assert "createElement" in get(f"http://127.0.0.1:{port}/{script}")
+        finally:
+            running.terminate()
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
