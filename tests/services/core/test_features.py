@@ -114,6 +114,23 @@ def test_rows_mean_the_same_alone_among_others_and_in_columns(records: list[dict
         assert same(build_features(row, ENCODINGS), matrix[at : at + 1]), f"row {at} differs: {records[at]}"
 
 
+@pytest.mark.parametrize(
+    ("day", "years"),
+    [
+        ("2022-01-01", 365 / 365.25),
+        ("2022-01-01T23:00:00Z", 365 / 365.25),
+        ("2022-01-01 00:00:00", 365 / 365.25),
+        ("1910-01-01", 41273 / 365.25),
+        ("2012-02-31", np.nan),
+        ("soon", np.nan),
+        (None, np.nan),
+    ],
+)
+def test_years_since_sale_count_back_from_one_day(day: str | None, years: float) -> None:
+    row = build_features(parse_listings([{"prev_sold_date": day}]), ENCODINGS)[0]
+    assert row[FEATURES.index("years_since_sale")] == pytest.approx(years, nan_ok=True)
+
+
 def test_order_of_rows_is_the_order_of_the_matrix() -> None:
     order = np.random.default_rng(1).permutation(ROWS.height)
     assert same(build_features(ROWS[order], ENCODINGS), build_features(ROWS, ENCODINGS)[order])

@@ -42,6 +42,12 @@ def test_keys_begin_with_the_prefix_and_are_sorted(store: Store) -> None:
     assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
 
 
+def test_draft_of_an_interrupted_write_is_no_object(store: Store, tmp_path: Path) -> None:
+    store.put("raw/1", b"")
+    (tmp_path / "objects" / "raw" / ".draft-12345678").write_bytes(b"half")
+    assert store.keys("raw/") == ["raw/1"]
+
+
 def test_empty_store_has_no_keys(store: Store) -> None:
     assert store.keys("") == []
 

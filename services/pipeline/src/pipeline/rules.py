@@ -36,7 +36,7 @@ def judge(raw: pl.DataFrame) -> pl.DataFrame:
     marked = listings.with_columns(
         _unreadable=unreadable, _repeated=~listings.select(pl.struct(pl.all()).is_first_distinct()).to_series()
     )
-    broken = pl.coalesce(*(pl.when(rule.fill_null(False)).then(pl.lit(name)) for name, rule in RULES.items()))
+    broken = pl.coalesce(*(pl.when(rule).then(pl.lit(name)) for name, rule in RULES.items()))
     return marked.with_columns(broken_rule=broken).drop("_unreadable", "_repeated")
 
 
