@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
 import time
 from pathlib import Path
 
-from ci.console import Failure, run, say
+from ci.console import Failure, main, run, say
 from ci.gocache import go_environment
 from ci.paths import CHECKOUT, cache_dir
 
@@ -39,3 +40,12 @@ def minio() -> Path:
     partial.replace(program)
     say(f"compiled MinIO in {time.monotonic() - began:.0f} s: {program}")
     return program
+
+
+def _main() -> None:
+    argparse.ArgumentParser(prog="python -m ci.minio", description=__doc__).parse_args()
+    print(minio())
+
+
+if __name__ == "__main__":
+    main(_main)

@@ -17,7 +17,7 @@ from core.errors import StorageError
 from core.storage import Store, open_store
 from tests.services.conftest import Provisioned
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
 
 BUCKETS = {"mlflow": "mlflow", "house-data": "pipeline", "airflow-logs": "airflow"}
 

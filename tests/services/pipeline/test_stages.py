@@ -29,7 +29,7 @@ from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
 from tests.services.conftest import Provisioned
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
 
 SCALE = 0.01
 BATCHES = range(6)
@@ -40,9 +40,12 @@ STAGE = {stage.name: stage for stage in STAGES}
 def platform(local: LocalPlatform) -> Iterator[LocalPlatform]:
     local.start_mlflow()
     local.start_datasource(scale=str(SCALE), latency_scale="0", admin_enabled="true", house_recording_dir="")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # as for stages that are processes
+    with pytest.MonkeyPatch.context() as left_as_found:
+        left_as_found.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # as for stages that are processes
+        left_as_found.setenv("MLFLOW_EXPERIMENT_ID", "")
+        left_as_found.setattr("mlflow.tracking.fluent._active_experiment_id", None)
         yield local
+        mlflow.set_tracking_uri("")
 
 
 @dataclass
