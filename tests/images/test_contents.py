@@ -89,9 +89,7 @@ def test_bytecode_never_asks_for_the_time_of_its_source(image: Path) -> None:
         path = PurePosixPath("/", member.name)
         if path.suffix == ".pyc":
             assert path.parent.name == "__pycache__", f"{path} would be imported instead of a source"
-            assert content.read(8)[4:] == b"\1\0\0\0", (
-                f"{path} is compared with its source's time, which is the build's"
-            )
+            assert content.read(8)[4] & 1, f"{path} is compared with its source's time, which is the build's"
             assert not path.is_relative_to("/opt/house"), f"{path} is of whoever ran the tests"
 
 
