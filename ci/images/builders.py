@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,9 @@ class Builder(Protocol):
 
     def reference(self, tag: str) -> str:
         """How a Dockerfile names a local image."""
+
+    def keep_only(self, tags: Iterable[str]) -> None:
+        """Remove local images but the bases and these, where the storage is our own."""
 
 
 def npm_configuration() -> list[str]:
@@ -151,6 +154,14 @@ class Buildah:
         """How a Dockerfile names a local image."""
         return f"localhost/{tag}"
 
+    def keep_only(self, tags: Iterable[str]) -> None:
+        """The storage is in the cache folder, which would grow with every change."""
+        kept = {self._base, self._builder, *(self.reference(tag) for tag in tags)}
+        listed = self._buildah("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split()
+        old = [name for name in listed if name.startswith("localhost/house-platform/") and name not in kept]
+        if old:
+            self._buildah("rmi", "--force", *old)
+
 
 class Docker:
     """BuildKit on public bases. Its images are known by their tag, which is the hash of their inputs."""
@@ -190,6 +201,9 @@ class Docker:
     def reference(self, tag: str) -> str:
         """How a Dockerfile names a local image."""
         return tag
+
+    def keep_only(self, tags: Iterable[str]) -> None:
+        """The engine is not ours to tidy: `docker image prune` does."""
 
 
 def choose() -> Buildah | Docker:

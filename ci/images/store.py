@@ -57,10 +57,11 @@ def tags(image: Image, base_id: str) -> tuple[str, str]:
 def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
     """Build what is missing of the named images, one at a time."""
     base_id = builder.prepare()
-    built = []
+    built, environments = [], set()
     wanted = [IMAGES[name] for name in names]
     for number, image in enumerate(wanted, 1):
         tag, environment = tags(image, base_id)
+        environments.add(environment)
         target = folder() / f"{image.name}-{tag}.tar"
         note = target.with_suffix(".json")
         began = time.monotonic()
@@ -77,6 +78,8 @@ def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
         known = json.loads(note.read_text())
         size = target.stat().st_size
         built.append(Built(image.name, tag, known["digest"], size, seconds, target, known.get("packages", {})))
+    if len(wanted) == len(IMAGES) and any(one.seconds for one in built):
+        builder.keep_only(environments)  # the images themselves are in their archives
     return built
 
 
