@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from core.errors import DataError
@@ -45,6 +45,7 @@ dirty = some.fixed_dictionaries({}, optional={**dict.fromkeys(RAW_SCHEMA, value)
 
 @given(some.lists(dirty, max_size=12), some.booleans())
 @settings(max_examples=200, deadline=None)
+@example([{"status": -1}, {"status": 2**63}], False)
 def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any]], among_good: bool) -> None:
     raw = with_good(*bad) if among_good else as_frame(bad)
     content_hash(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
@@ -62,9 +63,11 @@ def _column(name: str, values: list[Any]) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
         return pl.Series(name, values, dtype=pl.Float64, strict=False)
-    if len(kinds) > 1 or kinds & {dict, list}:
-        values = [value if value is None or type(value) is str else orjson.dumps(value).decode() for value in values]
-    return pl.Series(name, values)
+    if len(kinds) == 1 and not kinds & {dict, list}:
+        with contextlib.suppress(TypeError, OverflowError):  # whole numbers that no column of numbers holds
+            return pl.Series(name, values)
+    text = [value if value is None or type(value) is str else orjson.dumps(value).decode() for value in values]
+    return pl.Series(name, text, dtype=pl.String if kinds else pl.Null)
 
 
 def content_hash(raw: pl.DataFrame) -> str:
