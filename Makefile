@@ -94,7 +94,7 @@ e2e: .venv/ready ## the platform on a real cluster: brought up, fed, asserted
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images build
 	$(PYTHON) -m ci.images load
-	$(PYTEST) -m e2e --timeout=1800 tests/cluster tests/e2e
+	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e
 
 bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.serving_quick
