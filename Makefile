@@ -55,7 +55,7 @@ cluster-start: .venv/ready ## start the one-node cluster again
 cluster-down: .venv/ready ## remove the cluster and all its data; caches stay
 	@$(PYTHON) -m ci.cluster down
 
-images: .venv/ready ## build every image whose inputs changed; write values/images-$(ENV).yaml
+images: .venv/ready ## build every image whose inputs changed; write values/images-<env>.yaml
 	@$(PYTHON) -m ci.images build --env $(ENV)
 
 secrets: .venv/ready ## namespaces and Secrets, each made once and never changed
@@ -71,7 +71,7 @@ remove: .venv/ready ## remove the platform with its data from the present cluste
 .PHONY: test lint types unit services go e2e bench
 test: lint types unit services go ## everything that needs no cluster, in minutes
 
-lint: .venv/ready ## ruff, generated files up to date, workflows
+lint: .venv/ready ## ruff, generated files, workflows
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ci.docs --check
@@ -112,7 +112,7 @@ format: .venv/ready ## format all Python
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-cache-clean: ## forget everything that was built ($(HOUSE_CACHE_DIR), default under /var/cache or ~/.cache)
+cache-clean: ## forget everything that was built (folder: HOUSE_CACHE_DIR, else under /var/cache or ~/.cache)
 	rm -rf "$(CACHE)"
 
 $(UV):
