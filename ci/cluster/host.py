@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -115,7 +116,8 @@ def take_back() -> None:
     for device in _interfaces():
         run(["ip", "link", "del", device], check=False)
     for folder in _cgroups():
-        folder.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # it went with the last container
+            folder.rmdir()
     shutil.rmtree(settings.RUN, ignore_errors=True)
 
 
@@ -196,13 +198,20 @@ def _cgroups() -> list[Path]:
 def _walk_cgroups() -> Iterator[Path]:
     for top in [settings.CGROUPS / "kubepods", *settings.CGROUPS.glob("*/kubepods")]:
         if top.is_dir() and not top.is_symlink():
-            yield top
-            yield from (folder for folder in top.rglob("*") if folder.is_dir())
+            yield from (Path(folder) for folder, _, _ in os.walk(top))  # which passes over what vanishes meanwhile
 
 
 def _pod_processes() -> set[int]:
     """Processes in the pods' control groups."""
-    return {int(pid) for folder in _cgroups() for pid in (folder / "cgroup.procs").read_text().split()}
+    return {pid for folder in _cgroups() for pid in _members(folder)}
+
+
+def _members(group: Path) -> list[int]:
+    """Processes of a control group; none of one that goes with its container while we look."""
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
 
 
 def _is_first(pid: int) -> bool:
