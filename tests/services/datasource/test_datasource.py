@@ -24,7 +24,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TestClient]
     """Starts the application with other settings."""
 
     def with_settings(**settings: str) -> TestClient:
-        for name, value in {"SCALE": "0.002", "LATENCY_SCALE": "0", "ADMIN_ENABLED": "true", **settings}.items():
+        defaults = {"SCALE": "0.002", "LATENCY_SCALE": "0", "ADMIN_ENABLED": "true", "HOUSE_RECORDING_DIR": ""}
+        for name, value in (defaults | settings).items():
             monkeypatch.setenv(name, value)
         for module in [name for name in sys.modules if name in ("datasource.app", "datasource.settings")]:
             del sys.modules[module]
@@ -143,7 +144,7 @@ def test_unknown_batch_is_refused_with_the_known_ones() -> None:
     from datasource.source import Source
 
     with pytest.raises(ValueError, match=r"BATCHES names \[9\]; synthetic are \[0, 1, 2, 3, 4, 5\]"):
-        Source(DatasourceSettings(batches="0,9"))
+        Source(DatasourceSettings(batches="0,9", house_recording_dir=""))
 
 
 def test_metrics_are_this_applications_alone(start: Callable[..., TestClient]) -> None:
