@@ -14,6 +14,7 @@ import pytest
 from ci.local import LocalPlatform, MinioServer
 from ci.paths import CHECKOUT
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages do, for training within this process
 PROVISION = CHECKOUT / "charts" / "minio" / "files" / "provision.py"
 
 

@@ -128,3 +128,18 @@ def test_process_ends_with_that_code(work: str, code: int, tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert ("ZeroDivisionError" in done.stderr) is (code == 1), "the traceback is for the log"
+
+
+def test_threads_of_a_stage_wait_without_spinning(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, pipeline.fetch\n"
+        "loaded = lambda: 'libgomp' in open('/proc/self/maps').read()\n"
+        "pipeline.fetch.run = lambda _: {'summary': f\"{os.environ.get('OMP_WAIT_POLICY')} {loaded()}\"}\n"
+        "sys.argv = ['pipeline', 'fetch']\n"
+        "from pipeline.__main__ import main; main()"
+    )
+    env = {**os.environ, **NEEDED, "RESULT_FILE": str(tmp_path / "result")}
+    env.pop("OMP_WAIT_POLICY", None)
+    subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True)
+    told = json.loads((tmp_path / "result").read_text())["summary"]
+    assert told == "PASSIVE False", "OpenMP reads the setting when it is loaded, and never again"

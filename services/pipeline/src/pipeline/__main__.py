@@ -84,6 +84,8 @@ def _cut(value: Any, longest: int) -> Any:
 
 def main() -> None:
     """Entry of the program."""
+    # Before LightGBM loads OpenMP: threads that spin while they wait train 4 to 20 times slower beside other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     chosen = vars(parser().parse_args())
     name = chosen.pop("stage")
     stage = next(stage for stage in STAGES if stage.name == name)
