@@ -85,6 +85,7 @@ unit: .venv/ready ## unit, chart, DAG and monitoring tests
 	$(PYTEST) -m "not services and not e2e"
 
 services: .venv/ready ## tests against real PostgreSQL, MinIO and MLflow, started as processes
+	$(PYTHON) -m ci.minio
 	$(PYTEST) -m services
 
 go: ## the cluster's own programs: vet and tests
