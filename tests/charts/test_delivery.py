@@ -95,6 +95,13 @@ def test_waves_follow_what_needs_what(variant: str) -> None:
         assert waves[first] < waves[then], f"{then} ({waves[then]}) comes before {first} ({waves[first]})"
 
 
+def test_no_wave_comes_after_the_predictor(variant: str) -> None:
+    """It is Healthy once there is a model: what came after would wait for a pipeline run."""
+    waves = {item["metadata"]["name"]: int(item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
+             for item in applications(variant)}  # fmt: skip
+    assert waves["fastapi"] == max(waves.values()), waves
+
+
 def test_no_hook_and_no_wave_on_what_the_components_render(variant: str) -> None:
     """An order that must hold is a deadlock that waits: every component waits for what it needs by itself."""
     for item in objects(variant):
