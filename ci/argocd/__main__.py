@@ -88,7 +88,14 @@ def wanted() -> str:
     return found.partition("\t")[0]
 
 
-def up(env: str, seconds: float, first_run: bool) -> None:
+def first_run() -> None:
+    """One pipeline run, if the predictor waits for its first model."""
+    if "deployment/fastapi" in platform.late_workloads():
+        with phase("first pipeline run"), runs.airflow() as client:
+            runs.run_once(client)
+
+
+def up(env: str, seconds: float, train: bool) -> None:
     """From a cluster with the platform's images to a platform that is as Git says."""
     install()
     revision = push(env) if is_local() else ""
@@ -96,12 +103,10 @@ def up(env: str, seconds: float, first_run: bool) -> None:
         deliver(env)
     revision = revision or wanted()
     sync.refresh()
-    if first_run:
+    if train:
         with phase("wait for all but the predictor, which waits for the first model", then="first pipeline run"):
             sync.wait(revision, seconds, but=("fastapi",))
-        if "deployment/fastapi" in platform.late_workloads():
-            with phase("first pipeline run"), runs.airflow() as client:
-                runs.run_once(client)
+        first_run()
     with phase("wait for all Applications"):
         sync.wait(revision, seconds)
     print(sync.table(), flush=True)

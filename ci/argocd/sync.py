@@ -52,7 +52,7 @@ def late(application: Object, revision: str) -> str:
         ill = [f"{item['kind']}/{item['name']} {item['health'].get('message', '')}".strip()
                for item in status.get("resources", [])
                if item.get("health", {}).get("status", "Healthy") != "Healthy"]  # fmt: skip
-        return _short(f"{health}: {', '.join(ill)}")
+        return _short(f"{health}: {', '.join(ill)}".removesuffix(": "))
     return ""
 
 
@@ -79,7 +79,7 @@ def refresh() -> None:
 def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None:
     """Wait for `Synced Healthy Succeeded` at a revision, of the root and of every component but those in `but`.
 
-    The root is as healthy as its components: it may lag, too, where `but` names some.
+    The root's sync and health wait for every component: where `but` names some, the root is not waited for.
 
     Raises:
         Failure: names each Application that is late, with its reason.
@@ -87,10 +87,9 @@ def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None
     told: dict[str, str] = {}
 
     def left() -> dict[str, str]:
-        reasons = all_late(revision)
-        if ROOT in reasons and but and reasons[ROOT].startswith("Progressing: "):
-            del reasons[ROOT]
-        return {name: why for name, why in reasons.items() if name not in but}
+        root_waits = but and components(applications().get(ROOT, {}))
+        left_out = {*but, ROOT} if root_waits else set()
+        return {name: why for name, why in all_late(revision).items() if name not in left_out}
 
     def done() -> bool:
         now = left()
