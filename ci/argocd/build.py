@@ -70,6 +70,8 @@ def build() -> Path:
             _make(builder, tag, target)
     if compiled:
         trim_go_cache()
+    current = {one.path.parent for one in all_programs()} | {target, target.with_suffix(".json")}
+    programs.forget(target.parent.parent, current)
     return target
 
 

@@ -300,7 +300,12 @@ def drop_old(keep_days: float = 14) -> None:
     """Delete programs and archives of earlier versions that were not built in the last `keep_days`."""
     current = {_folder(one) for one in programs()} | {pause_program().parent}
     current |= {image_archive(short) for short in recipes()}
-    folder, before = settings.build_dir(), time.time() - keep_days * 86400
+    forget(settings.build_dir(), current, keep_days)
+
+
+def forget(folder: Path, current: set[Path], keep_days: float = 14) -> None:
+    """Delete programs and archives in a cache folder, but for `current` ones and those of the last `keep_days`."""
+    before = time.time() - keep_days * 86400
     for path in [*folder.glob("*-????????????"), *folder.glob("*.partial"), *folder.glob("images/*")]:
         if path not in current and path.stat().st_mtime < before:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
