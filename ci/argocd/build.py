@@ -12,7 +12,7 @@ from ci.cluster import build as programs
 from ci.cluster import settings
 from ci.cluster.build import Program
 from ci.console import phase, run, say
-from ci.gocache import go_environment, trim_go_cache
+from ci.gocache import trim_go_cache
 from ci.images import archive, builders
 from ci.images.catalog import Image
 from ci.paths import cache_dir
@@ -48,7 +48,7 @@ def all_programs() -> tuple[Program, ...]:
 
 def official_manifests() -> Path:
     """Argo CD's own install.yaml, in its module."""
-    found = run(["go", "mod", "download", "-json", f"{ARGOCD}@{VERSION}"], cwd=MODULE.parent, env=go_environment())
+    found = run(["go", "mod", "download", "-json", ARGOCD], cwd=MODULE, env=programs.environment(MODULE))
     return Path(json.loads(found.stdout)["Dir"]) / "manifests" / "install.yaml"
 
 

@@ -140,7 +140,7 @@ def _flags(one: Program) -> str:
     return f"-s -w {one.version_flags}".strip()
 
 
-def _environment(module: Path) -> dict[str, str]:
+def environment(module: Path) -> dict[str, str]:
     """The environment of a module's builds; a go.mod that names a toolchain is built with exactly that one."""
     named = re.search(r"^toolchain (go\S+)", (module / "go.mod").read_text(), re.MULTILINE)
     return go_environment() | ({"GOTOOLCHAIN": named.group(1)} if named else {})
@@ -158,7 +158,7 @@ def _toolchain(module: Path = settings.GO_SOURCES) -> str:
     remedy = f"install Go {wanted} or newer and put its bin folder on PATH"
     if not shutil.which("go"):
         raise Failure(f"there is no Go toolchain, and the one-node cluster is compiled from Go modules: {remedy}")
-    said = run(["go", "env", "GOVERSION"], cwd=module.parent, env=_environment(module)).stdout.strip()
+    said = run(["go", "env", "GOVERSION"], cwd=module.parent, env=environment(module)).stdout.strip()
     found = re.match(r"go(\d+(?:\.\d+)*)", said)
     if not found or tuple(int(part) for part in found.group(1).split(".")) < needed:
         where = (module / "go.mod").relative_to(CHECKOUT)
@@ -196,7 +196,7 @@ def compile_missing(all_of: Sequence[Program]) -> int:
         partial.mkdir(parents=True)
         log = folder.parent / "log" / f"{one.name}.log"
         command = ["nice", "-n", "5", "go", "build", "-ldflags", _flags(one), "-o", str(partial / one.name)]
-        run([*command, one.package], cwd=one.module, env=_environment(one.module), log=log)
+        run([*command, one.package], cwd=one.module, env=environment(one.module), log=log)
         for link in one.links:
             (partial / link).symlink_to(one.name)
         shutil.rmtree(folder, ignore_errors=True)
