@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 from ci import cluster
@@ -23,6 +24,7 @@ DOCKERFILE = HERE / "Dockerfile"
 NAME = "localhost/house-platform/argocd"
 ARGOCD = "github.com/argoproj/argo-cd/v3"
 HELM = "helm.sh/helm/v4"
+VERIFY = "hack/git-verify-wrapper.sh"  # run for every commit; without GnuPG it finds that none is signed
 VERSION = settings.module_version(ARGOCD, MODULE)
 IMAGE = Image(
     "argocd", "Argo CD with Helm, Git and Redis", "Dockerfile", (), source="https://github.com/argoproj/argo-cd"
@@ -46,10 +48,16 @@ def all_programs() -> tuple[Program, ...]:
     )
 
 
-def official_manifests() -> Path:
-    """Argo CD's own install.yaml, in its module."""
+@cache
+def in_module(path: str) -> Path:
+    """A file of Argo CD's module."""
     found = run(["go", "mod", "download", "-json", ARGOCD], cwd=MODULE, env=programs.environment(MODULE))
-    return Path(json.loads(found.stdout)["Dir"]) / "manifests" / "install.yaml"
+    return Path(json.loads(found.stdout)["Dir"]) / path
+
+
+def official_manifests() -> Path:
+    """Argo CD's own install.yaml."""
+    return in_module("manifests/install.yaml")
 
 
 def program(name: str) -> Path:
@@ -79,6 +87,7 @@ def _tag(base: str) -> tuple[str, Path]:
     found = hashlib.sha256(f"{base}\0".encode() + DOCKERFILE.read_bytes())
     for one in all_programs():
         found.update(one.path.parent.name.encode())
+    found.update(in_module(VERIFY).read_bytes())
     tag = f"{VERSION.removeprefix('v')}-{found.hexdigest()[:12]}"
     return tag, cache_dir() / "argocd" / "images" / f"argocd-{tag}.tar"
 
@@ -90,6 +99,7 @@ def _make(builder: builders.Builder, tag: str, target: Path) -> None:
         (context / "bin").mkdir()
         for one in all_programs():
             shutil.copyfile(one.path, context / "bin" / one.name)
+        shutil.copyfile(in_module(VERIFY), context / "bin" / Path(VERIFY).name)
         shutil.copyfile(DOCKERFILE, context / "Dockerfile")
         builder.build(local, context / "Dockerfile", context, builder.arguments(IMAGE), {})
     finally:
