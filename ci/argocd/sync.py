@@ -56,9 +56,10 @@ def late(application: Object, revision: str) -> str:
     return ""
 
 
-def _short(text: str, length: int = 400) -> str:
+def _short(text: str, length: int = 500) -> str:
+    """One line; of a long one the middle is left out: Argo CD puts the reason last."""
     line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 4]} ..."
+    return line if len(line) <= length else f"{line[:100]} ... {line[105 - length :]}"
 
 
 def all_late(revision: str) -> dict[str, str]:
@@ -89,23 +90,27 @@ def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None
     def left() -> dict[str, str]:
         root_waits = but and components(applications().get(ROOT, {}))
         left_out = {*but, ROOT} if root_waits else set()
-        return {name: why for name, why in all_late(revision).items() if name not in left_out}
+        reasons = all_late(revision)
+        _tell(told, reasons, f"Synced Healthy Succeeded at {revision[:7]}")
+        return {name: why for name, why in reasons.items() if name not in left_out}
 
     def done() -> bool:
-        now = left()
-        for name, why in now.items():
-            if told.get(name) != why:
-                say(f"{name:<15} {why}")
-        for name in [name for name in told if name not in now]:
-            say(f"{name:<15} Synced Healthy Succeeded at {revision[:7]}")
-        told.clear()
-        told.update(now)
-        return not now
+        return not left()
 
     try:
         wait_for(f"all Applications at {revision[:7]}", done, seconds, every=1)
     except Failure as slow:
         raise Failure(f"{slow}\n" + "\n".join(f"  {name}: {why}" for name, why in left().items())) from slow
+
+
+def _tell(told: dict[str, str], now: dict[str, str], green: str) -> None:
+    """Print what is new, one line for all Applications of which the same is to be said; `told` becomes `now`."""
+    news = {name: why for name, why in now.items() if told.get(name) != why}
+    news |= {name: green for name in told if name not in now}
+    for why in dict.fromkeys(news.values()):
+        say(f"{', '.join(name for name in news if news[name] == why)}: {why}")
+    told.clear()
+    told.update(now)
 
 
 def watch(seconds: float, every: float = 1) -> list[str]:

@@ -298,3 +298,12 @@ def test_watch_sees_a_difference_and_a_sync(cluster: dict[str, Object], monkeypa
     assert [line.partition(",")[0] for line in seen] == ["fastapi: OutOfSync", "fastapi: Synced"]
     monkeypatch.setattr(sync, "applications", lambda: cluster)
     assert sync.watch(0.1, every=0.05) == []
+
+
+def test_progress_is_told_once_and_together(capsys: pytest.CaptureFixture[str]) -> None:
+    looks = [{"a": "is late", "b": "is late", "c": "is ill"}, {"a": "is late", "c": "is ill"}, {}]
+    told: dict[str, str] = {}
+    for now in looks:
+        sync._tell(told, now, "green")
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["a, b: is late", "c: is ill", "b: green", "a, c: green"]
