@@ -67,8 +67,23 @@ install: .venv/ready ## install or upgrade the umbrella chart on the present clu
 remove: .venv/ready ## remove the platform with its data from the present cluster
 	@$(PYTHON) -m ci.platform remove
 
+##@ With Argo CD
+.PHONY: gitops gitops-push gitops-status gitops-remove
+gitops: .venv/ready ## deliver with Argo CD what `make cluster images` made: install it, give it this checkout, wait for all
+	@$(PYTHON) -m ci.images load --env $(ENV)
+	@$(PYTHON) -m ci.argocd up --env $(ENV)
+
+gitops-push: .venv/ready ## a delivery: serve the checkout's HEAD to Argo CD and wait until the cluster is as it says
+	@$(PYTHON) -m ci.argocd push --env $(ENV)
+
+gitops-status: .venv/ready ## every Application: sync, health, last operation, revision
+	@$(PYTHON) -m ci.argocd status
+
+gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until `make remove`
+	@$(PYTHON) -m ci.argocd remove
+
 ##@ Checks
-.PHONY: test lint types unit services go e2e bench
+.PHONY: test lint types unit services go e2e e2e-gitops bench
 test: lint types unit services go ## everything that needs no cluster, in minutes
 
 lint: .venv/ready ## ruff, generated files, workflows
@@ -88,7 +103,8 @@ services: .venv/ready ## tests against real PostgreSQL, MinIO and MLflow, starte
 	$(PYTHON) -m ci.minio
 	$(PYTEST) -m services
 
-go: ## the cluster's own programs: vet and tests
+go: ## the cluster's own programs, and the health of Applications: vet and tests
+	for module in gitserver health; do (cd ci/argocd/$$module && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath .); done
 	cd ci/cluster/go && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go vet -trimpath ./netpold/ ./probe/ && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath ./netpold/
 
 e2e: .venv/ready ## the platform on a real cluster: brought up, fed, asserted
@@ -96,6 +112,11 @@ e2e: .venv/ready ## the platform on a real cluster: brought up, fed, asserted
 	$(PYTHON) -m ci.images build
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e
+
+e2e-gitops: .venv/ready ## the platform by Argo CD on a real cluster, from nothing (it removes what is there)
+	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.images load
+	$(PYTEST) -m e2e --timeout=1800 tests/gitops
 
 bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.serving_quick

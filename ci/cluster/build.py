@@ -10,6 +10,7 @@ import hashlib
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from ci.cluster import mkimage, settings
 from ci.cluster.mkimage import Entry, Recipe
 from ci.console import Failure, run, say
 from ci.gocache import go_environment
+from ci.paths import CHECKOUT, cache_dir
 
 PACKAGES = (
     "busybox-static",
@@ -46,13 +48,19 @@ KUBERNETES = (
 
 @dataclass(frozen=True)
 class Program:
-    """A program compiled from the Go module in `go/`; `sources` are its own files there, if it has any."""
+    """A program compiled from the Go module in `module`; `sources` are its own files there, if it has any."""
 
     name: str
     package: str
     sources: str = ""
     version_flags: str = ""
     links: tuple[str, ...] = ()
+    module: Path = settings.GO_SOURCES
+
+    @property
+    def path(self) -> Path:
+        """Where it lies once it is compiled."""
+        return _folder(self) / self.name
 
 
 def programs() -> tuple[Program, ...]:
@@ -107,19 +115,24 @@ def pause_program() -> Path:
 
 
 def _folder(one: Program) -> Path:
-    return settings.build_dir() / f"{one.name}-{_key(one)}"
+    return _store(one.module) / f"{one.name}-{_key(one)}"
+
+
+def _store(module: Path) -> Path:
+    """The cache folder of a module's programs, named as the package under ci/ that holds the module."""
+    return cache_dir() / module.relative_to(CHECKOUT / "ci").parts[0]
 
 
 @cache
 def _key(one: Program) -> str:
     found = hashlib.sha256()
-    files = [settings.GO_SOURCES / "go.mod", settings.GO_SOURCES / "go.sum"]
+    files = [file for name in ("go.mod", "go.sum") if (file := one.module / name).exists()]
     if one.sources:
-        own = (settings.GO_SOURCES / one.sources).glob("*.go")
+        own = (one.module / one.sources).glob("*.go")
         files += sorted(file for file in own if not file.name.endswith("_test.go"))
     for file in files:
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    found.update(f"{_toolchain()}\0{one.package}\0{_flags(one)}".encode())
+    found.update(f"{_toolchain(one.module)}\0{one.package}\0{_flags(one)}".encode())
     return found.hexdigest()[:12]
 
 
@@ -127,21 +140,29 @@ def _flags(one: Program) -> str:
     return f"-s -w {one.version_flags}".strip()
 
 
+def environment(module: Path) -> dict[str, str]:
+    """The environment of a module's builds; a go.mod that names a toolchain is built with exactly that one."""
+    named = re.search(r"^toolchain (go\S+)", (module / "go.mod").read_text(), re.MULTILINE)
+    return go_environment() | ({"GOTOOLCHAIN": named.group(1)} if named else {})
+
+
 @cache
-def _toolchain() -> str:
-    """Version of the Go toolchain, such as `go1.26.8`.
+def _toolchain(module: Path = settings.GO_SOURCES) -> str:
+    """Version of the Go toolchain that a module is built with, such as `go1.26.8`.
 
     Raises:
         Failure: there is none, or it is older than go.mod asks for.
     """
-    wanted = ".".join(map(str, settings.go_version()))
+    needed = settings.go_version(module)
+    wanted = ".".join(map(str, needed))
     remedy = f"install Go {wanted} or newer and put its bin folder on PATH"
     if not shutil.which("go"):
         raise Failure(f"there is no Go toolchain, and the one-node cluster is compiled from Go modules: {remedy}")
-    said = run(["go", "env", "GOVERSION"], cwd=settings.GO_SOURCES.parent, env=go_environment()).stdout.strip()
+    said = run(["go", "env", "GOVERSION"], cwd=module.parent, env=environment(module)).stdout.strip()
     found = re.match(r"go(\d+(?:\.\d+)*)", said)
-    if not found or tuple(int(part) for part in found.group(1).split(".")) < settings.go_version():
-        raise Failure(f"the Go toolchain on PATH is {said}, ci/cluster/go/go.mod needs {wanted}: {remedy}")
+    if not found or tuple(int(part) for part in found.group(1).split(".")) < needed:
+        where = (module / "go.mod").relative_to(CHECKOUT)
+        raise Failure(f"the Go toolchain on PATH is {said}, {where} needs {wanted}: {remedy}")
     return said
 
 
@@ -151,8 +172,20 @@ def install_packages() -> None:
 
 
 def compile_programs() -> int:
-    """Compile what the cache lacks, one program at a time; returns how many were compiled."""
-    wanted = [one for one in programs() if not (_folder(one) / one.name).exists()]
+    """Compile what the cache lacks, one program at a time; returns how many Go programs were compiled."""
+    compiled = compile_missing(programs())
+    pause = pause_program()
+    if not pause.exists():
+        pause.parent.mkdir(parents=True, exist_ok=True)
+        partial = pause.with_suffix(".partial")
+        run(["gcc", "-Os", "-static", "-s", "-o", partial, settings.GO_SOURCES / "pause.c"])
+        partial.replace(pause)
+    return compiled
+
+
+def compile_missing(all_of: Sequence[Program]) -> int:
+    """Compile those that the cache lacks, one at a time; returns how many that were."""
+    wanted = [one for one in all_of if not one.path.exists()]
     for number, one in enumerate(wanted, 1):
         following = wanted[number].name if number < len(wanted) else "the images"
         say(f"compiling {one.name} ({number} of {len(wanted)})" + (" ... minutes on a cold cache" * (number == 1)))
@@ -161,20 +194,14 @@ def compile_programs() -> int:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        log = settings.build_dir() / "log" / f"{one.name}.log"
+        log = folder.parent / "log" / f"{one.name}.log"
         command = ["nice", "-n", "5", "go", "build", "-ldflags", _flags(one), "-o", str(partial / one.name)]
-        run([*command, one.package], cwd=settings.GO_SOURCES, env=go_environment(), log=log)
+        run([*command, one.package], cwd=one.module, env=environment(one.module), log=log)
         for link in one.links:
             (partial / link).symlink_to(one.name)
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
         say(f"compiled {one.name} in {time.monotonic() - began:.0f} s; next: {following}")
-    pause = pause_program()
-    if not pause.exists():
-        pause.parent.mkdir(parents=True, exist_ok=True)
-        partial = pause.with_suffix(".partial")
-        run(["gcc", "-Os", "-static", "-s", "-o", partial, settings.GO_SOURCES / "pause.c"])
-        partial.replace(pause)
     return len(wanted)
 
 
@@ -273,7 +300,12 @@ def drop_old(keep_days: float = 14) -> None:
     """Delete programs and archives of earlier versions that were not built in the last `keep_days`."""
     current = {_folder(one) for one in programs()} | {pause_program().parent}
     current |= {image_archive(short) for short in recipes()}
-    folder, before = settings.build_dir(), time.time() - keep_days * 86400
+    forget(settings.build_dir(), current, keep_days)
+
+
+def forget(folder: Path, current: set[Path], keep_days: float = 14) -> None:
+    """Delete programs and archives in a cache folder, but for `current` ones and those of the last `keep_days`."""
+    before = time.time() - keep_days * 86400
     for path in [*folder.glob("*-????????????"), *folder.glob("*.partial"), *folder.glob("images/*")]:
         if path not in current and path.stat().st_mtime < before:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -58,18 +58,18 @@ def kubeconfig_path() -> Path:
 
 
 @cache
-def module_version(module: str) -> str:
-    """Version of a module as go.mod requires it, such as `v1.36.3`."""
-    found = re.search(rf"^\s*{re.escape(module)} (v\S+)", (GO_SOURCES / "go.mod").read_text(), re.MULTILINE)
+def module_version(module: str, sources: Path = GO_SOURCES) -> str:
+    """Version of a module as the go.mod in `sources` requires it, such as `v1.36.3`."""
+    found = re.search(rf"^\s*{re.escape(module)} (v\S+)", (sources / "go.mod").read_text(), re.MULTILINE)
     if not found:
         raise LookupError(f"go.mod does not require {module}")
     return found.group(1)
 
 
 @cache
-def go_version() -> tuple[int, ...]:
-    """The Go version that go.mod asks for."""
-    found = re.search(r"^go (\d+(?:\.\d+)+)", (GO_SOURCES / "go.mod").read_text(), re.MULTILINE)
+def go_version(sources: Path = GO_SOURCES) -> tuple[int, ...]:
+    """The Go version that the go.mod in `sources` asks for."""
+    found = re.search(r"^go (\d+(?:\.\d+)+)", (sources / "go.mod").read_text(), re.MULTILINE)
     if not found:
         raise LookupError("go.mod names no Go version")
     return tuple(int(part) for part in found.group(1).split("."))

@@ -77,7 +77,9 @@ def test_application_has_what_argocd_needs(variant: str) -> None:
         assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}, (
             f"{where}: spec.syncPolicy.automated"
         )
-        assert spec["syncPolicy"]["retry"]["limit"] == -1, f"{where}: gives up before what it needs is there"
+        assert spec["syncPolicy"]["retry"]["limit"] > 0, (
+            f"{where}: a commit that cannot be synced blocks all later ones"
+        )
 
 
 def test_data_outlives_its_application(variant: str) -> None:
@@ -93,6 +95,13 @@ def test_waves_follow_what_needs_what(variant: str) -> None:
              for item in applications(variant)}  # fmt: skip
     for first, then in (("postgres", "mlflow"), ("minio", "mlflow"), ("mlflow", "fastapi"), ("mlflow", "airflow")):
         assert waves[first] < waves[then], f"{then} ({waves[then]}) comes before {first} ({waves[first]})"
+
+
+def test_no_wave_comes_after_the_predictor(variant: str) -> None:
+    """It is Healthy once there is a model: what came after would wait for a pipeline run."""
+    waves = {item["metadata"]["name"]: int(item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
+             for item in applications(variant)}  # fmt: skip
+    assert waves["fastapi"] == max(waves.values()), waves
 
 
 def test_no_hook_and_no_wave_on_what_the_components_render(variant: str) -> None:

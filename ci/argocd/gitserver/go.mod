@@ -1,0 +1,3 @@
+module house-platform/gitserver
+
+go 1.26

@@ -1,0 +1,158 @@
+"""Whether the cluster is as Git says: the gate after a delivery, and the watch for drift."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from ci.argocd.manifests import NAMESPACE, Object
+from ci.console import Failure, say, wait_for
+from ci.kube import get, kube
+
+ROOT = "house-platform"
+PART_OF = "app.kubernetes.io/part-of=house-platform"
+
+
+def applications() -> dict[str, Object]:
+    """Root and components, by name."""
+    found = get("-n", NAMESPACE, "applications.argoproj.io")["items"]
+    return {item["metadata"]["name"]: item for item in found if item["spec"]["project"] == ROOT}
+
+
+def components(root: Object) -> list[str]:
+    """Names of the Applications that the root wants."""
+    return [item["name"] for item in root.get("status", {}).get("resources", []) if item["kind"] == "Application"]
+
+
+def late(application: Object, revision: str) -> str:
+    """What an Application lacks to be `Synced Healthy Succeeded` at a revision, in one line; empty if nothing.
+
+    Health alone would be that of an older revision for some seconds after each change.
+    """
+    source, status = application["spec"]["source"], application.get("status", {})
+    sync, operation = status.get("sync", {}), status.get("operationState", {})
+    errors = [f"{item['type']}: {item['message']}" for item in status.get("conditions", []) if "Error" in item["type"]]
+    if errors:
+        return _short("; ".join(errors))
+    if application["metadata"]["name"] != ROOT and source["targetRevision"] != revision:
+        return f"is still to be told of {revision[:7]}"
+    if sync.get("revision") != revision:
+        return f"not compared with {revision[:7]} yet"
+    if operation.get("phase") not in ("Succeeded", None):
+        return _short(f"sync {operation['phase'].lower()}: {operation.get('message', '')}")
+    if sync["status"] != "Synced":
+        differing = [f"{item['kind']}/{item['name']}" for item in status.get("resources", [])
+                     if item.get("status") != "Synced"]  # fmt: skip
+        return _short(f"{sync['status']}: {', '.join(differing)}")
+    if "phase" not in operation:
+        return "never synced"
+    health = status.get("health", {}).get("status", "Unknown")
+    if health != "Healthy":
+        ill = [f"{item['kind']}/{item['name']} {item['health'].get('message', '')}".strip()
+               for item in status.get("resources", [])
+               if item.get("health", {}).get("status", "Healthy") != "Healthy"]  # fmt: skip
+        return _short(f"{health}: {', '.join(ill)}".removesuffix(": "))
+    return ""
+
+
+def _short(text: str, length: int = 500) -> str:
+    """One line; of a long one the middle is left out: Argo CD puts the reason last."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[:100]} ... {line[105 - length :]}"
+
+
+def all_late(revision: str) -> dict[str, str]:
+    """What is not yet as Git says at a revision: name to reason; a component that is still to be made counts."""
+    found = applications()
+    if ROOT not in found:
+        return {ROOT: "there is no root Application"}
+    reasons = {name: late(item, revision) for name, item in found.items()}
+    reasons |= {name: "is still to be made" for name in components(found[ROOT]) if name not in found}
+    return {name: why for name, why in sorted(reasons.items()) if why}
+
+
+def refresh() -> None:
+    """Have Argo CD ask Git now, as a webhook would."""
+    kube("-n", NAMESPACE, "annotate", "--overwrite", "application", ROOT, "argocd.argoproj.io/refresh=normal")
+
+
+def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None:
+    """Wait for `Synced Healthy Succeeded` at a revision, of the root and of every component but those in `but`.
+
+    The root's sync and health wait for every component: where `but` names some, the root is not waited for.
+
+    Raises:
+        Failure: names each Application that is late, with its reason.
+    """
+    told: dict[str, str] = {}
+
+    def left() -> dict[str, str]:
+        root_waits = but and components(applications().get(ROOT, {}))
+        left_out = {*but, ROOT} if root_waits else set()
+        reasons = all_late(revision)
+        _tell(told, reasons, f"Synced Healthy Succeeded at {revision[:7]}")
+        return {name: why for name, why in reasons.items() if name not in left_out}
+
+    def done() -> bool:
+        return not left()
+
+    try:
+        wait_for(f"all Applications at {revision[:7]}", done, seconds, every=1)
+    except Failure as slow:
+        raise Failure(f"{slow}\n" + "\n".join(f"  {name}: {why}" for name, why in left().items())) from slow
+
+
+def _tell(told: dict[str, str], now: dict[str, str], green: str) -> None:
+    """Print what is new, one line for all Applications of which the same is to be said; `told` becomes `now`."""
+    news = {name: why for name, why in now.items() if told.get(name) != why}
+    news |= {name: green for name in told if name not in now}
+    for why in dict.fromkeys(news.values()):
+        say(f"{', '.join(name for name in news if news[name] == why)}: {why}")
+    told.clear()
+    told.update(now)
+
+
+def watch(seconds: float, every: float = 1) -> list[str]:
+    """Watch for drift: each time that an Application was not Synced, or that Argo CD synced one, as a line."""
+    seen: list[str] = []
+    before: dict[str, tuple[str, str]] = {}
+    looks, end, told = 0, time.monotonic() + seconds, time.monotonic()
+    while time.monotonic() < end:
+        now = {name: _marks(item) for name, item in applications().items()}
+        looks += 1
+        for name, marks in now.items():
+            if marks != before.get(name, marks) or (not before and marks[0] != "Synced"):
+                seen.append(f"{name}: {marks[0]}, last sync began {marks[1]}")
+                say(seen[-1])
+        before = now
+        if time.monotonic() - told > 60:
+            told = time.monotonic()
+            say(f"{looks} looks at {len(now)} Applications, {len(seen)} times of drift or sync")
+        time.sleep(every)
+    say(f"{looks} looks at {len(before)} Applications in {seconds:.0f} s: {len(seen)} times of drift or sync")
+    return seen
+
+
+def _marks(application: Object) -> tuple[str, str]:
+    status: dict[str, Any] = application.get("status", {})
+    return status.get("sync", {}).get("status", "Unknown"), status.get("operationState", {}).get("startedAt", "never")
+
+
+def table() -> str:
+    """Every Application with sync, health, last operation and revision."""
+    rows = [f"{'application':<15} {'sync':<10} {'health':<12} {'operation':<10} revision"]
+    for name, item in sorted(applications().items()):
+        sync, health, operation = (item.get("status", {}).get(key, {}) for key in ("sync", "health", "operationState"))
+        rows.append(
+            f"{name:<15} {sync.get('status', '-'):<10} {health.get('status', '-'):<12} "
+            f"{operation.get('phase', '-'):<10} {sync.get('revision', '-')[:12]}"
+        )
+    return "\n".join(rows)
+
+
+def delete_all(seconds: float = 240) -> None:
+    """Delete root and components; what the components made goes with them, all but postgres and minio."""
+    kube("-n", NAMESPACE, "delete", "application", ROOT, "--ignore-not-found", "--wait=false")
+    kube("-n", NAMESPACE, "delete", "applications", "-l", PART_OF, "--wait=false", check=False)
+    wait_for("the end of all Applications", lambda: not applications(), seconds, every=1)
