@@ -16,6 +16,7 @@ from ci.local import free_port
 from core.errors import StorageError
 from core.storage import Store, open_store
 from tests.services.conftest import Provisioned
+from tests.services.core.contract import StoreContract
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
 
@@ -47,19 +48,8 @@ def test_object_is_given_back_as_it_was_put(store: Store, tmp_path: Path) -> Non
     assert store.get("empty") == b""
 
 
-def test_put_again_replaces(store: Store) -> None:
-    assert store.put("a", b"one") == store.put("a", b"two")
-    assert store.get("a") == b"two"
-    assert store.keys("") == ["a"]
-
-
-def test_keys_begin_with_the_prefix_and_are_sorted(store: Store) -> None:
-    for key in ("raw/2", "raw/1", "rawer", "clean/1/train"):
-        store.put(key, b"")
-    assert store.keys("raw/") == ["raw/1", "raw/2"]
-    assert store.keys("raw") == ["raw/1", "raw/2", "rawer"]
-    assert store.keys("nothing") == []
-    assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
+class TestBucket(StoreContract):
+    """The contract that both kinds of store keep."""
 
 
 def test_missing_object_is_named(store: Store, tmp_path: Path) -> None:

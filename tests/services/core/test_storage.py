@@ -1,4 +1,4 @@
-"""The folder store keeps the contract of `core.storage.Store`; test_minio.py asks the same of S3."""
+"""The folder store; test_minio.py asks S3 for the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import StorageError
 from core.storage import BucketStore, FolderStore, Store, open_store
+from tests.services.core.contract import StoreContract
 
 
 @pytest.fixture
@@ -26,20 +27,8 @@ def test_object_is_given_back_as_it_was_put(store: Store, tmp_path: Path) -> Non
     assert store.get("raw/copy") == content
 
 
-def test_put_again_replaces(store: Store) -> None:
-    store.put("a", b"one")
-    store.put("a", b"two")
-    assert store.get("a") == b"two"
-    assert store.keys("") == ["a"]
-
-
-def test_keys_begin_with_the_prefix_and_are_sorted(store: Store) -> None:
-    for key in ("raw/2", "raw/1", "rawer", "clean/1/train"):
-        store.put(key, b"")
-    assert store.keys("raw/") == ["raw/1", "raw/2"]
-    assert store.keys("raw") == ["raw/1", "raw/2", "rawer"]
-    assert store.keys("nothing") == []
-    assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
+class TestFolder(StoreContract):
+    """The contract that both kinds of store keep."""
 
 
 def test_draft_of_an_interrupted_write_is_no_object(store: Store, tmp_path: Path) -> None:

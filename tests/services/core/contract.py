@@ -1,0 +1,20 @@
+"""What every `core.storage.Store` does; a test file with a fixture `store` takes these tests over by a subclass."""
+
+from __future__ import annotations
+
+from core.storage import Store
+
+
+class StoreContract:
+    def test_put_again_replaces(self, store: Store) -> None:
+        assert store.put("a", b"one") == store.put("a", b"two")
+        assert store.get("a") == b"two"
+        assert store.keys("") == ["a"]
+
+    def test_keys_begin_with_the_prefix_and_are_sorted(self, store: Store) -> None:
+        for key in ("raw/2", "raw/1", "rawer", "clean/1/train"):
+            store.put(key, b"")
+        assert store.keys("raw/") == ["raw/1", "raw/2"]
+        assert store.keys("raw") == ["raw/1", "raw/2", "rawer"]
+        assert store.keys("nothing") == []
+        assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
