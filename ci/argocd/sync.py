@@ -39,7 +39,10 @@ def late(application: Object, revision: str) -> str:
         return f"is still to be told of {revision[:7]}"
     if sync.get("revision") != revision:
         return f"not compared with {revision[:7]} yet"
-    if operation.get("phase") not in ("Succeeded", None):
+    other = (operation.get("syncResult") or {}).get("revision", revision) != revision
+    past = other and sync["status"] == "Synced" and operation["phase"] in ("Failed", "Error")
+    # an operation that ended with another commit says nothing where at this one there is nothing to sync
+    if operation.get("phase") not in ("Succeeded", None) and not past:
         return _short(f"sync {operation['phase'].lower()}: {operation.get('message', '')}")
     if sync["status"] != "Synced":
         differing = [f"{item['kind']}/{item['name']}" for item in status.get("resources", [])

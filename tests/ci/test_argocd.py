@@ -307,3 +307,16 @@ def test_progress_is_told_once_and_together(capsys: pytest.CaptureFixture[str]) 
         sync._tell(told, now, "green")
     lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
     assert lines == ["a, b: is late", "c: is ill", "b: green", "a, c: green"]
+
+
+def test_gate_does_not_hold_a_failure_of_another_commit_against_this_one() -> None:
+    item = green()
+    item["status"]["operationState"] = {"phase": "Failed", "message": "denied", "syncResult": {"revision": "b" * 40}}
+    assert sync.late(item, REVISION) == ""
+    item["status"]["sync"]["status"] = "OutOfSync"
+    assert sync.late(item, REVISION) == "sync failed: denied"
+    item["status"]["sync"]["status"] = "Synced"
+    item["status"]["operationState"]["phase"] = "Running"
+    assert sync.late(item, REVISION) == "sync running: denied", "it would still apply the other commit"
+    item["status"]["operationState"] |= {"phase": "Failed", "syncResult": {"revision": REVISION}}
+    assert sync.late(item, REVISION) == "sync failed: denied"
