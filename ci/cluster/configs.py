@@ -261,6 +261,7 @@ def kubelet() -> Component:
         ["hostname-override", settings.NODE],
         ["node-ip", settings.NODE_ADDRESS],
         ["node-labels", "topology.kubernetes.io/zone=house-a"],
+        ["containerd", settings.SOCKET],  # cAdvisor's own way to it, without which its metrics name no pods
         reads=(config, client_config("kubelet")),
     )
 
