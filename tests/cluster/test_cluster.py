@@ -141,6 +141,21 @@ def test_the_use_of_cpu_and_memory_is_measured() -> None:
     wait_for("an answer of `kubectl top node`", lambda: top()[:1] == [settings.NODE], 60, every=1)
 
 
+def test_the_metrics_of_a_container_name_its_pod() -> None:
+    """What dashboards and alerts of containers are made of."""
+
+    def named() -> bool:
+        lines = kube("get", "--raw", f"/api/v1/nodes/{settings.NODE}/proxy/metrics/cadvisor").splitlines()
+        return any(
+            line.startswith("container_memory_working_set_bytes")
+            and 'container="coredns"' in line
+            and 'pod=""' not in line
+            for line in lines
+        )
+
+    wait_for("the memory of the container coredns, with its pod", named, 60, every=1)
+
+
 def test_a_restricted_namespace_refuses_a_privileged_pod() -> None:
     pod = thing(
         "Pod", RESTRICTED, "bad", {"spec": {"containers": [probe("true", securityContext={"privileged": True})]}}
