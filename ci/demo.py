@@ -67,7 +67,6 @@ def _main() -> None:
     parser.add_argument("--once", action="store_true", help="end after the prediction")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="house-demo-") as folder:
-        Path(folder).chmod(0o755)  # PostgreSQL refuses to run as root and becomes another user
         demo(Path(folder), options.scale, stay=not options.once)
 
 

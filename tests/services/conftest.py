@@ -21,10 +21,7 @@ PROVISION = CHECKOUT / "charts" / "minio" / "files" / "provision.py"
 @pytest.fixture(scope="session")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
     """Starts parts when they are asked for; all end with the session."""
-    folder = tmp_path_factory.mktemp("local")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # PostgreSQL refuses to run as root and becomes another user
-    with LocalPlatform(folder) as platform:
+    with LocalPlatform(tmp_path_factory.mktemp("local")) as platform:
         yield platform
 
 

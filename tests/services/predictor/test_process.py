@@ -68,10 +68,7 @@ def test_missing_setting_is_told_by_variable_and_chart_value(tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
     """MLflow and PostgreSQL of this module alone, because its tests stop them."""
-    folder = tmp_path_factory.mktemp("predictor")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # PostgreSQL refuses to run as root and becomes another user
-    with LocalPlatform(folder) as local:
+    with LocalPlatform(tmp_path_factory.mktemp("predictor")) as local:
         local.start_mlflow()
         yield local
 
