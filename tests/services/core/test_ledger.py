@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from psycopg.rows import dict_row
 
 from ci.local import LocalPlatform, free_port
+from core import migrations
 from core.errors import LedgerError
 from core.ledger import READER, Ledger
 
@@ -50,6 +58,93 @@ def test_schema_is_made_twice_and_by_many_at_once(dsn: str) -> None:
     receive(ledger, 0)
     ledger.ensure_schema()
     assert ledger.batch(0).rows == 100, "what is stored stays"
+
+
+def first_release(dsn: str) -> None:
+    """The schema as the first release made it, without a version, and a row in every table."""
+    found = spec_from_file_location("first", migrations.FOLDER / "versions" / "0001_first_tables.py")
+    assert found is not None
+    assert found.loader is not None
+    first = module_from_spec(found)
+    found.loader.exec_module(first)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(first.TABLES)
+        connection.execute(
+            """
+            insert into ledger.batches
+                (batch_number, sha256, state, rows, valid, quarantined, quarantine, raw_key) values
+                (0, 'a', 'decided', 100, 93, 7, '{"price missing": 5, "repeated row": 2}', 'raw/0'),
+                (1, 'b', 'stored', 50, null, null, null, 'raw/1'),
+                (2, 'c', 'decided', 10, 0, 10, '{"refused": 10}', 'raw/2'),
+                (3, 'd', 'decided', 20, 20, 0, '{}', 'raw/3'),
+                (4, 'e', 'validated', 20, 20, 0, '{}', 'raw/4');
+            insert into ledger.calls (outcome, batch_number) values ('batch', 0), ('lost', null), ('batch', 4);
+            insert into ledger.gaps (batch_number) values (2);
+            insert into ledger.decisions (batch_number, sha256, decision, reason, evidence)
+                values (0, 'a', 'train', 'baseline', '{}'), (2, 'c', 'skip', 'lacks price', '{}'),
+                       (3, 'd', 'skip', 'small', '{}');
+            insert into ledger.trainings (run_id, batch_number, batches, rows, code_version, metrics)
+                values ('r', 0, '{0}', 70, 'v', '{}');
+            insert into ledger.promotions (run_id, version, promoted, reason, metrics)
+                values ('r', '1', true, 'first', '{}');
+            """
+        )
+
+
+def contents(dsn: str) -> dict[str, list[dict[str, object]]]:
+    """Every row of every table of the ledger."""
+    with psycopg.connect(dsn, row_factory=dict_row) as connection:
+        found = connection.execute("select table_name from information_schema.tables where table_schema = 'ledger'")
+        names = [str(row["table_name"]) for row in found.fetchall()]
+        every = sql.SQL("select * from ledger.{} order by 1")
+        return {name: connection.execute(every.format(sql.Identifier(name))).fetchall() for name in names}
+
+
+def test_ledger_of_the_first_release_is_taken_over_without_loss_once_and_by_many(dsn: str) -> None:
+    first_release(dsn)
+    before = contents(dsn)
+    with ThreadPoolExecutor(8) as together:
+        list(together.map(lambda _: Ledger(dsn).ensure_schema(), range(8)))
+    after = contents(dsn)
+    assert after.pop("alembic_version") == [{"version_num": migrations.NEWEST}]
+    assert after == before
+    Ledger(dsn).ensure_schema()
+    assert contents(dsn) == after | {"alembic_version": [{"version_num": migrations.NEWEST}]}
+
+
+def test_versions_are_numbered_in_one_line_and_go_forward_only() -> None:
+    versions = ScriptDirectory(str(migrations.FOLDER))
+    line = list(reversed(list(versions.walk_revisions())))
+    assert [version.revision for version in line] == [f"{at:04}" for at in range(1, len(line) + 1)]
+    assert versions.get_heads() == [migrations.NEWEST]
+    for version in line:
+        assert Path(version.path).name.startswith(f"{version.revision}_")
+        assert not hasattr(version.module, "downgrade"), f"{version.revision} goes back: what it drops is lost"
+
+
+def test_version_that_fails_leaves_the_schema_as_it_was(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:  # an older, foreign table in the way
+        connection.execute("create schema ledger; create table ledger.batches (name text)")
+    before = contents(dsn)
+    for _ in range(2):
+        with pytest.raises(
+            LedgerError, match=f"the ledger's schema cannot become version {migrations.NEWEST}: "
+        ) as told:
+            Ledger(dsn).ensure_schema()
+        assert "\n" not in str(told.value)
+        assert contents(dsn) == before
+
+
+def test_newer_schema_is_refused_with_a_sentence(dsn: str, ledger: Ledger) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.alembic_version set version_num = '9999'")
+    with pytest.raises(LedgerError, match="the ledger's schema is version 9999, this image knows"):
+        ledger.ensure_schema()
+
+
+def test_reading_the_ledger_needs_no_library_of_migrations() -> None:
+    program = "import sys, core.ledger; sys.exit(bool({'alembic', 'sqlalchemy'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_batch_is_stored_once_however_often_and_by_however_many(ledger: Ledger) -> None:

@@ -1,7 +1,7 @@
 """The ledger: which batches came, what was decided and why, what was trained, what became of it.
 
-The schema is made by whoever comes first (`ensure_schema`); every write is keyed by batch number and content hash, or
-by MLflow run, so that doing it twice changes nothing.
+Whoever comes first makes the schema (`ensure_schema`, versions in `core.migrations`). Every write is keyed by batch
+number and content hash, or by MLflow run, so that doing it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -16,65 +16,10 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from core import migrations
 from core.errors import LedgerError
 
 READER = "predictor"  # role that may read; skipped where it does not exist
-_LOCK = 72_615_003  # advisory lock of the schema's creation
-_SCHEMA = """
-create schema if not exists ledger;
-create table if not exists ledger.batches (
-    batch_number integer not null,
-    sha256 text not null,           -- of the rows, whatever the spelling of their JSON
-    state text not null check (state in ('stored', 'validated', 'split', 'decided')),
-    rows integer not null,
-    valid integer,
-    quarantined integer,
-    quarantine jsonb,               -- rows per rule
-    raw_key text not null,
-    dag_run text,                   -- that stored it
-    received_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    primary key (batch_number, sha256)
-);
-create table if not exists ledger.calls (   -- of the data API: a log, not keyed
-    id bigint generated always as identity primary key,
-    outcome text not null check (outcome in ('batch', 'lost', 'end')),
-    batch_number integer,               -- that came
-    called_at timestamptz not null default now()
-);
-create table if not exists ledger.gaps (
-    batch_number integer primary key,   -- never received, though a later one was, or its answer was lost
-    noticed_at timestamptz not null default now()
-);
-create table if not exists ledger.decisions (
-    batch_number integer not null,
-    sha256 text not null,
-    decision text not null check (decision in ('train', 'skip')),
-    reason text not null,
-    evidence jsonb not null,
-    decided_at timestamptz not null default now(),
-    primary key (batch_number, sha256),
-    foreign key (batch_number, sha256) references ledger.batches
-);
-create table if not exists ledger.trainings (
-    run_id text primary key,        -- of MLflow
-    batch_number integer not null,  -- the batch that led to it
-    batches integer[] not null,     -- all whose rows it used
-    rows integer not null,
-    code_version text not null,
-    metrics jsonb not null,
-    trained_at timestamptz not null default now()
-);
-create table if not exists ledger.promotions (
-    run_id text primary key references ledger.trainings,
-    version text not null,
-    promoted boolean not null,
-    reason text not null,
-    champion text,                  -- version that was compared with; null for the first
-    metrics jsonb not null,         -- challenger and champion on the common holdout
-    decided_at timestamptz not null default now()
-);
-"""
 
 
 @dataclass(frozen=True)
@@ -109,19 +54,23 @@ class Ledger:
     @contextmanager
     def _connect(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         try:
-            with psycopg.connect(
-                self._dsn, connect_timeout=self._connect_timeout, options=self._options, row_factory=dict_row
-            ) as connection:
+            with self._open(row_factory=dict_row) as connection:
                 yield connection
         except psycopg.Error as error:
             said = str(error).strip().splitlines() or [repr(error)]
             raise LedgerError(f"the ledger's database failed: {said[0]}") from error
 
+    def _open(self, **options: Any) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._dsn, connect_timeout=self._connect_timeout, options=self._options, **options)
+
     def ensure_schema(self) -> None:
-        """Create what is missing and let the predictor's role read; safe to call at any time, by anyone."""
+        """Bring the schema to this code's version and let the predictor's role read; safe at any time, by anyone."""
         with self._connect() as connection:
-            connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
-            connection.execute(_SCHEMA)
+            current = migrations.is_current(connection)
+        if not current:
+            migrations.upgrade(self._open)
+        with self._connect() as connection:
+            connection.execute("select pg_advisory_xact_lock(%s)", [migrations.LOCK])
             if connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone():
                 for right in ("usage on schema ledger", "select on all tables in schema ledger"):
                     statement = "grant " + right + " to {}"
