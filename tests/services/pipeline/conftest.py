@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import mlflow
 import polars as pl
 import pytest
 
+from ci.local import LocalPlatform
 from core.ledger import Batch
 from core.storage import FolderStore
 from datasource import synthetic
 from pipeline import rows
 from pipeline.settings import PipelineSettings
+from tests.services.conftest import Provisioned
+from tests.services.pipeline.loop import SCALE, Loop
 
 
 @pytest.fixture
@@ -62,3 +68,25 @@ class StageContext:
         self.store = FolderStore(folder)
         rows.write(self.store, "raw/0", raw)
         self.ledger = OneBatch(raw.height, "raw/0")
+
+
+@pytest.fixture(scope="module")
+def platform(local: LocalPlatform) -> Iterator[LocalPlatform]:
+    """MLflow and a data source, for the loops of one module."""
+    local.start_mlflow()
+    local.start_datasource(scale=str(SCALE), latency_scale="0", admin_enabled="true", house_recording_dir="")
+    with pytest.MonkeyPatch.context() as left_as_found:
+        left_as_found.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # as for stages that are processes
+        left_as_found.setenv("MLFLOW_EXPERIMENT_ID", "")
+        left_as_found.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+        yield local
+        mlflow.set_tracking_uri("")
+    for name in ("datasource", "mlflow"):
+        local.stop(name)
+
+
+@pytest.fixture
+def loop(platform: LocalPlatform, minio: Provisioned, request: pytest.FixtureRequest) -> Iterator[Loop]:
+    """A loop of this test alone; its faults end with it."""
+    yield Loop(platform, minio, f"loop-{abs(hash(request.node.nodeid))}")
+    httpx.delete(f"{platform.datasource_url}/admin/faults").raise_for_status()

@@ -20,6 +20,7 @@ from core import migrations
 from core.errors import LedgerError
 
 READER = "predictor"  # role that may read; skipped where it does not exist
+_ALONE = 72_615_004  # advisory lock of `Ledger.alone`
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,27 @@ class Ledger:
 
     def _open(self, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(self._dsn, connect_timeout=self._connect_timeout, options=self._options, **options)
+
+    @contextmanager
+    def alone(self, seconds: int = 900) -> Iterator[Ledger]:
+        """A transaction that nobody else is in: for what must not happen twice at once, as moving the champion's alias.
+
+        What the ledger that it gives is told counts when the block ends without an error, and not at all otherwise.
+
+        Args:
+            seconds: to wait for one who is in it.
+
+        Raises:
+            LedgerError: somebody is in it for longer.
+        """
+        with self._connect() as connection:
+            try:
+                connection.execute("select set_config('lock_timeout', %s, true)", [f"{seconds}s"])
+                connection.execute("select set_config('statement_timeout', '0', true)")
+                connection.execute("select pg_advisory_xact_lock(%s)", [_ALONE])
+            except psycopg.errors.LockNotAvailable as taken:
+                raise LedgerError(f"another promotion or rollback has not ended for {seconds} s: try again") from taken
+            yield _Within(connection)
 
     def ensure_schema(self) -> None:
         """Bring the schema to this code's version and let the predictor's role read; safe at any time, by anyone."""
@@ -262,6 +284,17 @@ class Ledger:
         with self._connect() as connection:
             rows = connection.execute("select batch_number from ledger.gaps order by 1").fetchall()
             return [int(row["batch_number"]) for row in rows]
+
+
+class _Within(Ledger):
+    """A ledger whose calls are all part of one transaction, which whoever opened it ends."""
+
+    def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def _connect(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+        yield self._connection
 
 
 _HISTORY = """

@@ -6,61 +6,91 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from core.bundle import Bundle, load_bundle
 from core.errors import BundleError
+from core.registry import ModelVersion
 from pipeline import rows
 from pipeline.context import Context
+from pipeline.gate import gain_interval, guarded_segments, judge, row_blocks
 from pipeline.scores import score, segments
+from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
 
 
 def run(context: Context, run_id: str) -> dict[str, Any]:
-    """Judge the model of a run; the evaluation becomes an artifact of that run, and stands once promote acted on it."""
+    """Judge the model of a run; evaluation and verdict become an artifact of that run.
+
+    They stand until another batch or another champion came, and for good once promote acted on them.
+    """
     tracking = Tracking(context.settings, context.registry)
-    if context.ledger.promotion(run_id):
-        return _result(tracking.evaluation(run_id))
+    champion = context.registry.champion(context.settings.model_name, context.settings.model_alias)
     batches = context.ledger.decided_batches()
+    found = tracking.find_evaluation(run_id)
+    if found and (context.ledger.promotion(run_id) or _stands(found, run_id, champion, batches)):
+        return _result(found)
     holdout = rows.read_split(context.store, batches, "test")
-    challenger, challenger_segments = _judge(tracking.bundle(run_id), holdout)
     evaluation: dict[str, Any] = {
         "batches": batches,
         "rows": holdout.height,
-        "challenger": challenger,
-        "challenger_segments": challenger_segments,
         "champion": None,
         "champion_version": None,
         "champion_segments": None,
         "champion_unusable": None,
     }
-    known = context.registry.champion(context.settings.model_name, context.settings.model_alias)
-    if known and known.run_id != run_id:
-        evaluation["champion_version"] = known.version
+    usable = None
+    if champion and champion.run_id != run_id:
+        evaluation["champion_version"] = champion.version
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                context.registry.download(known, Path(folder))
-                bundle = load_bundle(Path(folder))
-            evaluation["champion"], evaluation["champion_segments"] = _judge(bundle, holdout)
+            usable = _bundle(context, champion)
         except BundleError as unusable:  # a champion of other features cannot be compared, nor serve
             evaluation["champion_unusable"] = str(unusable)
+    evaluation |= compare(holdout, tracking.bundle(run_id), usable, context.settings)
+    promoted, reason = judge(evaluation, context.settings)
+    evaluation |= {"promoted": promoted, "reason": reason}
     tracking.log_evaluation(run_id, evaluation)
     return _result(evaluation)
 
 
+def compare(
+    holdout: pl.DataFrame, challenger: Bundle, champion: Bundle | None, settings: PipelineSettings
+) -> dict[str, Any]:
+    """Errors of both models on the holdout: over all, per segment, and how sure their difference is."""
+    actual = holdout["price"].to_numpy()
+    priced = challenger.predict(holdout)
+    found: dict[str, Any] = {
+        "challenger": score(actual, priced),
+        "challenger_segments": segments(holdout, priced),
+    }
+    if champion is None:
+        return found
+    before = champion.predict(holdout)
+    errors = np.abs(before - actual), np.abs(priced - actual)
+    blocks = row_blocks(holdout["zip_code"].to_numpy())
+    return found | {
+        "champion": score(actual, before),
+        "champion_segments": segments(holdout, before),
+        "interval": gain_interval(*errors, blocks, settings.gain_confidence, settings.seed),
+        "guarded_segments": guarded_segments(holdout, before, *errors),
+    }
+
+
+def _stands(found: dict[str, Any], run_id: str, champion: ModelVersion | None, batches: list[int]) -> bool:
+    """Whether an evaluation made before would come out the same again."""
+    if champion and champion.run_id == run_id:
+        return True  # the alias was moved because of it
+    return (found["batches"], found["champion_version"]) == (batches, champion.version if champion else None)
+
+
+def _bundle(context: Context, version: ModelVersion) -> Bundle:
+    with tempfile.TemporaryDirectory() as folder:
+        context.registry.download(version, Path(folder))
+        return load_bundle(Path(folder))
+
+
 def _result(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return {name: evaluation[name] for name in ("challenger", "champion")} | {"summary": _told(evaluation)}
-
-
-def _judge(bundle: Bundle, holdout: pl.DataFrame) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    predicted = bundle.predict(holdout)
-    return score(holdout["price"].to_numpy(), predicted), segments(holdout, predicted)
-
-
-def _told(evaluation: dict[str, Any]) -> str:
-    told = f"on {evaluation['rows']:,} rows: challenger MAE ${evaluation['challenger']['mae']:,.0f}"
-    if evaluation["champion"]:
-        return f"{told}, champion (version {evaluation['champion_version']}) MAE ${evaluation['champion']['mae']:,.0f}"
-    if evaluation["champion_unusable"]:
-        return f"{told}; the champion cannot be compared: {evaluation['champion_unusable']}"
-    return f"{told}; there is no other champion to compare with"
+    told = {name: evaluation[name] for name in ("challenger", "champion", "promoted", "reason")}
+    verdict = "wins" if evaluation["promoted"] else "loses"
+    return told | {"summary": f"on {evaluation['rows']:,} rows the challenger {verdict}: {evaluation['reason']}"}

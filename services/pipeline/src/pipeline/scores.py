@@ -24,13 +24,17 @@ def score(actual: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
+def band_name(low: float, high: float) -> str:
+    """How a band of prices is called, as `100,000 to 200,000`."""
+    return f"{low:,.0f} to {high:,.0f}" if high < float("inf") else f"from {low:,.0f}"
+
+
 def segments(listings: pl.DataFrame, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
     """Scores per price band, status and state; those of fewer than 30 rows are left out."""
     actual = listings["price"].to_numpy()
     found: dict[str, dict[str, Any]] = {}
     for low, high in pairwise(PRICE_BANDS):
-        name = f"price {low:,.0f} to {high:,.0f}" if high < float("inf") else f"price from {low:,.0f}"
-        found[name] = _part((actual >= low) & (actual < high), actual, predicted)
+        found[f"price {band_name(low, high)}"] = _part((actual >= low) & (actual < high), actual, predicted)
     for column in ("status", "state"):
         for value in listings[column].drop_nulls().unique().sort():
             inside = (listings[column] == value).fill_null(False).to_numpy()

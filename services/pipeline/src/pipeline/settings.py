@@ -27,7 +27,11 @@ class PipelineSettings(BaseSettings):
     min_batch_states: int = Field(default=5, ge=1)
     # when a challenger wins
     min_mae_gain: float = Field(default=0.03, ge=0, lt=1)
+    min_sure_gain: float = Field(default=0, ge=0, lt=1)
+    gain_confidence: float = Field(default=0.95, gt=0.5, lt=1)
     max_rmse_loss: float = Field(default=0.01, ge=0)
+    max_segment_loss: float = Field(default=0.10, ge=0)
+    min_segment_rows: int = Field(default=500, ge=1)
     # LightGBM
     num_boost_round: int = Field(default=600, ge=1)
     learning_rate: float = Field(default=0.08, gt=0)

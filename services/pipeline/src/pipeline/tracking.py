@@ -104,16 +104,22 @@ class Tracking:
                 self._client.log_metric(run_id, f"holdout_{who}_{name}", value)
         self._client.log_dict(run_id, evaluation, EVALUATION)
 
+    def find_evaluation(self, run_id: str) -> dict[str, Any] | None:
+        """The evaluation of a run; None if there is none yet."""
+        if not any(item.path == EVALUATION for item in self._client.list_artifacts(run_id)):
+            return None
+        found: dict[str, Any] = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{EVALUATION}"))
+        return found
+
     def evaluation(self, run_id: str) -> dict[str, Any]:
         """The evaluation of a run.
 
         Raises:
             RegistryError: there is none.
         """
-        try:
-            found: dict[str, Any] = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{EVALUATION}"))
-        except (MlflowException, OSError) as missing:
-            raise RegistryError(f"run {run_id} has no {EVALUATION}: run evaluate before") from missing
+        found = self.find_evaluation(run_id)
+        if found is None:
+            raise RegistryError(f"run {run_id} has no {EVALUATION}: run evaluate before")
         return found
 
     def register(self, run_id: str, tags: dict[str, str]) -> str:

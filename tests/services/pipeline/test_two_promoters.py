@@ -1,0 +1,99 @@
+"""Whoever moves the champion's alias at the same time as another: one champion, and a ledger that says how it came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import HouseError, LedgerError, RegistryError
+from pipeline import promote
+from tests.services.pipeline.loop import STAGE, Loop
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
+
+EASY = {"min_mae_gain": "0", "min_sure_gain": "0", "max_rmse_loss": "9", "max_segment_loss": "9"}
+
+
+def challenge(loop: Loop, until: str = "evaluate") -> str:
+    """Run the stages on the next batch up to this one; gives the run that was trained."""
+    done: dict[str, Any] = {}
+    for name in list(STAGE)[: list(STAGE).index(until) + 1]:
+        result = loop.stage(name, done)
+        done |= {reference: result[reference] for reference in STAGE[name].gives}
+    return str(done["run_id"])
+
+
+def at_once(*acts: Callable[[], Any]) -> list[Any]:
+    """What each gave, or the error that it raised."""
+
+    def outcome(act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except HouseError as error:
+            return error
+
+    with ThreadPoolExecutor(len(acts)) as together:
+        return list(together.map(outcome, acts))
+
+
+@pytest.fixture
+def rivals(loop: Loop) -> tuple[Loop, list[str]]:
+    """A loop with champion 1, and two runs that both beat it and were both compared with it."""
+    loop.settings |= EASY
+    promote.run(loop.context, challenge(loop))
+    assert loop.champion() == "1"
+    runs = [challenge(loop), challenge(loop)]
+    for run in runs:  # the second batch came after the first run's evaluation
+        assert loop.stage("evaluate", {"run_id": run})["promoted"], "the test needs two winners"
+    return loop, runs
+
+
+def test_two_promoters_end_with_one_champion_and_a_ledger_that_agrees(rivals: tuple[Loop, list[str]]) -> None:
+    loop, runs = rivals
+    acts = [lambda run=run: promote.run(loop.context, run) for run in runs]
+    outcomes = at_once(*acts, *acts)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, RegistryError)]
+    promoted = {outcome["version"] for outcome in outcomes if isinstance(outcome, dict)}
+    assert len(promoted) == 1, f"one of the two may win: {outcomes}"
+    assert len(refused) == 2
+    assert all("but the champion is version" in str(error) for error in refused)
+    assert loop.champion() in promoted
+    verdicts = [loop.context.ledger.promotion(run) for run in runs]
+    assert [v["version"] for v in verdicts if v and v["promoted"]] == [loop.champion()]
+    assert sum(v is None for v in verdicts) == 1, "the other has no verdict yet"
+    [loser] = [run for run, verdict in zip(runs, verdicts, strict=True) if verdict is None]
+    again = loop.stage("evaluate", {"run_id": loser})
+    assert again["champion"] is not None, "compared anew, with the champion of now"
+    assert promote.run(loop.context, loser)["promoted"] is again["promoted"]
+
+
+def test_failure_between_verdict_and_alias_leaves_neither(
+    rivals: tuple[Loop, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, (run, _) = rivals
+    before = loop.everything()
+
+    def broken(*_: Any) -> None:
+        raise RegistryError("the alias could not be set")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(promote.Tracking, "set_alias", broken)
+        with pytest.raises(RegistryError, match="the alias could not be set"):
+            promote.run(loop.context, run)
+    after = loop.everything()
+    assert (after["ledger"], after["champion"]) == (before["ledger"], before["champion"])
+    assert promote.run(loop.context, run)["promoted"], "run again, it does its work"
+    assert loop.champion() != "1"
+
+
+def test_who_waits_too_long_for_another_says_so(loop: Loop, tmp_path: Path) -> None:
+    with (
+        loop.context.ledger.alone(),
+        pytest.raises(LedgerError, match="another promotion or rollback has not ended for 1 s"),
+        loop.context.ledger.alone(seconds=1),
+    ):
+        pass
