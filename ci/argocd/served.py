@@ -7,14 +7,14 @@ nor branches of the checkout are touched.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import ci.git
 from ci.argocd.manifests import NAMESPACE
-from ci.console import Failure, run, say
+from ci.console import Failure, say
 from ci.kube import forward
 from ci.paths import CHECKOUT
 
@@ -23,11 +23,11 @@ WRITE_PORT = 3081
 
 
 def git(*words: str, stdin: str | None = None, index: Path | None = None, check: bool = True) -> str:
-    """Run Git in the checkout and return what it printed."""
+    """Run Git in the checkout, commits being the platform's own, and return what it printed."""
     who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
            for key, value in (("NAME", "house-platform"), ("EMAIL", "house-platform@localhost"))}  # fmt: skip
-    env = {**os.environ, **who, **({"GIT_INDEX_FILE": str(index)} if index else {})}
-    return run(["git", "-C", str(CHECKOUT), *words], stdin=stdin, env=env, check=check).stdout.strip()
+    env = {**who, **({"GIT_INDEX_FILE": str(index)} if index else {})}
+    return ci.git.git(CHECKOUT, *words, stdin=stdin, env=env, check=check)
 
 
 def tree(env: str, changes: Mapping[str, str | None] | None = None) -> str:

@@ -18,6 +18,7 @@ from ci.console import Failure, main, phase, say
 from ci.gocache import trim_go_cache
 from ci.images import builders, packages, store
 from ci.images.catalog import IMAGES
+from ci.images.commits import UNKNOWN
 from ci.images.store import Built
 
 REGISTRY = "localhost/house-platform"
@@ -99,6 +100,8 @@ def _main() -> None:
     built = build(options.names, options.registry)
     if not options.names:  # every time: what is loaded is what the values name, even if a source changed in between
         say(f"wrote {store.write_values(built, options.env)}")
+        if unknown := [one.name for one in built if one.commit == UNKNOWN]:
+            say(f"the commit of {', '.join(unknown)} is unknown: the checkout has not the history of Git that tells it")
     if any(one.seconds for one in built):
         trim_go_cache()
     compare(built)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from ci.console import phase
-from ci.images import archive, base, packages
+from ci.images import archive, base, packages, values
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES, SERVICES, VERSION, Image, files, fingerprint
+from ci.images.commits import commit_of
+from ci.images.values import Entry
 from ci.paths import CHECKOUT, cache_dir
 
 KEPT_VERSIONS = 2  # archives per image that stay in the cache
@@ -30,6 +30,7 @@ class Built:
     size: int  # bytes of the archive
     seconds: float  # of the build; 0 if it was there
     file: Path
+    commit: str = ""  # see `commits`
     packages: Mapping[str, str] = field(default_factory=dict)  # Debian's, where the image adds some to our base
 
 
@@ -61,6 +62,7 @@ def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
     wanted = [IMAGES[name] for name in names]
     for number, image in enumerate(wanted, 1):
         tag, environment = tags(image, base_id)
+        commit = commit_of(image)
         environments.add(environment)
         target = folder() / f"{image.name}-{tag}.tar"
         note = target.with_suffix(".json")
@@ -77,7 +79,8 @@ def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
             seconds = 0.0
         known = json.loads(note.read_text())
         size = target.stat().st_size
-        built.append(Built(image.name, tag, known["digest"], size, seconds, target, known.get("packages", {})))
+        debian = known.get("packages", {})
+        built.append(Built(image.name, tag, known["digest"], size, seconds, target, commit, debian))
     if len(wanted) == len(IMAGES) and any(one.seconds for one in built):
         builder.keep_only(environments)  # the images themselves are in their archives
     return built
@@ -133,10 +136,11 @@ def _forget_old(image: Image, newest: Path) -> None:
             old.with_suffix(".json").unlink(missing_ok=True)
 
 
-def write_values(built: list[Built], env: str) -> Path:
-    """Write tag and digest of every image to values/images-<env>.yaml."""
-    images = {one.name: {"tag": one.tag, **({"digest": one.digest} if one.digest else {})} for one in built}
-    target = CHECKOUT / "values" / f"images-{env}.yaml"
-    head = "# Written by `make images`; do not edit. Tag and digest of every image of this repository.\n"
-    target.write_text(head + yaml.safe_dump({"global": {"images": images}}, sort_keys=True))
-    return target
+def entries(built: Iterable[Built]) -> dict[str, Entry]:
+    """What the charts are told of images."""
+    return {one.name: Entry(one.tag, one.digest, one.commit) for one in built}
+
+
+def write_values(built: Iterable[Built], env: str, checkout: Path = CHECKOUT) -> Path:
+    """Write tag, digest and commit of every image to values/images-<env>.yaml; what is as before keeps its commit."""
+    return values.write(env, values.kept(values.read(env, checkout), entries(built)), checkout)

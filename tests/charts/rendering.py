@@ -95,6 +95,11 @@ class Workload:
         return labels
 
     @property
+    def annotations(self) -> dict[str, str]:
+        annotations: dict[str, str] = self.item["spec"]["template"]["metadata"].get("annotations", {})
+        return annotations
+
+    @property
     def pod(self) -> Object:
         pod: Object = self.item["spec"]["template"]["spec"]
         return pod

@@ -1,16 +1,30 @@
-"""Images come from the generated file alone, by digest; Grafana's, the only foreign one, by its own digest."""
+"""Images come from the generated file alone, by digest, and pods are traced to them; only Grafana's is foreign."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from ci.console import Failure
-from tests.charts.rendering import COMPONENTS, IMAGES, KUBE_API, Workload, alone, objects, workloads
+from tests.charts.components import environment
+from tests.charts.rendering import (
+    COMPONENTS,
+    IMAGES,
+    KUBE_API,
+    Object,
+    Workload,
+    alone,
+    objects,
+    parse,
+    text,
+    workloads,
+)
 
 BUILT = yaml.safe_load(IMAGES.read_text())["global"]["images"]
+PREFIX = "house-platform/"  # of annotations
 REGISTRY = {"kind": "localhost/house-platform", "everything": "localhost/house-platform"}
 
 
@@ -37,6 +51,62 @@ def test_every_image_that_is_built_is_used(variant: str) -> None:
              for value in item["data"].values() if value.startswith(reference(variant, "pipeline")[:20])}  # fmt: skip
     idle = {image for image in BUILT if reference(variant, image) not in used}
     assert idle <= ({"datasource"} if variant in ("vm", "prod") else set()), f"nothing runs {sorted(idle)}"
+
+
+def origin(image: str) -> dict[str, str]:
+    """The annotations of a pod whose main container runs an image."""
+    return {f"{PREFIX}commit": BUILT[image]["commit"], f"{PREFIX}image-digest": BUILT[image]["digest"]}
+
+
+def traced(annotations: dict[str, str]) -> dict[str, str]:
+    """Those of a pod's annotations that say where its image is from."""
+    return {key: value for key, value in annotations.items() if key.startswith(PREFIX)}
+
+
+def test_every_pod_carries_commit_and_digest_of_its_image(workload: Workload) -> None:
+    image = workload.pod["containers"][0]["image"]
+    wanted = next((origin(name) for name in BUILT if reference(workload.variant, name) == image), {})
+    assert wanted or workload.item["metadata"]["name"] == "grafana", f"{workload.name}: no image of this repository"
+    assert traced(workload.annotations) == wanted, f"{workload.name}: take its annotations from lib.origin"
+
+
+def test_airflow_knows_the_commit_of_the_image_that_its_tasks_run(variant: str) -> None:
+    found = environment(variant, "airflow")
+    assert (found["PIPELINE_IMAGE"], found["PIPELINE_COMMIT"]) == (
+        reference(variant, "pipeline"), BUILT["pipeline"]["commit"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_pods_of_images_without_digest_and_commit_say_so(chart: str, tmp_path: Path) -> None:
+    """As Docker builds them, and as an images file of before has them."""
+    tags = {name: {"digest": None, "commit": None} for name in BUILT}
+    (tmp_path / "tags.yaml").write_text(yaml.safe_dump({"global": {"images": tags}}))
+    rendered = parse(alone(chart, *KUBE_API, "-f", str(tmp_path / "tags.yaml")))
+    pods = [Workload(chart, item) for item in rendered if "template" in item.get("spec", {})]
+    assert pods, f"{chart} renders no pods"
+    for workload in pods:
+        assert traced(workload.annotations) == {f"{PREFIX}commit": "unknown"}, workload.name
+
+
+def test_a_job_of_another_commit_is_another_job() -> None:
+    """The template of a Job cannot be changed, so what is in it must be in its name."""
+
+    def jobs(*arguments: str) -> dict[str, Object]:
+        return {
+            item["metadata"]["name"]: item["spec"] for item in parse(text("kind", *arguments)) if item["kind"] == "Job"
+        }
+
+    commits = ",".join(f"global.images.{image}.commit={'a' * 40}" for image in BUILT)
+    before, after = jobs(), jobs("--set", commits)
+    assert len(before) == len(after) == 2
+    assert not set(before) & set(after), "a Job keeps its name though its template changed"
+
+
+@pytest.mark.parametrize("commit", ["main", "3f2a91b", f"{'a' * 40}-changed"])
+def test_commit_that_is_none_is_refused(commit: str) -> None:
+    with pytest.raises(Failure, match=r"global\.images\.ui\.commit: Does not match"):
+        text("kind", "--set", f"global.images.ui.commit={commit}")
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)

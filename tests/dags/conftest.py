@@ -14,6 +14,7 @@ from ci.paths import CHECKOUT
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+COMMIT, DIGEST = "c" * 40, "sha256:" + "0" * 64
 DAGS = CHECKOUT / "services" / "airflow" / "dags"
 
 HOME = tempfile.TemporaryDirectory(prefix="airflow-home-")
@@ -23,7 +24,8 @@ ENVIRONMENT = {
     "AIRFLOW_HOME": HOME.name,
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-    "PIPELINE_IMAGE": "localhost/house-platform/pipeline:0.1.0-3f2a91bc77de@sha256:" + "0" * 64,
+    "PIPELINE_IMAGE": "localhost/house-platform/pipeline:0.1.0-3f2a91bc77de@" + DIGEST,
+    "PIPELINE_COMMIT": COMMIT,
     "PIPELINE_NAMESPACE": "mlops-jobs",
     "PIPELINE_ENV_CONFIGMAP": "pipeline",
     "PIPELINE_ENV_SECRET": "pipeline",

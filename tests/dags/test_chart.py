@@ -48,16 +48,21 @@ def test_chart_gives_what_the_dag_reads(environment: dict[str, str]) -> None:
     assert given == {name for name in ENVIRONMENT if name.startswith("PIPELINE_")}
 
 
-def test_dag_is_read_with_the_charts_environment(environment: dict[str, str]) -> None:
-    code = "import json, stage_pod as s; print(json.dumps([*vars(s.PodSettings.from_environment()).values()]))"
+def test_dag_is_read_with_the_charts_environment(environment: dict[str, str], objects: list[dict[str, Any]]) -> None:
+    code = (
+        "import json, stage_pod; known = stage_pod.PodSettings.from_environment();"
+        "print(json.dumps([known.image, known.namespace, known.config_map, known.secret, known.annotations]))"
+    )
     settings = {**ENVIRONMENT, **{name: text for name, text in environment.items() if name.startswith("PIPELINE_")}}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=DAGS, env=settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    image, namespace, config_map, secret = json.loads(done.stdout.strip().splitlines()[-1])
+    image, namespace, config_map, secret, annotations = json.loads(done.stdout.strip().splitlines()[-1])
     assert "/pipeline:" in image
     assert (namespace, config_map, secret) == ("mlops-jobs", "pipeline", "pipeline")
+    [job] = [o for o in objects if o["kind"] == "Job" and o["metadata"]["name"].startswith("minio-provision")]
+    assert annotations == job["spec"]["template"]["metadata"]["annotations"], "the same image is told otherwise"
 
 
 def test_every_access_of_a_stage_is_granted_on_both_sides(objects: list[dict[str, Any]], pipeline_dag: DAG) -> None:

@@ -15,7 +15,7 @@ from kubernetes.client import ApiClient
 
 from pipeline import STAGES
 
-from .conftest import DAGS
+from .conftest import COMMIT, DAGS, DIGEST
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -68,7 +68,19 @@ def test_references_become_arguments(pipeline_dag: DAG) -> None:
                 "containers"
             ][0]["env"]
         }
-        assert env == {"CODE_VERSION": "0.1.0-3f2a91bc77de", "RUN_ID": "manual__1"}
+        assert env == {
+            "CODE_VERSION": "0.1.0-3f2a91bc77de",
+            "COMMIT": COMMIT,
+            "IMAGE_DIGEST": DIGEST,
+            "RUN_ID": "manual__1",
+        }
+
+
+def test_every_stages_pod_carries_commit_and_digest(pipeline_dag: DAG) -> None:
+    for task in pipeline_dag.tasks:
+        pod = task.prepare_for_execution().build_pod_request_obj(dry_run=True)
+        wanted = {"house-platform/commit": COMMIT, "house-platform/image-digest": DIGEST}
+        assert wanted.items() <= pod.metadata.annotations.items(), task.task_id
 
 
 def test_only_the_first_stage_reaches_the_data_api(pipeline_dag: DAG) -> None:

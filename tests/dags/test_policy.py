@@ -123,4 +123,6 @@ def test_every_pod_is_valid_for_kubernetes(dags: dict[str, DAG]) -> None:
 def test_no_secret_is_written_into_a_pod(dags: dict[str, DAG]) -> None:
     for name, pod in rendered_pods(dags):
         env = jmespath.search("spec.containers[].env[].name", pod)
-        assert set(env) <= {"CODE_VERSION", "RUN_ID"}, f"{name}: settings come from the ConfigMap and the Secret: {env}"
+        assert set(env) <= {"CODE_VERSION", "COMMIT", "IMAGE_DIGEST", "RUN_ID"}, (
+            f"{name}: settings come from the ConfigMap and the Secret: {env}"
+        )

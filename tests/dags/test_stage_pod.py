@@ -84,6 +84,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run_stage
 
 
+def test_image_without_digest_and_commit_says_so() -> None:
+    """As Docker builds it, and beside a chart of before."""
+    from stage_pod import PodSettings
+
+    settings = PodSettings("localhost/house-platform/pipeline:0.1.0-3f2a91bc77de", "jobs", "pipeline", "pipeline")
+    assert settings.annotations == {"house-platform/commit": "unknown"}
+
+
 def test_result_is_pushed_and_the_pod_deleted(run: Run) -> None:
     ended = run(ended_pod(0, '{"run_id": "abc", "summary": "trained"}'))
     assert ended.raised is None

@@ -18,6 +18,7 @@ from ci.images.store import Built
 REPOSITORY = "localhost/house-platform/ui"
 TAG = "0.1.0-0123456789ab"
 DIGEST = "sha256:" + "ab" * 32
+COMMIT = "c" * 40
 
 
 @pytest.fixture
@@ -59,14 +60,15 @@ def test_the_same_layout_gives_the_same_bytes(layout: Path, tmp_path: Path) -> N
     assert (tmp_path / "first.tar").read_bytes() == (tmp_path / "second.tar").read_bytes()
 
 
-def test_the_charts_get_tag_and_digest_and_no_digest_where_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_charts_get_tag_digest_and_commit_and_none_of_them_empty(
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "values").mkdir()
-    monkeypatch.setattr(store, "CHECKOUT", tmp_path)
-    built = [Built("ui", TAG, DIGEST, 1, 0, tmp_path), Built("minio", TAG, "", 1, 0, tmp_path)]
-    written = yaml.safe_load(store.write_values(built, "kind").read_text())
-    assert written == {"global": {"images": {"ui": {"tag": TAG, "digest": DIGEST}, "minio": {"tag": TAG}}}}
+    built = [Built("ui", TAG, DIGEST, 1, 0, tmp_path, COMMIT), Built("minio", TAG, "", 1, 0, tmp_path)]
+    written = yaml.safe_load(store.write_values(built, "kind", tmp_path).read_text())
+    assert written == {
+        "global": {"images": {"ui": {"tag": TAG, "digest": DIGEST, "commit": COMMIT}, "minio": {"tag": TAG}}}
+    }
 
 
 def test_only_what_the_cluster_lacks_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

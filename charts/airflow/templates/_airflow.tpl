@@ -38,6 +38,7 @@ OTEL_EXPORTER_OTLP_PROTOCOL: http/protobuf
 OTEL_METRIC_EXPORT_INTERVAL: "30000"
 OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION: explicit_bucket_histogram
 PIPELINE_IMAGE: {{ include "lib.image" (dict "root" $ "name" "pipeline") }}
+PIPELINE_COMMIT: {{ (include "lib.imageEntry" (dict "root" $ "name" "pipeline") | fromJson).commit | quote }}
 PIPELINE_NAMESPACE: {{ include "lib.jobsNamespace" . }}
 PIPELINE_ENV_CONFIGMAP: pipeline
 PIPELINE_ENV_SECRET: pipeline

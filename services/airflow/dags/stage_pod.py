@@ -39,13 +39,14 @@ class PodSettings:
     namespace: str
     config_map: str
     secret: str
+    commit: str = "unknown"  # of the image
 
     @classmethod
     def from_environment(cls) -> PodSettings:
-        """Read PIPELINE_IMAGE, PIPELINE_NAMESPACE, PIPELINE_ENV_CONFIGMAP and PIPELINE_ENV_SECRET.
+        """Read PIPELINE_IMAGE, PIPELINE_NAMESPACE, PIPELINE_ENV_CONFIGMAP, PIPELINE_ENV_SECRET and PIPELINE_COMMIT.
 
         Raises:
-            AirflowException: one is missing; the sentence is shown as the DAG's import error.
+            AirflowException: one but the commit is missing; the sentence is shown as the DAG's import error.
         """
         names = ("PIPELINE_IMAGE", "PIPELINE_NAMESPACE", "PIPELINE_ENV_CONFIGMAP", "PIPELINE_ENV_SECRET")
         missing = [name for name in names if not os.environ.get(name)]
@@ -54,13 +55,24 @@ class PodSettings:
                 f"{', '.join(missing)} not set in the Airflow containers: "
                 "charts/airflow renders them from the values under airflow.pipeline"
             )
-        return cls(*(os.environ[name] for name in names))
+        return cls(*(os.environ[name] for name in names), os.environ.get("PIPELINE_COMMIT") or "unknown")
 
     @property
     def code_version(self) -> str:
         """Tag of the image, which is the version of the code in it."""
         name = self.image.partition("@")[0].rpartition("/")[2]
         return name.partition(":")[2] or "untagged"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the image; "" where only its tag identifies it."""
+        return self.image.partition("@")[2]
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What every pod of the platform says of its image (`lib.origin` in the charts)."""
+        digest = {"house-platform/image-digest": self.digest} if self.digest else {}
+        return {"house-platform/commit": self.commit, **digest}
 
 
 class StagePod(KubernetesPodOperator):
@@ -82,6 +94,8 @@ class StagePod(KubernetesPodOperator):
             arguments=[stage.name, *references(stage)],
             env_vars=[
                 k8s.V1EnvVar(name="CODE_VERSION", value=settings.code_version),
+                k8s.V1EnvVar(name="COMMIT", value=settings.commit),
+                k8s.V1EnvVar(name="IMAGE_DIGEST", value=settings.digest),
                 k8s.V1EnvVar(name="RUN_ID", value="{{ run_id }}"),
             ],
             env_from=[
@@ -93,6 +107,7 @@ class StagePod(KubernetesPodOperator):
             in_cluster=True,
             kubernetes_conn_id=None,
             labels=pod_labels(stage),
+            annotations=settings.annotations,
             service_account_name="pipeline",
             automount_service_account_token=False,
             security_context=POD_SECURITY,
