@@ -106,7 +106,7 @@ ALERTS = (
     Alert(
         "PipelineStalled",
         "warning",
-        f'sum(max by (state) ({m.BATCHES}{{state!="decided"}})) > 0',
+        f"max({m.UNDECIDED}) > 0",
         "2h",
         "{{ $value }} batch(es) wait for a decision",
         "A batch was stored two hours ago or more and no run has finished with it.",

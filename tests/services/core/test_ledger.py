@@ -41,12 +41,16 @@ def ledger(dsn: str) -> Ledger:
 
 
 def receive(ledger: Ledger, number: int, sha256: str = A, rows: int = 100) -> bool:
-    return ledger.store(number, sha256, rows, f"raw/{number}-{sha256[:2]}", "run")
+    """Note a call and the batch that it brought; whether it is new."""
+    ledger.note_call()
+    batch = ledger.receive(number, sha256, rows, f"raw/{number}-{sha256[:2]}")
+    ledger.set_stored(batch)
+    return batch.state == "received"
 
 
 def finish(ledger: Ledger, number: int) -> None:
     batch = ledger.batch(number)
-    ledger.set_validated(batch, batch.rows - 5, {"price missing": 5})
+    ledger.set_validated(batch, batch.rows - 5, 0, {"price missing": 5})
     ledger.set_split(batch)
     ledger.decide(batch, "train", "because", {"rows": batch.rows})
 
@@ -78,6 +82,10 @@ def first_release(dsn: str) -> None:
                 (2, 'c', 'decided', 10, 0, 10, '{"refused": 10}', 'raw/2'),
                 (3, 'd', 'decided', 20, 20, 0, '{}', 'raw/3'),
                 (4, 'e', 'validated', 20, 20, 0, '{}', 'raw/4');
+            update ledger.batches set dag_run = 'run-' || batch_number,
+                received_at = '2026-01-01'::timestamptz + batch_number * interval '1 hour',
+                updated_at = '2026-01-01'::timestamptz + batch_number * interval '1 hour'
+                    + (state <> 'stored')::integer * interval '1 minute';
             insert into ledger.calls (outcome, batch_number) values ('batch', 0), ('lost', null), ('batch', 4);
             insert into ledger.gaps (batch_number) values (2);
             insert into ledger.decisions (batch_number, sha256, decision, reason, evidence)
@@ -106,10 +114,31 @@ def test_ledger_of_the_first_release_is_taken_over_without_loss_once_and_by_many
     with ThreadPoolExecutor(8) as together:
         list(together.map(lambda _: Ledger(dsn).ensure_schema(), range(8)))
     after = contents(dsn)
-    assert after.pop("alembic_version") == [{"version_num": migrations.NEWEST}]
-    assert after == before
+    assert after["alembic_version"] == [{"version_num": migrations.NEWEST}]
+    for table in ("gaps", "decisions", "trainings", "promotions"):
+        assert after[table] == before[table], table
+    assert [row["outcome"] for row in after["calls"]] == [row["outcome"] for row in before["calls"]]
+    told = {
+        row["batch_number"]: [row[name] for name in ("state", "valid", "quarantined", "duplicates", "quarantine")]
+        for row in after["batches"]
+    }
+    assert told == {
+        0: ["used", 93, 5, 2, {"price missing": 5}],
+        1: ["stored", None, None, None, None],
+        2: ["quarantined", 0, 10, 0, {"refused": 10}],
+        3: ["split", 20, 0, 0, {}],
+        4: ["validated", 20, 0, 0, {}],
+    }
+    for old, new in zip(before["batches"], after["batches"], strict=True):
+        for kept in ("batch_number", "sha256", "rows", "raw_key", "received_at"):
+            assert new[kept] == old[kept], kept
+        steps = Ledger(dsn).transitions(int(str(old["batch_number"])))
+        assert [step["state"] for step in steps] == list(dict.fromkeys(["stored", str(new["state"])]))
+        assert (steps[0]["run"], steps[0]["at"], steps[-1]["at"]) == (
+            old["dag_run"], old["received_at"], old["updated_at"],
+        )  # fmt: skip
     Ledger(dsn).ensure_schema()
-    assert contents(dsn) == after | {"alembic_version": [{"version_num": migrations.NEWEST}]}
+    assert contents(dsn) == after
 
 
 def test_versions_are_numbered_in_one_line_and_go_forward_only() -> None:
@@ -149,11 +178,36 @@ def test_reading_the_ledger_needs_no_library_of_migrations() -> None:
 
 def test_batch_is_stored_once_however_often_and_by_however_many(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as together:
-        stored = list(together.map(lambda _: receive(ledger, 0), range(16)))
-    assert stored.count(True) == 1
+        list(together.map(lambda _: receive(ledger, 0), range(16)))
     assert len(ledger.history()) == 1
+    assert [step["state"] for step in ledger.transitions(0)] == ["received", "stored"]
+    assert not receive(ledger, 0)
     assert receive(ledger, 0, B), "other content of the same number is another batch"
-    assert ledger.batch(0).sha256 == B, "and the later one counts"
+    assert len(ledger.history()) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
+def test_content_that_stands_is_the_same_whatever_the_order(ledger: Ledger, order: tuple[int, ...]) -> None:
+    contents = [(B, 100), (A, 100), ("cc" * 32, 90)]
+    for at in order:
+        receive(ledger, 0, *contents[at])
+    assert ledger.batch(0).sha256 == A
+    for sha256 in (B, "cc" * 32):
+        ledger.refuse(ledger.batch(0), "the batch lacks price")
+        assert ledger.batch(0).sha256 == sha256, "one that is quarantined as a whole stands last"
+
+
+def test_batch_that_was_received_and_never_stored_is_a_gap(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    ledger.note_call()
+    ledger.receive(1, A, 10, "raw/1")
+    assert ledger.unfinished() == ledger.batch(0)
+    with pytest.raises(LedgerError, match="batch 1 is not in the ledger"):
+        ledger.batch(1)
+    ledger.note_call()
+    assert ledger.note_end() == [1]
+    assert receive(ledger, 1)
+    assert ledger.gaps() == []
 
 
 def test_unknown_batch_says_what_to_run_before(ledger: Ledger) -> None:
@@ -174,21 +228,37 @@ def test_unfinished_batches_are_taken_up_in_their_order_until_they_are_decided(l
     assert ledger.decided_batches() == [0, 1]
 
 
-def test_states_only_go_forward(ledger: Ledger) -> None:
+def test_states_only_go_forward_and_every_step_is_a_row_with_its_run(dsn: str, ledger: Ledger) -> None:
     receive(ledger, 0)
     batch = ledger.batch(0)
+    second = Ledger(dsn, run="second")
     for act, state in (
-        (lambda: ledger.set_validated(batch, 95, {"x": 5}), "validated"),
-        (lambda: ledger.set_split(batch), "split"),
-        (lambda: ledger.set_validated(batch, 95, {"x": 5}), "split"),
-        (lambda: ledger.decide(batch, "skip", "small", {}), "decided"),
-        (lambda: ledger.set_split(batch), "decided"),
-        (lambda: ledger.set_validated(batch, 90, {"x": 10}), "decided"),
+        (lambda: ledger.set_validated(batch, 95, 0, {"x": 5}), "validated"),
+        (lambda: second.set_split(batch), "split"),
+        (lambda: second.set_validated(batch, 95, 0, {"x": 5}), "split"),
+        (lambda: ledger.set_stored(batch), "split"),
+        (lambda: ledger.refuse(batch, "too late"), "split"),
+        (lambda: second.add_training("r", 0, [0], 70, "v", {}), "used"),
+        (lambda: ledger.set_split(batch), "used"),
+        (lambda: ledger.set_validated(batch, 89, 1, {"x": 10}), "used"),
     ):
         act()
         assert ledger.batch(0).state == state
     known = ledger.batch(0)
-    assert (known.valid, known.quarantined, known.quarantine) == (90, 10, {"x": 10})
+    assert (known.valid, known.quarantined, known.duplicates, known.quarantine) == (89, 10, 1, {"x": 10})
+    steps = ledger.transitions(0)
+    assert [(step["state"], step["run"]) for step in steps] == [
+        ("received", "by hand"), ("stored", "by hand"), ("validated", "by hand"), ("split", "second"),
+        ("used", "second"),
+    ]  # fmt: skip
+    assert [step["at"] for step in steps] == sorted(step["at"] for step in steps)
+
+
+def test_counts_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    with pytest.raises(LedgerError, match="counts_add_up"):
+        ledger.set_validated(ledger.batch(0), 90, 5, {"x": 4})
+    assert ledger.batch(0).state == "stored"
 
 
 def test_first_decision_on_a_content_stands(ledger: Ledger) -> None:
@@ -198,15 +268,14 @@ def test_first_decision_on_a_content_stands(ledger: Ledger) -> None:
     ledger.decide(batch, "skip", "too small", {})
     ledger.decide(batch, "train", "changed my mind", {})
     assert ledger.decision(batch) == ("skip", "too small")
-    receive(ledger, 0, B)
+    receive(ledger, 0, B, rows=101)
     assert ledger.decision(ledger.batch(0)) is None, "other content is to be decided on anew"
 
 
 def test_gaps_are_noted_and_forgotten_when_the_batch_comes(ledger: Ledger) -> None:
     receive(ledger, 3)
-    assert ledger.note_gaps(3) == ledger.gaps() == [0, 1, 2]
+    assert ledger.gaps() == [0, 1, 2]
     receive(ledger, 1)
-    assert ledger.note_gaps(1) == [0]
     assert ledger.gaps() == [0, 2]
 
 
@@ -216,12 +285,19 @@ def call(ledger: Ledger, *answers: int | str) -> list[int]:
     for answer in answers:
         if isinstance(answer, int):
             receive(ledger, answer)
-            ledger.note_gaps(answer)
-        elif answer == "lost":
-            ledger.note_lost()
+        elif answer == "restart":
+            ledger.note_restart(ledger.gaps())
         else:
-            gaps = ledger.note_end()
-            assert gaps == ledger.gaps()
+            ledger.note_call()
+            if answer == "lost":
+                ledger.note_lost()
+            elif answer == "refused":
+                ledger.note_refused()
+            elif answer == "end":
+                gaps = ledger.note_end()
+                assert gaps == ledger.gaps()
+            else:
+                assert answer == "killed"
     return gaps
 
 
@@ -244,6 +320,18 @@ def call(ledger: Ledger, *answers: int | str) -> list[int]:
         ((0, 1, "lost", "end", 0, 1, "lost", "end"), [2]),
         ((0, 1, "lost", "end", "lost", 1, 2, "end"), []),
         ((0, 1, 2, "end", 0, "lost", 2, "end"), []),
+        # refused, or killed before there was an answer
+        ((0, 1, "refused", "end"), []),
+        ((0, 1, "killed", "end"), [2]),
+        ((0, "killed", 1, "end"), []),
+        ((0, "killed", "refused", 2, "end"), [1]),
+        ((0, 1, "lost", "refused", "end"), [2]),
+        # restarted by us
+        ((0, 1, "lost", "end", "restart", 0, 1, 2, "end"), []),
+        ((0, 1, "lost", "end", "restart", "lost", 1, 2, "end"), []),
+        ((0, 1, "lost", "end", "restart", 0, 1, "end"), []),
+        ((0, 1, "lost", "end", "restart", "end"), [2]),
+        ((0, 2, "end", "restart", "lost", 1, 2, "end"), []),
     ],
     ids=lambda value: " ".join(map(str, value)) or "none",
 )
@@ -251,6 +339,14 @@ def test_lost_answer_is_a_gap_until_the_batch_comes_or_its_number_is_disproved(
     ledger: Ledger, answers: tuple[int | str, ...], gaps: list[int]
 ) -> None:
     assert call(ledger, *answers) == gaps
+
+
+def test_recovery_is_begun_once_for_each_set_of_gaps_and_until_the_restart_arrived(dsn: str, ledger: Ledger) -> None:
+    assert ledger.begin_recovery([2, 5])
+    assert Ledger(dsn).begin_recovery([5, 2]), "nobody knows whether the restart arrived"
+    ledger.note_restart([2, 5])
+    assert not Ledger(dsn).begin_recovery([2, 5])
+    assert ledger.begin_recovery([5]), "the first one filled a gap: what is left is another set"
 
 
 def test_refused_batch_is_no_longer_unfinished_counts_as_a_gap_and_is_never_trained_on(ledger: Ledger) -> None:
@@ -262,13 +358,12 @@ def test_refused_batch_is_no_longer_unfinished_counts_as_a_gap_and_is_never_trai
     assert ledger.unfinished() is None
     assert ledger.decision(ledger.batch(1)) == ("skip", "the batch lacks price")
     known = ledger.batch(1)
-    assert known.rows == (known.valid or 0) + (known.quarantined or 0) == 100
-    assert ledger.gaps() == ledger.note_gaps(2) == [1]
+    assert (known.state, known.rows, known.valid, known.quarantined) == ("quarantined", 100, 0, 100)
+    assert ledger.gaps() == [1]
     assert ledger.decided_batches() == [0]
     receive(ledger, 1, B)
-    ledger.note_gaps(1)
     finish(ledger, 1)
-    assert (ledger.gaps(), ledger.note_gaps(2), ledger.decided_batches()) == ([], [], [0, 1])
+    assert (ledger.gaps(), ledger.decided_batches()) == ([], [0, 1])
 
 
 def test_training_and_verdict_are_noted_once(ledger: Ledger) -> None:
@@ -286,7 +381,7 @@ def test_training_and_verdict_are_noted_once(ledger: Ledger) -> None:
     [row] = ledger.history()
     told = {name: row[name] for name in ("batch_number", "state", "rows", "valid", "decision", "run_id", "verdict")}
     assert told == {
-        "batch_number": 0, "state": "decided", "rows": 100, "valid": 95, "decision": "train", "run_id": "r1",
+        "batch_number": 0, "state": "used", "rows": 100, "valid": 95, "decision": "train", "run_id": "r1",
         "verdict": "first",
     }  # fmt: skip
     assert row["training_metrics"] == {"test": {"mae": 1.0}}
@@ -313,7 +408,7 @@ def reader(dsn: str, local: LocalPlatform) -> Iterator[str]:
     "write",
     [
         lambda ledger: receive(ledger, 1),
-        lambda ledger: ledger.note_lost(),
+        lambda ledger: ledger.note_call(),
         lambda ledger: ledger.decide(ledger.batch(0), "train", "", {}),
         lambda ledger: ledger.add_training("r", 0, [0], 1, "v", {}),
     ],
@@ -323,7 +418,6 @@ def test_predictor_may_read_and_nothing_else(reader: str, dsn: str, write: Calla
     owner.ensure_schema()
     receive(owner, 0)
     finish(owner, 0)
-    owner.note_gaps(0)
     as_reader = Ledger(reader)
     assert as_reader.history() == owner.history()
     assert as_reader.gaps() == []

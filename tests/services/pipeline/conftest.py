@@ -45,14 +45,14 @@ class OneBatch:
 
     def __init__(self, rows: int, key: str) -> None:
         self.told: dict[str, Any] = {}
-        self._batch = Batch(0, "ab" * 32, "stored", rows, None, None, None, key)
+        self._batch = Batch(0, "ab" * 32, "stored", rows, None, None, None, None, key)
 
     def batch(self, number: int) -> Batch:
         assert number == 0
         return self._batch
 
-    def set_validated(self, _: Batch, valid: int, quarantine: dict[str, int]) -> None:
-        self.told = {"valid": valid, "quarantine": quarantine}
+    def set_validated(self, _: Batch, valid: int, duplicates: int, quarantine: dict[str, int]) -> None:
+        self.told = {"valid": valid, "duplicates": duplicates, "quarantine": quarantine}
 
     def set_split(self, _: Batch) -> None:
         self.told = {"split": True}

@@ -80,7 +80,7 @@ def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any
         ({"bed": -1.0}, "negative quantity"),
         ({"house_size": -0.5}, "negative quantity"),
         (dict.fromkeys(("bed", "bath", "acre_lot", "house_size", "city", "state")), "nothing known"),
-        ({"street": 3.0}, "repeated row"),
+        ({"street": 3.0}, "duplicate"),
     ],
 )
 def test_each_rule_names_itself(row: dict[str, Any], rule: str) -> None:
@@ -110,8 +110,8 @@ def test_odd_rows_are_valid(row: dict[str, Any]) -> None:
     assert judge(with_good({**row, "street": 99.0}))["broken_rule"].to_list() == [None] * 21
 
 
-def test_only_the_first_of_repeated_rows_is_valid() -> None:
-    assert judge(as_frame([GOOD] * 3))["broken_rule"].to_list() == [None, "repeated row", "repeated row"]
+def test_only_the_first_of_equal_rows_is_valid() -> None:
+    assert judge(as_frame([GOOD] * 3))["broken_rule"].to_list() == [None, "duplicate", "duplicate"]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,13 @@ def test_stage_counts_every_row_and_keeps_the_bad_ones_with_their_rule(tmp_path:
     context = StageContext(tmp_path, with_good(*bad))
     for _ in range(2):  # again, with the same result
         result = validate.run(context, 0)  # type: ignore[arg-type]
-        assert (result["rows"], result["valid"], result["quarantined"]) == (24, 20, 4)
-        assert result["rules"] == {"price below 1,000": 2, "unreadable": 1, "repeated row": 1}
-        assert context.ledger.told == {"valid": 20, "quarantine": result["rules"]}
+        told = [result[name] for name in ("rows", "valid", "quarantined", "duplicates")]
+        assert told == [24, 20, 3, 1]
+        assert result["rules"] == {"price below 1,000": 2, "unreadable": 1}
+        assert context.ledger.told == {"valid": 20, "duplicates": 1, "quarantine": result["rules"]}
         kept = rows.read(context.store, rows.quarantine_key(0))
-        assert kept["broken_rule"].to_list() == ["price below 1,000", "price below 1,000", "unreadable", "repeated row"]
-    assert result["summary"].startswith("batch 0: 24 rows = 20 valid + 4 quarantined (2 price below 1,000, 1 ")
+        assert kept["broken_rule"].to_list() == ["price below 1,000", "price below 1,000", "unreadable"]
+    assert result["summary"].startswith("batch 0: 24 rows = 20 valid + 3 quarantined (2 price below 1,000, 1 ")
 
 
 def test_text_columns_take_any_text() -> None:

@@ -17,6 +17,7 @@ def entry(number: int, state: str, rows: int, valid: int | None, **more: Any) ->
     known = {"batch_number": number, "sha256": f"{number:064}", "state": state, "rows": rows, "valid": valid}
     known |= {
         "quarantined": None if valid is None else rows - valid,
+        "duplicates": None if valid is None else 0,
         "received_at": f"2026-11-24T10:0{number}:00+00:00",
     }
     return known | dict.fromkeys(names) | more
@@ -27,14 +28,15 @@ def scores(mae: float) -> dict[str, float]:
 
 
 HISTORY = [
-    entry(0, "decided", 100, 90, decision="train", promoted=True, verdict_at="2026-11-24T11:00:00+00:00")
+    entry(0, "used", 100, 90, decision="train", promoted=True, verdict_at="2026-11-24T11:00:00+00:00")
     | {"holdout_metrics": {"challenger": scores(300.0), "champion": None}},
-    entry(1, "decided", 50, 50, decision="train", promoted=False, verdict_at="2026-11-24T12:00:00+00:00")
+    entry(1, "used", 50, 50, decision="train", promoted=False, verdict_at="2026-11-24T12:00:00+00:00")
     | {"holdout_metrics": {"challenger": scores(250.0), "champion": scores(240.0)}},
-    entry(1, "decided", 50, 50, decision="train", promoted=True, verdict_at="2026-11-24T11:30:00+00:00")
+    entry(1, "used", 50, 50, decision="train", promoted=True, verdict_at="2026-11-24T11:30:00+00:00")
     | {"holdout_metrics": {"challenger": scores(240.0), "champion": scores(300.0)}},
-    entry(2, "decided", 7, 7, decision="skip"),
+    entry(2, "split", 8, 7, decision="skip") | {"quarantined": 0, "duplicates": 1},
     entry(3, "stored", 9, None),
+    entry(4, "received", 0, None),
 ]
 
 
@@ -44,12 +46,14 @@ def value(name: str, **labels: str) -> float | None:
 
 def test_every_figure_of_the_ledger_is_published() -> None:
     publish(HISTORY)
-    assert value("house_batches", state="decided") == 3
+    assert value("house_batches", state="used") == 2
     assert value("house_batches", state="stored") == 1
     assert value("house_batches", state="validated") == 0
-    assert value("house_batch_rows", kind="received") == 166
+    assert value("house_batch_rows", kind="received") == 167
     assert value("house_batch_rows", kind="clean") == 147
     assert value("house_batch_rows", kind="quarantined") == 10
+    assert value("house_batch_rows", kind="duplicate") == 1
+    assert value("house_undecided_batches") == 1
     assert value("house_decisions", decision="train") == 2
     assert value("house_decisions", decision="skip") == 1
     assert value("house_promotions", outcome="promoted") == 2
@@ -83,4 +87,4 @@ def test_ledger_down_is_a_metric_and_the_thread_goes_on(failure: Exception) -> N
     history.broken = failure
     ledger.refresh()
     assert value("house_ledger_up") == 0
-    assert value("house_batches", state="decided") == 3, "the last figures stay"
+    assert value("house_batches", state="used") == 2, "the last figures stay"

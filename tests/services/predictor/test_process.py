@@ -163,9 +163,9 @@ def test_history_is_the_ledgers(url: str, platform: LocalPlatform) -> None:
     assert httpx.get(f"{url}/history").json() == {"batches": [], "gaps": []}, "before the first run of the pipeline"
     ledger = Ledger(platform.database("ledger"))
     ledger.ensure_schema()
-    ledger.store(1, "ab" * 32, 4055, "raw/0001.parquet", "run")
-    ledger.note_gaps(1)
-    batch = ledger.batch(1)
+    ledger.note_call()
+    batch = ledger.receive(1, "ab" * 32, 4055, "raw/0001.parquet")
+    ledger.set_stored(batch)
     ledger.decide(batch, "skip", "4,055 rows are fewer than 10,000", {})
     told = httpx.get(f"{url}/history").json()
     assert told["gaps"] == [0]

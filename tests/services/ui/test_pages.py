@@ -162,6 +162,7 @@ STORED: Answers = {
         "valid",
         "quarantined",
         "quarantine",
+        "duplicates",
         "decision",
         "reason",
         "decided_at",
@@ -177,7 +178,7 @@ STORED: Answers = {
         "verdict_at",
     ]
 )
-SKIPPED = STORED | {"state": "decided", "valid": 4055, "quarantined": 0, "quarantine": {}} | {
+SKIPPED = STORED | {"state": "used", "valid": 4055, "quarantined": 0, "duplicates": 0, "quarantine": {}} | {
     "decision": "skip",
     "reason": "4,055 rows are fewer than 10,000",
     "decided_at": "2026-11-24T10:31:00+00:00",

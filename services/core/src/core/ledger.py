@@ -19,41 +19,55 @@ from psycopg.types.json import Jsonb
 from core import migrations
 from core.errors import LedgerError
 
+Connection = psycopg.Connection[dict[str, Any]]
+
 READER = "predictor"  # role that may read; skipped where it does not exist
 _ALONE = 72_615_004  # advisory lock of `Ledger.alone`
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A stored batch."""
+    """A batch's content. Its rows are `valid` + `quarantined` + `duplicates`, all None until they are judged."""
 
     batch_number: int
     sha256: str
-    state: str
+    state: str  # received, stored, quarantined, validated, split, used
     rows: int
     valid: int | None
     quarantined: int | None
-    quarantine: dict[str, int] | None
+    duplicates: int | None
+    quarantine: dict[str, int] | None  # rows per rule
     raw_key: str
 
 
-# both are SQL: the batch of the last answer, and what finds a batch of a number with rows to use
-_LAST_SEEN = "select batch_number from ledger.calls where outcome = 'batch' order by id desc limit 1"
-_USABLE = "select from ledger.batches b where b.batch_number = {} and b.valid is distinct from 0"
-_BATCH = "batch_number, sha256, state, rows, valid, quarantined, quarantine, raw_key"
+_BATCH = "batch_number, sha256, state, rows, valid, quarantined, duplicates, quarantine, raw_key"
+# Of several contents of a number one stands, whatever the order in which they came: the longest that is not
+# quarantined as a whole.
+_STANDING = "order by (state = 'quarantined')::integer, rows desc, sha256 limit 1"
+# all three are SQL: the batch of the last answer (-1 after a restart), whether a call after the last answer was lost,
+# and what finds a batch of a number with rows to use
+_LAST_SEEN = (
+    "select case outcome when 'batch' then batch_number else -1 end as number"
+    " from ledger.calls where outcome in ('batch', 'restart') order by id desc limit 1"
+)
+_LOST_SINCE = (
+    "select 'lost' = (select outcome from ledger.calls where outcome in ('batch', 'lost') order by id desc limit 1)"
+)
+_USABLE = "select from ledger.batches b where b.batch_number = {} and b.state not in ('received', 'quarantined')"
 
 
 class Ledger:
     """One connection per call: stages are short, and a lost connection is only a call to repeat."""
 
-    def __init__(self, dsn: str, connect_timeout: int = 5, statement_timeout: int = 30) -> None:
-        """Times in seconds; nothing is connected yet."""
+    def __init__(self, dsn: str, connect_timeout: int = 5, statement_timeout: int = 30, run: str = "by hand") -> None:
+        """Times in seconds; `run` is who writes, as the rows will say. Nothing is connected yet."""
         self._dsn = dsn
+        self._run = run
         self._connect_timeout = connect_timeout
         self._options = f"-c statement_timeout={statement_timeout * 1000}"
 
     @contextmanager
-    def _connect(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    def _connect(self) -> Iterator[Connection]:
         try:
             with self._open(row_factory=dict_row) as connection:
                 yield connection
@@ -98,36 +112,27 @@ class Ledger:
                     statement = "grant " + right + " to {}"
                     connection.execute(sql.SQL(statement).format(sql.Identifier(READER)))
 
-    # -- batches
+    # -- calls of the data API
 
-    def store(self, number: int, sha256: str, rows: int, raw_key: str, dag_run: str) -> bool:
-        """Note a received batch; False if this content of this number is already there."""
+    def note_call(self) -> None:
+        """Note that the data API is about to be called; a call that is never answered counts as lost."""
         with self._connect() as connection:
-            connection.execute("insert into ledger.calls (outcome, batch_number) values ('batch', %s)", [number])
-            done = connection.execute(
-                "insert into ledger.batches (batch_number, sha256, state, rows, raw_key, dag_run)"
-                " values (%s, %s, 'stored', %s, %s, %s) on conflict do nothing",
-                [number, sha256, rows, raw_key, dag_run],
-            )
-            return done.rowcount == 1
+            self._lose(connection)
+            connection.execute("insert into ledger.calls (outcome, run) values ('asked', %s)", [self._run])
 
-    def note_gaps(self, number: int) -> list[int]:
-        """Note the numbers below `number` that never came in a usable form, forget those that did; return the first."""
+    def note_refused(self) -> None:
+        """Note that the data API refused the call, so that its cursor has not moved."""
         with self._connect() as connection:
-            connection.execute(f"delete from ledger.gaps g where exists ({_USABLE.format('g.batch_number')})")  # noqa: S608
-            missing = connection.execute(
-                f"select n from generate_series(0, %s - 1) n where not exists ({_USABLE.format('n')})",  # noqa: S608
-                [number],
-            ).fetchall()
-            numbers = [int(row["n"]) for row in missing]
-            for gap in numbers:
-                connection.execute("insert into ledger.gaps (batch_number) values (%s) on conflict do nothing", [gap])
-            return numbers
+            connection.execute("update ledger.calls set outcome = 'refused' where outcome = 'asked'")
 
     def note_lost(self) -> None:
         """Note that an answer of the data API was lost: the batch after the last one may never come again."""
         with self._connect() as connection:
-            connection.execute("insert into ledger.calls (outcome) values ('lost')")
+            self._lose(connection)
+
+    def _lose(self, connection: Connection) -> None:
+        lost = connection.execute("update ledger.calls set outcome = 'lost' where outcome = 'asked'")
+        if lost.rowcount:
             connection.execute(
                 "insert into ledger.gaps (batch_number)"  # noqa: S608
                 f" select n from (select coalesce(({_LAST_SEEN}), -1) + 1 as n) next"
@@ -137,71 +142,170 @@ class Ledger:
     def note_end(self) -> list[int]:
         """Note that the data API has no more batches; return the numbers of those that never came.
 
-        An end right after the last batch, with no answer lost in between, disproves gaps after that batch.
+        An end right after a batch, with no answer lost in between, disproves gaps after that batch.
+        """
+        with self._connect() as connection:
+            connection.execute("update ledger.calls set outcome = 'end' where outcome = 'asked'")
+            seen = connection.execute(_LAST_SEEN).fetchone()
+            if seen and seen["number"] >= 0:
+                connection.execute(
+                    f"delete from ledger.gaps where batch_number > %s and not ({_LOST_SINCE})",  # noqa: S608
+                    [seen["number"]],
+                )
+                self._note_gaps(connection, seen["number"] + 1)
+        return self.gaps()
+
+    def begin_recovery(self, gaps: list[int]) -> bool:
+        """Whether the data API is to be restarted to fill these gaps: once for each set of them.
+
+        Until `note_restart` says that the restart arrived, the answer stays yes, so that a crash in between costs
+        nothing.
         """
         with self._connect() as connection:
             connection.execute(
-                "delete from ledger.gaps"  # noqa: S608
-                f" where batch_number > ({_LAST_SEEN}) and 'batch' ="
-                " (select outcome from ledger.calls where outcome <> 'end' order by id desc limit 1)"
+                "insert into ledger.recoveries (gaps, run) values (%s, %s) on conflict do nothing",
+                [sorted(gaps), self._run],
             )
-            connection.execute("insert into ledger.calls (outcome) values ('end')")
-        return self.gaps()
+            row = connection.execute(
+                "select restarted_at from ledger.recoveries where gaps = %s::integer[]", [sorted(gaps)]
+            ).fetchone()
+            return row is not None and row["restarted_at"] is None
+
+    def note_restart(self, gaps: list[int]) -> None:
+        """Note that the data API begins again at its first batch, to fill these gaps."""
+        with self._connect() as connection:
+            connection.execute(
+                "update ledger.recoveries set restarted_at = now() where gaps = %s::integer[]", [sorted(gaps)]
+            )
+            connection.execute("insert into ledger.calls (outcome, run) values ('restart', %s)", [self._run])
+
+    # -- batches
+
+    def receive(self, number: int, sha256: str, rows: int, raw_key: str) -> Batch:
+        """Note the batch that a call brought; known before, it is as it was."""
+        with self._connect() as connection:
+            connection.execute(
+                "update ledger.calls set outcome = 'batch', batch_number = %s where outcome = 'asked'", [number]
+            )
+            new = connection.execute(
+                "insert into ledger.batches (batch_number, sha256, state, rows, raw_key)"
+                " values (%s, %s, 'received', %s, %s) on conflict do nothing",
+                [number, sha256, rows, raw_key],
+            ).rowcount
+            row = connection.execute(
+                f"select {_BATCH} from ledger.batches where batch_number = %s and sha256 = %s",  # noqa: S608
+                [number, sha256],
+            ).fetchone()
+            assert row is not None  # noqa: S101 - inserted or there before, and nothing is ever deleted
+            batch = Batch(**row)
+            if new:
+                self._note_transition(connection, batch, "received")
+            return batch
+
+    def set_stored(self, batch: Batch) -> list[int]:
+        """Note that the raw rows are stored; return the numbers below that never came in a usable form."""
+        with self._connect() as connection:
+            self._advance(connection, batch, "stored")
+            return self._note_gaps(connection, batch.batch_number)
+
+    def set_validated(self, batch: Batch, valid: int, duplicates: int, quarantine: dict[str, int]) -> None:
+        """Note how many rows are valid, how many repeat another one, and how many broke which rule.
+
+        Raises:
+            LedgerError: the counts do not add up to the rows received.
+        """
+        with self._connect() as connection:
+            self._count(connection, batch, valid, duplicates, quarantine)
+            self._advance(connection, batch, "validated")
+
+    def set_split(self, batch: Batch) -> None:
+        """Note that the clean splits are stored."""
+        with self._connect() as connection:
+            self._advance(connection, batch, "split")
+
+    def refuse(self, batch: Batch, reason: str) -> None:
+        """Quarantine a batch as a whole: its number is a gap, and the next run takes the next batch."""
+        with self._connect() as connection:
+            if self._advance(connection, batch, "quarantined"):
+                self._count(connection, batch, 0, 0, {"refused": batch.rows})
+            self._note_gaps(connection, batch.batch_number + 1)
+            self._decide(connection, batch, "skip", reason, {})
+
+    def _count(
+        self, connection: Connection, batch: Batch, valid: int, duplicates: int, quarantine: dict[str, int]
+    ) -> None:
+        connection.execute(
+            "update ledger.batches set valid = %s, quarantined = %s, duplicates = %s, quarantine = %s"
+            " where batch_number = %s and sha256 = %s",
+            [valid, sum(quarantine.values()), duplicates, Jsonb(quarantine), batch.batch_number, batch.sha256],
+        )
+
+    def _advance(self, connection: Connection, batch: Batch, state: str) -> bool:
+        """Move a batch on to a state, if it was not there yet: states never go back, and each is entered once."""
+        moved = connection.execute(
+            "update ledger.batches set state = %s where batch_number = %s and sha256 = %s"
+            " and state < %s::ledger.batch_state",
+            [state, batch.batch_number, batch.sha256, state],
+        )
+        if moved.rowcount:
+            self._note_transition(connection, batch, state)
+        return bool(moved.rowcount)
+
+    def _note_transition(self, connection: Connection, batch: Batch, state: str) -> None:
+        connection.execute(
+            "insert into ledger.transitions (batch_number, sha256, state, run) values (%s, %s, %s, %s)",
+            [batch.batch_number, batch.sha256, state, self._run],
+        )
+
+    def _note_gaps(self, connection: Connection, below: int) -> list[int]:
+        """Note the numbers below this one that never came in a usable form, forget those that did; return the first."""
+        connection.execute(f"delete from ledger.gaps g where exists ({_USABLE.format('g.batch_number')})")  # noqa: S608
+        missing = connection.execute(
+            "insert into ledger.gaps (batch_number)"  # noqa: S608
+            f" select n from generate_series(0, %s - 1) n where not exists ({_USABLE.format('n')})"
+            " on conflict (batch_number) do update set noticed_at = gaps.noticed_at returning batch_number as n",
+            [below],
+        ).fetchall()
+        return sorted(int(row["n"]) for row in missing)
 
     def unfinished(self) -> Batch | None:
         """The oldest batch that is stored and not decided on: a run before this one was interrupted."""
         with self._connect() as connection:
             row = connection.execute(
-                f"select {_BATCH} from ledger.batches where state <> 'decided' order by received_at limit 1"  # noqa: S608
+                f"select {_BATCH} from ledger.batches b where state in ('stored', 'validated', 'split')"  # noqa: S608
+                " and not exists (select from ledger.decisions d"
+                " where (d.batch_number, d.sha256) = (b.batch_number, b.sha256)) order by received_at limit 1"
             ).fetchone()
             return Batch(**row) if row else None
 
     def batch(self, number: int) -> Batch:
-        """The latest content of a batch number.
+        """The content of a batch number that stands: of several, the longest that is not quarantined as a whole.
 
         Raises:
             LedgerError: it was never stored.
         """
         with self._connect() as connection:
             row = connection.execute(
-                f"select {_BATCH} from ledger.batches where batch_number = %s order by received_at desc limit 1",  # noqa: S608
+                f"select {_BATCH} from ledger.batches where batch_number = %s and state <> 'received' {_STANDING}",  # noqa: S608
                 [number],
             ).fetchone()
         if row is None:
             raise LedgerError(f"batch {number} is not in the ledger: run fetch before")
         return Batch(**row)
 
-    def set_validated(self, batch: Batch, valid: int, quarantine: dict[str, int]) -> None:
-        """Note how many rows are valid, and how many broke which rule."""
-        self._update(
-            batch,
-            "valid = %s, quarantined = %s, quarantine = %s,"
-            " state = case state when 'stored' then 'validated' else state end",
-            [valid, batch.rows - valid, Jsonb(quarantine)],
-        )
-
-    def set_split(self, batch: Batch) -> None:
-        """Note that the clean splits are stored."""
-        self._update(batch, "state = case state when 'decided' then state else 'split' end", [])
-
     def decide(self, batch: Batch, decision: str, reason: str, evidence: dict[str, Any]) -> None:
         """Note a decision; the first one on a batch's content stands."""
         with self._connect() as connection:
-            connection.execute(
-                "insert into ledger.decisions (batch_number, sha256, decision, reason, evidence)"
-                " values (%s, %s, %s, %s, %s) on conflict do nothing",
-                [batch.batch_number, batch.sha256, decision, reason, Jsonb(evidence)],
-            )
-        self._update(batch, "state = 'decided'", [])
+            self._decide(connection, batch, decision, reason, evidence)
 
-    def refuse(self, batch: Batch, reason: str) -> None:
-        """Note that no row of a batch can be used: a gap for its number; the next run takes the next batch."""
-        self.set_validated(batch, 0, {"refused": batch.rows})
-        self.decide(batch, "skip", reason, {})
-        with self._connect() as connection:
-            connection.execute(
-                "insert into ledger.gaps (batch_number) values (%s) on conflict do nothing", [batch.batch_number]
-            )
+    def _decide(
+        self, connection: Connection, batch: Batch, decision: str, reason: str, evidence: dict[str, Any]
+    ) -> None:
+        connection.execute(
+            "insert into ledger.decisions (batch_number, sha256, decision, reason, evidence)"
+            " values (%s, %s, %s, %s, %s) on conflict do nothing",
+            [batch.batch_number, batch.sha256, decision, reason, Jsonb(evidence)],
+        )
 
     def decision(self, batch: Batch) -> tuple[str, str] | None:
         """Decision and reason on a batch's content."""
@@ -212,19 +316,11 @@ class Ledger:
             ).fetchone()
             return (row["decision"], row["reason"]) if row else None
 
-    def _update(self, batch: Batch, change: str, values: list[Any]) -> None:
-        with self._connect() as connection:
-            connection.execute(
-                f"update ledger.batches set {change}, updated_at = now() where batch_number = %s and sha256 = %s",  # noqa: S608
-                [*values, batch.batch_number, batch.sha256],
-            )
-
     def decided_batches(self) -> list[int]:
         """Numbers of the batches whose clean splits may be trained on, ascending."""
         with self._connect() as connection:
             rows = connection.execute(
-                "select distinct batch_number from ledger.batches where state in ('split', 'decided') and valid > 0"
-                " order by 1"
+                "select distinct batch_number from ledger.batches where state in ('split', 'used') order by 1"
             ).fetchall()
             return [int(row["batch_number"]) for row in rows]
 
@@ -233,8 +329,15 @@ class Ledger:
     def add_training(
         self, run_id: str, batch_number: int, batches: list[int], rows: int, code_version: str, metrics: dict[str, Any]
     ) -> None:
-        """Note a finished training."""
+        """Note a finished training; the batches whose rows it used are used from now on."""
         with self._connect() as connection:
+            for number in batches:
+                row = connection.execute(
+                    f"select {_BATCH} from ledger.batches where batch_number = %s and state = 'split' {_STANDING}",  # noqa: S608
+                    [number],
+                ).fetchone()
+                if row:
+                    self._advance(connection, Batch(**row), "used")
             connection.execute(
                 "insert into ledger.trainings (run_id, batch_number, batches, rows, code_version, metrics)"
                 " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
@@ -270,6 +373,13 @@ class Ledger:
 
     # -- for people
 
+    def transitions(self, number: int) -> list[dict[str, Any]]:
+        """Every step of a batch number's contents, in order: sha256, state, run, at."""
+        with self._connect() as connection:
+            return connection.execute(
+                "select sha256, state, run, at from ledger.transitions where batch_number = %s order by id", [number]
+            ).fetchall()
+
     def history(self) -> list[dict[str, Any]]:
         """All batches in the order in which they came, each with its decision, training and verdict (or null)."""
         with self._connect() as connection:
@@ -299,7 +409,7 @@ class _Within(Ledger):
 
 _HISTORY = """
 select b.batch_number, left(b.sha256, 12) as sha256, b.state, b.rows, b.valid, b.quarantined, b.quarantine,
-       b.received_at, d.decision, d.reason, d.decided_at,
+       b.rows - b.valid - b.quarantined as duplicates, b.received_at, d.decision, d.reason, d.decided_at,
        t.run_id, t.rows as training_rows, t.metrics as training_metrics, t.trained_at,
        p.version, p.promoted, p.reason as verdict, p.champion, p.metrics as holdout_metrics, p.decided_at as verdict_at
 from ledger.batches b

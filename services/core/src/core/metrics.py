@@ -12,6 +12,7 @@ LEDGER_UP = "house_ledger_up"
 # read from the ledger
 BATCHES = "house_batches"  # label: state
 BATCH_ROWS = "house_batch_rows"  # label: kind
+UNDECIDED = "house_undecided_batches"
 DECISIONS = "house_decisions"  # label: decision
 PROMOTIONS = "house_promotions"  # label: outcome
 HOLDOUT_MAE = "house_holdout_mae_dollars"  # label: model

@@ -27,7 +27,7 @@ class Context:
     @cached_property
     def ledger(self) -> Ledger:
         """The audit trail, its schema present."""
-        ledger = Ledger(self.settings.ledger_dsn)
+        ledger = Ledger(self.settings.ledger_dsn, run=self.dag_run)
         ledger.ensure_schema()
         return ledger
 

@@ -69,6 +69,23 @@ def next_batch(url: str, group: int, day: str, timeout: float) -> Answer | None:
         ) from broken
 
 
+def restart(url: str, group: int, day: str, timeout: float) -> None:
+    """Put the cursor back to the first batch; doing it twice changes nothing.
+
+    Raises:
+        DataError: the service is away, or refused.
+    """
+    try:
+        with httpx.Client(timeout=timeout, transport=httpx.HTTPTransport(retries=3)) as client:
+            client.get(
+                f"{url.rstrip('/')}/restart_data_generation", params={"group_number": group, "day": day}
+            ).raise_for_status()
+    except httpx.HTTPError as failed:
+        raise DataError(
+            f"the data API at {url} was not restarted ({failed!r}): run again, the ledger names the gaps"
+        ) from failed
+
+
 def _refuse_unless_end(answer: httpx.Response, group: int) -> None:
     text = answer.read().decode(errors="replace")
     try:

@@ -9,48 +9,96 @@ from typing import Any
 import orjson
 import polars as pl
 
+from core.errors import DataError
 from core.features import conform
+from core.ledger import Batch
 from pipeline import data_api, rows
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Take up a batch that an earlier run left unfinished; if there is none, ask the data API.
+    """Take up a batch that an earlier run left unfinished; if there is none, get the next one that is not stored.
+
+    At the end of data with batches missing, the data API is restarted and drained again, once for each set of gaps.
 
     Raises:
-        SkipRun: the API has no more data, or handed out what is stored already.
+        SkipRun: the API has no more data, or hands out the same stored batch again and again.
         DataError: see `data_api.next_batch`.
     """
-    unfinished = context.ledger.unfinished()
-    if unfinished:
-        summary = f"batch {unfinished.batch_number} of an earlier run is {unfinished.state} only: it is taken up again"
-        return {"batch": unfinished.batch_number, "rows": unfinished.rows, "summary": summary}
-    known = context.settings
-    try:
-        answer = data_api.next_batch(
-            known.data_api_url, known.data_api_group, known.data_api_day, known.data_api_timeout_seconds
-        )
-    except data_api.LostAnswer:
-        context.ledger.note_lost()
-        raise
-    if answer is None:
-        gaps = context.ledger.note_end()
-        lost = f"; batches {gaps} never arrived: restart the data API and run again" if gaps else ""
-        raise SkipRun(f"the data API has no more data{lost}")
-    number = answer.batch_number
+    ledger = context.ledger
+    while unfinished := ledger.unfinished():
+        if _stands(context, unfinished):
+            summary = (
+                f"batch {unfinished.batch_number} of an earlier run is {unfinished.state} only: it is taken up again"
+            )
+            return {"batch": unfinished.batch_number, "rows": unfinished.rows, "summary": summary}
+    skipped: list[int] = []
+    while answer := _next(context):
+        batch, lost = _keep(context, answer)
+        if batch:
+            told = f"; batches {lost} never arrived" if lost else ""
+            summary = f"batch {batch.batch_number}: {batch.rows:,} rows, {answer.size / 1e6:.1f} MB{told}"
+            return {"batch": batch.batch_number, "rows": batch.rows, "sha256": batch.sha256[:12], "summary": summary}
+        number = answer.batch_number
+        told = f"batch {number} is stored already, with the same content: nothing is counted twice"
+        if number in skipped[-1:]:
+            raise SkipRun(f"{told}; the data API hands it out again and again", batch=number)
+        print(told, flush=True)
+        skipped.append(number)
+    raise SkipRun("the data API has no more data" + _missing(ledger.gaps()))
+
+
+def _missing(gaps: list[int]) -> str:
+    return f"; batches {gaps} never arrived, not even when it was restarted and drained again" if gaps else ""
+
+
+def _next(context: Context) -> data_api.Answer | None:
+    """The next answer, from the beginning again if batches are missing at the end; None if that was done before."""
+    known, ledger = context.settings, context.ledger
+    service = known.data_api_url, known.data_api_group, known.data_api_day, known.data_api_timeout_seconds
+    while True:
+        ledger.note_call()
+        try:
+            answer = data_api.next_batch(*service)
+        except data_api.LostAnswer:
+            ledger.note_lost()
+            raise
+        except DataError:
+            ledger.note_refused()
+            raise
+        if answer:
+            return answer
+        gaps = ledger.note_end()
+        if not gaps or not ledger.begin_recovery(gaps):
+            return None
+        print(f"batches {gaps} never arrived: the data API is restarted and drained again", flush=True)
+        data_api.restart(*service)
+        ledger.note_restart(gaps)
+
+
+def _keep(context: Context, answer: data_api.Answer) -> tuple[Batch | None, list[int]]:
+    """Store what came, unless it is stored already; gives the batch if it is new, and the numbers that are missing."""
     raw = as_frame(answer.rows)  # unchecked
     sha256 = content_hash(raw)
-    key = rows.raw_key(number, sha256)
+    key = rows.raw_key(answer.batch_number, sha256)
+    batch = context.ledger.receive(answer.batch_number, sha256, raw.height, key)
+    if batch.state != "received":
+        return None, []
     rows.write(context.store, key, raw)
-    if not context.ledger.store(number, sha256, raw.height, key, context.dag_run):
-        raise SkipRun(
-            f"batch {number} is stored already, with the same content: nothing is counted twice", batch=number
-        )
-    gaps = context.ledger.note_gaps(number)
-    lost = f"; batches {gaps} never arrived" if gaps else ""
-    summary = f"batch {number}: {raw.height:,} rows, {answer.size / 1e6:.1f} MB{lost}"
-    return {"batch": number, "rows": raw.height, "sha256": sha256[:12], "summary": summary}
+    lost = context.ledger.set_stored(batch)
+    return (batch if _stands(context, batch) else None), lost
+
+
+def _stands(context: Context, batch: Batch) -> bool:
+    """Whether a batch is the content of its number; if another content stands, this one is quarantined."""
+    standing = context.ledger.batch(batch.batch_number)
+    if standing.sha256 == batch.sha256:
+        return True
+    context.ledger.refuse(
+        batch, f"of the contents of batch {batch.batch_number}, {standing.sha256[:12]} of {standing.rows:,} rows stands"
+    )
+    return False
 
 
 def as_frame(records: list[dict[str, Any]]) -> pl.DataFrame:

@@ -12,13 +12,15 @@ LOWEST_PRICE = 1_000.0
 # Of a column's values; more that are not of its type mean that the service changed, not that rows are bad.
 _MOST_UNREADABLE = 0.5
 
+DUPLICATE = "duplicate"  # not bad, but counted before
+
 RULES: dict[str, pl.Expr] = {
     "unreadable": pl.col("_unreadable"),
     "price missing": pl.col("price").is_null() | ~pl.col("price").is_finite(),
     "price below 1,000": pl.col("price") < LOWEST_PRICE,
     "negative quantity": pl.any_horizontal(pl.col("bed", "bath", "acre_lot", "house_size") < 0),
     "nothing known": pl.all_horizontal(pl.col("bed", "bath", "acre_lot", "house_size", "city", "state").is_null()),
-    "repeated row": pl.col("_repeated"),
+    DUPLICATE: pl.col("_repeated"),
 }
 
 

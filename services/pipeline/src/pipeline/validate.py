@@ -9,7 +9,7 @@ import polars as pl
 from core.errors import DataError
 from pipeline import rows
 from pipeline.context import Context
-from pipeline.rules import judge
+from pipeline.rules import DUPLICATE, judge
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
@@ -25,11 +25,16 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     except DataError as changed:
         context.ledger.refuse(known, str(changed))
         raise
-    bad = judged.filter(pl.col("broken_rule").is_not_null())
+    duplicates = int((judged["broken_rule"] == DUPLICATE).sum())
+    bad = judged.filter(pl.col("broken_rule") != DUPLICATE)
     rows.write(context.store, rows.quarantine_key(batch), bad)
     counts = {str(rule): int(count) for rule, count in bad["broken_rule"].value_counts(sort=True).iter_rows()}
-    valid = raw.height - bad.height
-    context.ledger.set_validated(known, valid, counts)
+    valid = raw.height - bad.height - duplicates
+    context.ledger.set_validated(known, valid, duplicates, counts)
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items()) or "none"
-    summary = f"batch {batch}: {raw.height:,} rows = {valid:,} valid + {bad.height:,} quarantined ({told})"
-    return {"rows": raw.height, "valid": valid, "quarantined": bad.height, "rules": counts, "summary": summary}
+    summary = (
+        f"batch {batch}: {raw.height:,} rows = {valid:,} valid + {bad.height:,} quarantined ({told})"
+        f" + {duplicates:,} duplicates"
+    )
+    counted = {"rows": raw.height, "valid": valid, "quarantined": bad.height, "duplicates": duplicates}
+    return {**counted, "rules": counts, "summary": summary}

@@ -17,7 +17,8 @@ from predictor.history import LedgerHistory
 
 log = logging.getLogger(__name__)
 
-STATES = ("stored", "validated", "split", "decided")
+STATES = ("received", "stored", "quarantined", "validated", "split", "used")
+ROWS = {"received": "rows", "clean": "valid", "quarantined": "quarantined", "duplicate": "duplicates"}
 MOMENTS = ("received_at", "decided_at", "trained_at", "verdict_at")
 
 
@@ -63,11 +64,12 @@ def publish(history: Sequence[Mapping[str, Any]]) -> None:
     batches = list({(row["batch_number"], row["sha256"]): row for row in history}.values())
     verdicts = [row for row in history if row["promoted"] is not None]
     _counts(metrics.batches, STATES, [row["state"] for row in batches])
+    metrics.undecided.set(sum(row["decision"] is None and row["state"] != "received" for row in batches))
     _counts(metrics.decisions, ("train", "skip"), [row["decision"] for row in batches])
     _counts(
         metrics.promotions, ("promoted", "rejected"), ["promoted" if v["promoted"] else "rejected" for v in verdicts]
     )
-    for kind, column in (("received", "rows"), ("clean", "valid"), ("quarantined", "quarantined")):
+    for kind, column in ROWS.items():
         metrics.batch_rows.labels(kind).set(sum(row[column] or 0 for row in batches))
     if verdicts:
         _holdout(max(verdicts, key=lambda row: row["verdict_at"])["holdout_metrics"])

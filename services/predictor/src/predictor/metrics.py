@@ -29,7 +29,8 @@ model_refresh = Counter(
 
 ledger_up = Gauge(names.LEDGER_UP, "1 if the ledger answered the last time it was asked.")
 batches = Gauge(names.BATCHES, "Batches in the ledger, by state.", ["state"])
-batch_rows = Gauge(names.BATCH_ROWS, "Rows of all batches: received, clean, quarantined.", ["kind"])
+batch_rows = Gauge(names.BATCH_ROWS, "Rows of all batches: received, clean, quarantined, duplicate.", ["kind"])
+undecided = Gauge(names.UNDECIDED, "Stored batches on which no run has decided.")
 decisions = Gauge(names.DECISIONS, "Decisions on batches: train or skip.", ["decision"])
 promotions = Gauge(names.PROMOTIONS, "Verdicts on trained models: promoted or rejected.", ["outcome"])
 holdout_mae = Gauge(

@@ -34,8 +34,8 @@ def show(predictor: Predictor) -> None:
     if gaps:
         numbers = ", ".join(map(str, gaps))
         st.warning(
-            f"Never received: batch {numbers}. Restart the data API's generation and run the pipeline again: "
-            "it skips the batches that it has.",
+            f"Never received: batch {numbers}. At the end of data the pipeline restarts the data API and drains it "
+            "again, once; what is missing after that was lost again, or cannot be read.",
             icon=":material/warning:",
         )
     _figures(entries)
@@ -107,7 +107,7 @@ def _rows_chart(entries: list[Json]) -> None:
     points = [
         {"batch": batch["batch_number"], "kind": kind, "rows": batch[column] or 0}
         for batch in _batches(entries)
-        for kind, column in (("valid", "valid"), ("set aside", "quarantined"))
+        for kind, column in (("valid", "valid"), ("set aside", "quarantined"), ("repeated", "duplicates"))
     ]
     chart = (
         alt.Chart(pd.DataFrame(points))
@@ -118,7 +118,7 @@ def _rows_chart(entries: list[Json]) -> None:
             color=alt.Color(
                 "kind:N",
                 title=None,
-                scale=alt.Scale(domain=["valid", "set aside"], range=["#2f6db5", "#e08a2e"]),
+                scale=alt.Scale(domain=["valid", "set aside", "repeated"], range=["#2f6db5", "#e08a2e", "#b0b7c3"]),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=["batch", "kind", alt.Tooltip("rows", format=",")],
