@@ -120,6 +120,7 @@ e2e-gitops: .venv/ready ## the platform by Argo CD on a real cluster, from nothi
 
 bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.serving_quick
+	$(PYTHON) -m tests.bench.features
 
 ##@ Upkeep
 .PHONY: lock docs format cache-clean

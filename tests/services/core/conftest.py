@@ -29,7 +29,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     rows = synthetic.generate(4, seed=7, scale=0.008)[0]
-    matrix, encodings = training_features(rows, seed=7)
+    matrix, encodings = training_features(rows)
     data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()))
     booster = lightgbm.train({"objective": "regression", "num_leaves": 31, "verbose": -1, "num_threads": 2}, data, 30)
     folder = tmp_path_factory.mktemp("bundle")

@@ -136,8 +136,11 @@ def test_foreign_fingerprint_is_refused_with_both_and_a_remedy(copy: Path) -> No
         ("metadata.json", lambda _: {}),
         ("golden.json", lambda _: None),
         ("golden.json", lambda known: {"listings": known["listings"]}),
-        ("encodings.json", lambda known: {name: known[name] for name in ("state", "city")}),
-        ("encodings.json", lambda known: known | {"state": 5}),
+        (
+            "encodings.json",
+            lambda known: known | {"tables": {name: known["tables"][name] for name in ("state", "city")}},
+        ),
+        ("encodings.json", lambda known: known | {"tables": 5}),
     ],
 )
 def test_whole_bundle_of_another_form_is_refused(copy: Path, name: str, change: Callable[[Any], Any]) -> None:

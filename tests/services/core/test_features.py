@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lightgbm
@@ -17,14 +18,14 @@ from hypothesis import strategies as some
 
 import core.features
 from core.features import (
-    ENCODED,
     FEATURES,
     FINGERPRINT,
-    NUMERIC,
+    PLAIN,
     RAW_SCHEMA,
     build_features,
     conform,
     fit_encodings,
+    folds,
     parse_listings,
     training_features,
 )
@@ -147,62 +148,126 @@ def test_training_and_serving_build_the_same_matrix_for_unseen_rows() -> None:
         *(pl.when(pl.int_range(pl.len()) % 7 == at).then(None).otherwise(pl.col(name)).alias(name)
           for at, name in enumerate(("bed", "city", "state", "zip_code", "prev_sold_date"))),
     )  # fmt: skip
-    _, learned = training_features(train, seed=7)
-    assert learned == fit_encodings(train), "what is served with is learned from all training rows"
+    _, learned = training_features(train)
+    assert learned.to_json() == fit_encodings(train).to_json(), "what is served with is learned from all training rows"
     trained_way = build_features(unseen, learned)
     served_way = build_features(parse_listings(unseen.drop("price").to_dicts()), learned)
     assert same(trained_way, served_way)
-    assert np.isnan(trained_way).any(axis=0)[FEATURES.index("state_value")], "nulls must be among the rows"
+    assert np.isnan(trained_way).any(axis=0)[FEATURES.index("bed")], "nulls must be among the rows"
 
 
-@pytest.mark.parametrize("seed", [1, 7, 2025])
-def test_own_price_never_reaches_own_features(seed: int) -> None:
+def test_own_price_never_reaches_own_features() -> None:
     rows = ROWS.head(300)
-    before, _ = training_features(rows, seed)
+    before, _ = training_features(rows)
     for at in range(0, 300, 37):
         price = rows["price"].to_list()
         price[at] *= 1000
-        after, _ = training_features(rows.with_columns(price=pl.Series(price)), seed)
+        after, _ = training_features(rows.with_columns(price=pl.Series(price)))
         assert same(before[at], after[at]), f"the price of row {at} is in its features"
         assert not same(before, after), "the price of a row teaches others"
 
 
+def test_fold_follows_from_the_listing_alone() -> None:
+    fold = folds(ROWS)
+    order = np.random.default_rng(1).permutation(ROWS.height)
+    assert np.array_equal(folds(ROWS[order]), fold[order]), "its place among the rows does not matter"
+    again = ROWS.with_columns(price=pl.col("price") * 2, status=pl.lit("sold"), brokered_by=pl.lit(1.0))
+    assert np.array_equal(folds(again), fold), "a listing that comes again may not teach itself"
+    assert np.bincount(fold).min() > 0.8 * ROWS.height / 5
+
+
 def test_training_features_are_the_same_every_time() -> None:
-    assert same(training_features(ROWS, 7)[0], training_features(ROWS, 7)[0])
+    assert same(training_features(ROWS)[0], training_features(ROWS)[0])
 
 
-def test_new_category_is_unknown_and_never_fails() -> None:
-    new = {"state": "Atlantis", "city": "Agawam", "zip_code": 99999, "brokered_by": -1, "status": "ready_to_build"}
-    row = build_features(parse_listings([new | {"bed": 3}]), ENCODINGS)[0]
-    assert row[FEATURES.index("bed")] == 3
-    for name in ENCODED:
-        assert np.isnan(row[FEATURES.index(f"{name}_value")]), f"{name} was never seen, yet has a value"
+def test_new_category_is_valued_as_what_it_lies_in_and_never_fails() -> None:
+    known = ROWS.row(0, named=True)
+    new = {"city": "Nowhere", "zip_code": 99_998, "brokered_by": -1, "status": "ready_to_build"}
+    row = named(known | new)
+    assert row["zip_premium"] == row["city_premium"] == row["state_premium"] != 0
+    assert row["city_rows"] == row["zip_rows"] == row["broker_premium"] == row["broker_rows"] == 0
+    assert np.isnan(row["status"])
+    other = named(new | {"state": "Atlantis"})
+    assert other["zip_premium"] == other["state_premium"] == 0
+    assert np.isfinite(other["hedonic"])
+
+
+@pytest.mark.parametrize(
+    ("dirt", "unknown"),
+    [
+        ({"bed": 444.0}, {"bed", "size_per_room", "bath_per_bed"}),
+        ({"bed": 0.0}, {"bath_per_bed"}),
+        ({"bath": 222.0}, {"bath", "size_per_room", "bath_per_bed"}),
+        ({"acre_lot": 100_000.0}, {"acre_lot", "lot_coverage"}),
+        ({"acre_lot": 0.0}, set()),
+        ({"house_size": 1_560_780.0}, {"house_size", "size_per_room", "lot_coverage"}),
+        ({"house_size": -1.0}, {"house_size", "size_per_room", "lot_coverage"}),
+        ({"house_size": 1e308}, {"house_size", "size_per_room", "lot_coverage"}),
+        ({"zip_code": 1e9}, {"zip_code"}),
+        ({"prev_sold_date": "1910-01-01"}, set()),
+        ({"prev_sold_date": None}, {"years_since_sale"}),
+    ],
+    ids=str,
+)
+def test_dirt_is_unknown_and_a_price_stays_near(dirt: dict[str, Any], unknown: set[str]) -> None:
+    clean = {"status": "for_sale", "bed": 3.0, "bath": 2.0, "acre_lot": 0.3, "house_size": 1700.0, "zip_code": 501.0,
+             "prev_sold_date": "2012-10-12"}  # fmt: skip
+    row = named(clean | dirt)
+    assert {name for name, value in row.items() if np.isnan(value)} == unknown
+    assert abs(row["hedonic"] - named(clean)["hedonic"]) < 1, "dirt outweighs all that is known"
 
 
 def test_city_counts_within_its_state() -> None:
     towns = ROWS.group_by("city").agg(pl.col("state").unique().sort()).filter(pl.col("state").list.len() > 1)
     city, states = towns.sort("city").row(0)
-    here, there = build_features(parse_listings([{"city": city, "state": state} for state in states[:2]]), ENCODINGS)
-    at = FEATURES.index("city_value")
-    assert here[at] != there[at]
+    here, there = (named({"city": city, "state": state}) for state in states[:2])
+    assert here["city_premium"] - here["state_premium"] != there["city_premium"] - there["state_premium"]
 
 
-def test_rare_category_is_near_the_overall_mean_and_a_frequent_one_is_itself() -> None:
-    frame = parse_listings([{"price": 100_000, "state": "A"}] * 5000 + [{"price": 1_000_000, "state": "B"}])
-    learned = fit_encodings(frame)["state"]
-    overall = np.log(frame["price"].to_numpy()).mean()
-    assert abs(learned["A"] - np.log(100_000)) < 1e-3
-    assert abs(learned["B"] - overall) < 0.1 * abs(np.log(1_000_000) - overall)
+def test_premium_is_of_the_place_not_of_the_houses_in_it() -> None:
+    draw = np.random.default_rng(3)
+    large = draw.random(4000) < 0.5
+    size = np.where(large, 3000, 1000) * draw.uniform(0.7, 1.4, 4000)
+    place = np.where(draw.random(4000) < np.where(large, 0.8, 0.2), "Suburb", "Downtown")  # where the large ones are
+    price = 300 * size * np.where(place == "Downtown", 1.3, 1.0) * np.exp(0.1 * draw.normal(size=4000))
+    columns = {"price": price, "house_size": size, "state": ["A"] * 4000, "city": place, "street": np.arange(4000)}
+    learned = fit_encodings(conform(pl.DataFrame(columns))).tables["city"]
+    premium = {city: learned.effect[at] for city, at in learned.index.items()}
+    assert premium["Downtown, A"] - premium["Suburb, A"] == pytest.approx(np.log(1.3), abs=0.02)
+    mean = {city: np.log(price[place == city]).mean() for city in ("Downtown", "Suburb")}
+    assert mean["Downtown"] < mean["Suburb"], "a mean of prices would have it the other way round"
 
 
-@pytest.mark.parametrize("change", ["DEFINITION = 2", "TARGET = 'cost'", "NUMERIC = ('bed', 'acre_lot')"])
-def test_fingerprint_changes_with_the_definition(change: str) -> None:
+def test_rare_category_is_drawn_to_what_it_lies_in_and_a_frequent_one_is_itself() -> None:
+    draw = np.random.default_rng(4)
+    towns = [("Often", 400, 2.0), ("Elsewhere", 400, 1.0), ("Once", 1, 20.0)]
+    rows = [
+        {"price": 100_000 * factor * float(np.exp(0.3 * draw.normal())), "state": "A", "city": city, "street": at}
+        for city, count, factor in towns
+        for at in range(count)
+    ]
+    learned = fit_encodings(parse_listings(rows)).tables["city"]
+    effect = {city: learned.effect[at] for city, at in learned.index.items()}
+    apart = effect["Often, A"] - effect["Elsewhere, A"]
+    assert apart == pytest.approx(np.log(2), abs=0.06)
+    assert abs(effect["Once, A"]) < 0.4 * np.log(20), "one price may be a typing error"
+
+
+def named(listing: dict[str, Any]) -> dict[str, float]:
+    """Features of one listing, by name."""
+    row = build_features(parse_listings([listing]), ENCODINGS)[0]
+    return dict(zip(FEATURES, row.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("change", ["DEFINITION = 0", "TARGET = 'cost'", "NUMERIC = ('bed', 'acre_lot')"])
+def test_fingerprint_changes_with_the_definition(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path(core.features.__file__).read_text()
     name = change.split(" = ")[0]
     old = next(line for line in source.splitlines() if line.startswith(f"{name} = "))
-    changed: dict[str, Any] = {"__name__": "changed"}
-    exec(compile(source.replace(old, change, 1), "changed", "exec"), changed)  # noqa: S102 - our own source
-    assert changed["FINGERPRINT"] != FINGERPRINT
+    changed = ModuleType("changed")
+    monkeypatch.setitem(sys.modules, "changed", changed)
+    exec(compile(source.replace(old, change, 1), "changed", "exec"), changed.__dict__)  # noqa: S102 - our own source
+    assert changed.FINGERPRINT != FINGERPRINT
 
 
 def test_fingerprint_is_the_same_in_every_process() -> None:
@@ -211,17 +276,16 @@ def test_fingerprint_is_the_same_in_every_process() -> None:
     assert done.stdout.strip() == FINGERPRINT
 
 
-def test_infinite_ratio_is_handled_the_same_in_training_and_serving() -> None:
-    tiny = ROWS.head(400).with_columns(
-        bed=pl.when(pl.int_range(pl.len()) % 5 == 0).then(1e-308).otherwise(pl.col("bed"))
+def test_training_sees_the_matrix_that_serving_predicts_with() -> None:
+    rows = ROWS.head(400).with_columns(
+        bed=pl.when(pl.int_range(pl.len()) % 5 == 0).then(None).otherwise(pl.col("bed")),
+        status=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise(pl.col("status")),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        matrix, learned = training_features(tiny, 7)
-        served = build_features(tiny, learned)
-    assert np.isinf(matrix[::5, FEATURES.index("size_per_bed")]).all()
-    plain = slice(0, len(NUMERIC) + 3)
-    assert same(matrix[:, plain], served[:, plain])
+        matrix, learned = training_features(rows)
+        served = build_features(rows, learned)
+    assert same(matrix[:, : len(PLAIN)], served[:, : len(PLAIN)])
 
     seen: list[np.ndarray] = []
 
@@ -229,7 +293,7 @@ def test_infinite_ratio_is_handled_the_same_in_training_and_serving() -> None:
         seen[:] = [predicted.copy()]
         return "kept", 0.0, True
 
-    data = lightgbm.Dataset(matrix, np.log(tiny["price"].to_numpy()), free_raw_data=False)
+    data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()), free_raw_data=False, categorical_feature=[9])
     parameters = {"objective": "regression", "min_data_in_leaf": 5, "verbose": -1, "num_threads": 1}
     booster = lightgbm.train(parameters, data, 20, valid_sets=[data], feval=keep)
     assert np.allclose(booster.predict(matrix), seen[0], rtol=1e-12), "training saw another matrix than serving does"

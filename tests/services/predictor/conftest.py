@@ -56,7 +56,7 @@ class Model:
 
 def train(folder: Path, rounds: int) -> Model:
     rows = listings()
-    matrix, encodings = training_features(rows, seed=1)
+    matrix, encodings = training_features(rows)
     data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()))
     booster = lightgbm.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "seed": 1}, data, rounds)
     sha256 = write_bundle(folder, booster.model_to_string(), encodings, golden_sample(rows))

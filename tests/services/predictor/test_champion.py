@@ -156,7 +156,7 @@ def test_damaged_bundle_is_refused_once_and_the_model_stays(
     [
         (change_json("metadata.json", fingerprint="91bc"), "trained with features 91bc"),
         (change_json("golden.json", prices=[1.0] * 13), "golden listing 0 is priced"),
-        (change_json("encodings.json", state=5), "malformed"),
+        (change_json("encodings.json", tables=5), "malformed"),
     ],
     ids=["foreign features", "other prices", "malformed encodings"],
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import BundleError
 
-_FLOAT64 = 1
+_FLOAT32, _FLOAT64 = 0, 1
 _NORMAL = 0
 
 
@@ -57,12 +57,13 @@ class Booster:
             _library().LGBM_BoosterFree(self._handle)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Raw predictions, float64 (rows,), of a float64 matrix (rows, features).
+        """Raw predictions, float64 (rows,), of a matrix (rows, features), float32 or float64.
 
         Raises:
             BundleError: the matrix has another number of columns than the model has features.
         """
-        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+        single = matrix.dtype == np.float32
+        matrix = np.ascontiguousarray(matrix, dtype=np.float32 if single else np.float64)
         if matrix.ndim != 2 or matrix.shape[1] != self.features:
             raise BundleError(f"the model has {self.features} features, the matrix has shape {matrix.shape}")
         out = np.empty(matrix.shape[0], dtype=np.float64)
@@ -71,7 +72,7 @@ class Booster:
             _library().LGBM_BoosterPredictForMat(
                 self._handle,
                 matrix.ctypes.data_as(ctypes.c_void_p),
-                ctypes.c_int(_FLOAT64),
+                ctypes.c_int(_FLOAT32 if single else _FLOAT64),
                 ctypes.c_int32(matrix.shape[0]),
                 ctypes.c_int32(matrix.shape[1]),
                 ctypes.c_int(1),  # row by row

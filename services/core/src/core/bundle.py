@@ -2,7 +2,7 @@
 
     manifest.json    file name to sha256
     model.txt        LightGBM's text
-    encodings.json   what build_features has learned
+    encodings.json   what build_features needs to have learned
     metadata.json    fingerprint of the features, versions of the libraries
     golden.json      listings with the prices that this model gives
 
@@ -23,8 +23,9 @@ import numpy as np
 import polars as pl
 
 from core.booster import Booster
+from core.encodings import Encodings
 from core.errors import BundleError
-from core.features import ENCODED, FEATURES, FINGERPRINT, RAW_SCHEMA, TARGET, Encodings, build_features, parse_listings
+from core.features import FEATURES, FINGERPRINT, RAW_SCHEMA, TARGET, build_features, parse_listings
 
 MANIFEST = "manifest.json"
 FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")
@@ -86,7 +87,7 @@ def write_bundle(folder: Path, model_text: str, encodings: Encodings, golden: pl
         "libraries": {name: version(name) for name in ("lightgbm", "numpy", "polars")},
     }
     contents = {
-        "encodings.json": _json({name: sorted(learned.items(), key=str) for name, learned in encodings.items()}),
+        "encodings.json": _json(encodings.to_json()),
         "golden.json": _json({"listings": listings, "prices": found.tolist()}),
         "metadata.json": _json(metadata),
         "model.txt": model_text.encode(),
@@ -115,7 +116,7 @@ def load_bundle(folder: Path) -> Bundle:
                 f"the model was trained with features {fingerprint}, this program has {FINGERPRINT}: "
                 "deploy the matching image or train again"
             )
-        encodings: Encodings = {name: dict(learned[name]) for name in ENCODED}
+        encodings = Encodings.from_json(learned)
         booster = Booster(contents["model.txt"].decode())
         bundle = Bundle(booster, encodings, metadata, golden["listings"], golden["prices"])
     except (ValueError, KeyError, TypeError) as malformed:

@@ -1,8 +1,8 @@
 """The one definition of features, for training and for serving.
 
 Raw listings have the twelve fields of the data API (`RAW_SCHEMA`). `build_features` turns them into the matrix that
-the model sees; what it needs to have learned (`Encodings`) travels in the model bundle. Raise `DEFINITION` with every
-change that alters a matrix: the fingerprint changes with it, and no model meets features it was not trained on.
+the model sees; what it needs to have learned (`core.encodings`) travels in the model bundle. Raise `DEFINITION` with
+every change that alters a matrix: the fingerprint changes with it, and no model meets features it was not trained on.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-DEFINITION = 1
+from core.encodings import BROKER, COLUMNS, FOLDS, Encodings, Key, Sums, fit, positions
+
+DEFINITION = 2
 
 RAW_SCHEMA: dict[str, pl.DataType] = {
     "brokered_by": pl.Float64(),  # encoded id
@@ -35,14 +39,27 @@ RAW_SCHEMA: dict[str, pl.DataType] = {
 }
 TARGET = "price"
 NUMERIC = ("bed", "bath", "acre_lot", "house_size")
-ENCODED = ("state", "city", "zip_code", "brokered_by", "status")
-FEATURES = (
+PLAIN = (
     *NUMERIC,
-    "size_per_bed",
+    "size_per_room",
     "bath_per_bed",
+    "lot_coverage",
     "years_since_sale",
-    *(f"{name}_value" for name in ENCODED),
+    "zip_code",  # as a number: neighbours have similar ones
 )
+FEATURES = (
+    *PLAIN,
+    "status",  # position in the learned list of statuses
+    "state_premium",  # premiums in logarithms of the price, each with those of the wider places in it
+    "city_premium",
+    "zip_premium",
+    "city_rows",
+    "zip_rows",
+    "broker_premium",
+    "broker_rows",
+    "hedonic",  # logarithm of the price that the regression gives
+)
+CATEGORICAL = ("status",)
 
 FINGERPRINT = hashlib.sha256(
     json.dumps([DEFINITION, {name: str(kind) for name, kind in RAW_SCHEMA.items()}, TARGET, FEATURES]).encode()
@@ -51,12 +68,12 @@ FINGERPRINT = hashlib.sha256(
 # Ages count back from here, not from today, so that the same listing always has the same features.
 _REFERENCE_DAY = date(2023, 1, 1)
 _DAYS_PER_YEAR = 365.25
-# Weight of the overall mean in a category's value, in rows: a category seen this often is half itself.
-_PRIOR_ROWS = {"state": 20.0, "city": 15.0, "zip_code": 10.0, "brokered_by": 25.0, "status": 20.0}
-_FOLDS = 5
-
-Key = str | float
-Encodings = dict[str, dict[Key, float]]
+# More than this, or less than nothing, is a typing error or a placeholder: unknown. 100,000 acres is a placeholder.
+_MOST = {"bed": 50.0, "bath": 50.0, "acre_lot": 99_999.0, "house_size": 100_000.0, "zip_code": 99_999.0}
+_SQUARE_FEET_PER_ACRE = 43_560.0
+# In the regression, an unknown value is a typical one; the trees see that it is unknown.
+_TYPICAL = {"bed": 3.0, "bath": 2.0, "acre_lot": 0.25, "house_size": 1_700.0, "years_since_sale": 10.0}
+_TYPICAL_PRICE = 250_000.0  # near the middle, so that sums of squares keep their digits
 
 
 def parse_listings(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -92,78 +109,153 @@ def _cast(column: pl.Series, kind: pl.DataType) -> pl.Expr:
     return found.cast(kind, strict=False)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Listings as numbers, as far as nothing learned is needed; costs what its own rows cost."""
+
+    plain: np.ndarray  # float32, (rows, len(PLAIN)); NaN where nothing is known
+    keys: Mapping[str, Sequence[Key]]  # the categories that occur, by column
+    codes: Mapping[str, np.ndarray]  # int32, (rows,), by column: positions in keys, -1 where nothing is known
+
+    @staticmethod
+    def of(raw: pl.DataFrame) -> Columns:
+        """Columns of raw listings in `RAW_SCHEMA`; the target may be missing."""
+        state, city = raw["state"].to_list(), raw["city"].to_list()
+        named: dict[str, Sequence[Key | None]] = {name: raw[name].to_list() for name in COLUMNS if name != "city"}
+        # a city's name counts within its state
+        named["city"] = [None if c is None else f"{c}, {s or ''}" for c, s in zip(city, state, strict=True)]
+        coded = {name: _coded(values) for name, values in named.items()}
+        keys = {name: known for name, (known, _) in coded.items()}
+        return Columns(_plain(raw), keys, {name: codes for name, (_, codes) in coded.items()})
+
+    def take(self, rows: np.ndarray) -> Columns:
+        """Some of the rows."""
+        return Columns(self.plain[rows], self.keys, {name: codes[rows] for name, codes in self.codes.items()})
+
+
+def _coded(values: Sequence[Key | None]) -> tuple[list[Key], np.ndarray]:
+    index: dict[Key, int] = {}
+    codes = [-1 if key is None or key != key else index.setdefault(key, len(index)) for key in values]
+    return list(index), np.array(codes, dtype=np.int32)
+
+
+def _plain(raw: pl.DataFrame) -> np.ndarray:
+    known = {name: raw[name].to_numpy().astype(np.float64) for name in (*NUMERIC, "zip_code")}
+    for name, values in known.items():
+        with np.errstate(invalid="ignore"):  # NaN is neither
+            known[name] = np.where((values >= 0) & (values <= _MOST[name]), values, np.nan)
+    bed, bath, acre_lot, house_size, zip_code = known.values()
+    years = np.array([_years_since(day) for day in raw["prev_sold_date"].to_list()], dtype=np.float64)
+    per_room = house_size / (bed + bath + 1)
+    bath_per_bed = bath / np.where(bed >= 1, bed, np.nan)
+    coverage = (house_size + 1) / (acre_lot * _SQUARE_FEET_PER_ACRE + 1)
+    columns = (bed, bath, acre_lot, house_size, per_room, bath_per_bed, coverage, years, zip_code)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+@lru_cache(maxsize=50_000)  # of different days there are few, and this is the slowest part of a listing
+def _years_since(day: str | None) -> float:
+    """Years from an ISO date, with or without a time, to the reference day; NaN for anything else."""
+    try:
+        year, month, day_of_month = (day or "")[:10].split("-")
+        sold = date(int(year), int(month), int(day_of_month))
+    except ValueError:
+        return math.nan
+    return (_REFERENCE_DAY - sold).days / _DAYS_PER_YEAR
+
+
+def _hedonic(plain: np.ndarray) -> list[np.ndarray]:
+    """The x of the regression, float64, (rows,) each, near zero for a typical house."""
+
+    def known(name: str) -> np.ndarray:
+        values = plain[:, PLAIN.index(name)].astype(np.float64)
+        return np.where(np.isnan(values), _TYPICAL[name], values)
+
+    return [
+        np.log(np.maximum(known("house_size"), 100) / _TYPICAL["house_size"]),
+        np.log((np.minimum(known("acre_lot"), 1000) + 0.1) / (_TYPICAL["acre_lot"] + 0.1)),
+        np.log((np.minimum(known("bed"), 12) + 1) / (_TYPICAL["bed"] + 1)),
+        np.log((np.minimum(known("bath"), 12) + 1) / (_TYPICAL["bath"] + 1)),
+        (np.clip(known("years_since_sale"), 0, 60) - _TYPICAL["years_since_sale"]) / 10,
+    ]
+
+
 def build_features(raw: pl.DataFrame, encodings: Encodings) -> np.ndarray:
-    """Feature matrix of raw listings.
+    """Feature matrix of raw listings: `matrix` of their `Columns`."""
+    return matrix(Columns.of(raw), encodings)
+
+
+def matrix(columns: Columns, encodings: Encodings) -> np.ndarray:
+    """Feature matrix.
 
     Args:
-        raw: columns of `RAW_SCHEMA`; the target may be missing.
+        columns: of listings that `encodings` were not learned from.
         encodings: learned by `fit_encodings`.
 
     Returns:
-        float64, (rows, len(FEATURES)), columns in the order of `FEATURES`; NaN where nothing is known.
+        float32, (rows, len(FEATURES)), columns in the order of `FEATURES`; NaN where nothing is known. A category
+        that was never seen has the premium of what it lies in, and no rows.
     """
-    encoded = [_looked_up(keys, encodings[name]) for name, keys in _keys(raw).items()]
-    return np.column_stack([*_plain(raw), *encoded])
+    effect, rows, place = {}, {}, {}
+    for name in COLUMNS:
+        table = encodings.tables[name]
+        place[name] = positions(columns.keys[name], table.index)[columns.codes[name]]
+        effect[name], rows[name] = table.effect[place[name]], table.rows[place[name]]
+    status = np.where(rows["status"] > 0, place["status"], np.nan)
+    city = effect["state"] + effect["city"]
+    zip_code = city + effect["zip_code"]
+    hedonic = encodings.intercept + effect["status"] + zip_code
+    # one after the other: a product of matrices would round differently for one row than for many
+    for values, coefficient in zip(_hedonic(columns.plain), encodings.coefficients, strict=True):
+        hedonic = hedonic + values * coefficient
+    learned = (status, effect["state"], city, zip_code, rows["city"], rows["zip_code"], effect[BROKER], rows[BROKER],
+               hedonic + math.log(_TYPICAL_PRICE))  # fmt: skip
+    out = np.empty((len(columns.plain), len(FEATURES)), dtype=np.float32)
+    out[:, : len(PLAIN)] = columns.plain
+    for at, values in enumerate(learned, start=len(PLAIN)):
+        out[:, at] = values
+    return out
+
+
+def folds(raw: pl.DataFrame) -> np.ndarray:
+    """The fold of each listing, uint8 (rows,): a pure function of the listing, and the same when its price changes."""
+    mixed = np.zeros(raw.height, dtype=np.uint64)
+    for name in ("street", "zip_code", *NUMERIC):
+        bits = (raw[name].fill_null(-1.0).to_numpy() + 0.0).view(np.uint64)
+        mixed = _mix(mixed ^ bits)
+    return (mixed % np.uint64(FOLDS)).astype(np.uint8)
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
+
+
+def sums(columns: Columns, price: np.ndarray, fold: np.ndarray) -> Sums:
+    """What the encodings need to know of training rows, their prices in dollars, and their folds."""
+    x = _hedonic(columns.plain)
+    z = np.stack([np.ones(len(price)), *x, np.log(price / _TYPICAL_PRICE)], axis=1)
+    return Sums.of(columns.keys, columns.codes, z, fold)
 
 
 def fit_encodings(train: pl.DataFrame) -> Encodings:
-    """Value of each category: the mean log price of its rows, drawn towards the overall mean where they are few."""
-    target = np.log(train[TARGET].to_numpy())
-    return {name: _means(keys, target, _PRIOR_ROWS[name]) for name, keys in _keys(train).items()}
+    """The encodings to serve with, learned from all training rows."""
+    return fit(sums(Columns.of(train), train[TARGET].to_numpy(), folds(train)))
 
 
-def training_features(train: pl.DataFrame, seed: int) -> tuple[np.ndarray, Encodings]:
+def training_features(train: pl.DataFrame) -> tuple[np.ndarray, Encodings]:
     """Feature matrix of training rows, and the encodings to serve with.
 
     A row's own price must not reach its features: each fold is encoded with what the other folds taught.
     """
-    target = np.log(train[TARGET].to_numpy())
-    fold = np.random.default_rng(seed).integers(0, _FOLDS, train.height)
-    encoded = []
-    for name, keys in _keys(train).items():
-        column = np.full(train.height, np.nan)
-        for held_out in range(_FOLDS):
-            inside = np.flatnonzero(fold == held_out)
-            rest = np.flatnonzero(fold != held_out)
-            learned = _means([keys[i] for i in rest], target[rest], _PRIOR_ROWS[name])
-            column[inside] = _looked_up([keys[i] for i in inside], learned)
-        encoded.append(column)
-    return np.column_stack([*_plain(train), *encoded]), fit_encodings(train)
-
-
-def _plain(raw: pl.DataFrame) -> list[np.ndarray]:
-    """The features that need nothing learned, in the order of `FEATURES`."""
-    bed, bath, acre_lot, house_size = (raw[name].to_numpy().astype(np.float64) for name in NUMERIC)
-    day = raw["prev_sold_date"].str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    age = ((pl.Series([_REFERENCE_DAY]) - day).dt.total_days() / _DAYS_PER_YEAR).to_numpy().astype(np.float64)
-    # NaN and infinity are answers here: a tree sends an infinite ratio where it sends the largest one
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        size_per_bed = np.where(bed > 0, house_size / bed, np.nan)
-        bath_per_bed = np.where(bed > 0, bath / bed, np.nan)
-    return [bed, bath, acre_lot, house_size, size_per_bed, bath_per_bed, age]
-
-
-def _keys(raw: pl.DataFrame) -> dict[str, list[Key | None]]:
-    """The category of each row, per encoded column; a city's name counts within its state."""
-    state, city = raw["state"].to_list(), raw["city"].to_list()
-    return {
-        "state": state,
-        "city": [None if c is None else f"{c}, {s or ''}" for c, s in zip(city, state, strict=True)],
-        "zip_code": raw["zip_code"].to_list(),
-        "brokered_by": raw["brokered_by"].to_list(),
-        "status": raw["status"].to_list(),
-    }
-
-
-def _looked_up(keys: Iterable[Key | None], learned: Mapping[Key, float]) -> np.ndarray:
-    return np.array([math.nan if key is None else learned.get(key, math.nan) for key in keys], dtype=np.float64)
-
-
-def _means(keys: Sequence[Key | None], target: np.ndarray, prior_rows: float) -> dict[Key, float]:
-    overall = float(target.mean()) if len(target) else 0.0
-    frame = pl.DataFrame([pl.Series("key", keys, strict=False), pl.Series("target", target)]).drop_nulls()
-    grouped = frame.group_by("key", maintain_order=True).agg(
-        pl.col("target").sum().alias("sum"), pl.len().alias("rows")
-    )
-    value = (grouped["sum"] + prior_rows * overall) / (grouped["rows"] + prior_rows)
-    return dict(zip(grouped["key"].to_list(), value.to_list(), strict=True))
+    columns, fold = Columns.of(train), folds(train)
+    known = sums(columns, train[TARGET].to_numpy(), fold)
+    out = np.empty((train.height, len(FEATURES)), dtype=np.float32)
+    for held_out in range(FOLDS):
+        inside = np.flatnonzero(fold == held_out)
+        out[inside] = matrix(columns.take(inside), fit(known, without=held_out))
+    return out, fit(known)

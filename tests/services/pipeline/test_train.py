@@ -1,0 +1,62 @@
+"""What training promises: the gain of the features, and the same bundle from the same rows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from core.bundle import load_bundle
+from core.features import FEATURES
+from datasource import recorded, synthetic
+from pipeline.rows import SPLITS, Split
+from pipeline.rules import valid_rows
+from pipeline.settings import PipelineSettings
+from pipeline.split import split
+from pipeline.train import fit
+from tests.bench import features as bench
+
+RECORDING = os.environ.get("HOUSE_RECORDING_DIR", "")
+SETTINGS = PipelineSettings.model_construct(num_threads=1, num_boost_round=60)
+
+
+def parts() -> dict[Split, pl.DataFrame]:
+    return split(valid_rows(synthetic.generate(4, seed=7, scale=0.008)[0]))
+
+
+def train(folder: str) -> None:
+    """Train, and print the manifest's sha256: for a process of its own."""
+    print(fit(parts(), SETTINGS, Path(folder))[2])
+
+
+@pytest.mark.skipif(not RECORDING, reason="HOUSE_RECORDING_DIR names no folder of recorded listings")
+def test_features_beat_the_four_numeric_columns_on_recorded_listings() -> None:
+    listings = valid_rows(recorded.load(Path(RECORDING), bench.WHOLE, 7))
+    # measured over many splits: 12 to 15 % in MAE, 11 to 12 % in RMSE; this is one of them, of 608 rows
+    found = bench.gain(bench.shuffled(listings, 3), bench.settings(num_threads=1), "test")
+    assert found.of("mae") > 0.10, found
+    assert found.of("rmse") > 0.08, found
+
+
+def test_same_rows_and_seed_give_the_same_bundle_in_any_process(tmp_path: Path) -> None:
+    first, again = (fit(parts(), SETTINGS, tmp_path / name)[2] for name in ("first", "again"))
+    assert again == first
+    program = f"from tests.services.pipeline.test_train import train; train({str(tmp_path / 'other')!r})"
+    environment = os.environ | {"PYTHONHASHSEED": "12345"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip().rpartition("\n")[2] == first, done.stderr
+    other = fit(parts(), PipelineSettings.model_construct(num_threads=1, num_boost_round=60, seed=8), tmp_path / "8")[2]
+    assert other != first
+
+
+def test_bundle_scores_as_the_training_said(tmp_path: Path) -> None:
+    rows = parts()
+    booster, scores, _ = fit(rows, SETTINGS, tmp_path)
+    bundle = load_bundle(tmp_path)
+    for name in SPLITS[1:]:
+        assert bench.score(rows[name]["price"].to_numpy(), bundle.predict(rows[name])) == scores[name]
+    assert booster.feature_name() == list(FEATURES)
