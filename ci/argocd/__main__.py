@@ -56,7 +56,7 @@ def install() -> None:
 
 
 def deliver(env: str, extra: dict[str, str] | None = None) -> None:
-    """Namespaces and Secrets, AppProject, root Application."""
+    """Namespaces and Secrets, AppProjects, root Application."""
     made = secrets.create()
     if made:
         say(f"made {len(made)} Secrets")
@@ -99,7 +99,7 @@ def up(env: str, seconds: float, train: bool) -> None:
     """From a cluster with the platform's images to a platform that is as Git says."""
     install()
     revision = push(env) if is_local() else ""
-    with phase("apply AppProject and root Application", then="wait for all Applications"):
+    with phase("apply AppProjects and root Application", then="wait for all Applications"):
         deliver(env)
     revision = revision or wanted()
     sync.refresh()

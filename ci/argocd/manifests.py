@@ -1,4 +1,4 @@
-"""What is applied: Argo CD's official manifests, patched; AppProject and root Application of an environment.
+"""What is applied: Argo CD's official manifests, patched; AppProjects and root Application of an environment.
 
 Of the official manifests stay the controller, the repo-server, the server (API, webhook) and Redis: the platform has
 no single sign-on (dex), no notifications, and no ApplicationSets (their controller goes; the API server of Argo CD
@@ -68,7 +68,7 @@ def install(official: list[Object], image: str = "") -> list[Object]:
             template["metadata"].setdefault("annotations", {})["checksum/params"] = checksum
             _patch_pod(template["spec"], image)
         kept.append(item)
-    return kept
+    return [*kept, read("project-default.yaml")]
 
 
 def _patch_pod(pod: Object, image: str) -> None:
@@ -97,19 +97,17 @@ def git_server(image: str) -> list[Object]:
 
 
 def delivery(env: str, repository: str = "", parameters: Mapping[str, str] | None = None) -> list[Object]:
-    """AppProject and root Application of an environment, as committed.
+    """AppProjects and root Application of an environment, as committed.
 
     `repository` takes the place of the committed address wherever that stands. `parameters` are Helm values on top:
     what only the cluster can tell.
     """
-    project, root = read("project.yaml"), read(f"root-{env}.yaml")
-    committed = root["spec"]["source"]["repoURL"]
-    if repository:
-        project, root = _replaced(project, committed, repository), _replaced(root, committed, repository)
+    given = [read(name) for name in ("project.yaml", "project-root.yaml", f"root-{env}.yaml")]
+    root = given[-1]
     root["spec"]["source"]["helm"]["parameters"] += [
         {"name": name, "value": value} for name, value in (parameters or {}).items()
     ]
-    return [project, root]
+    return _replaced(given, root["spec"]["source"]["repoURL"], repository) if repository else given
 
 
 def _replaced(tree: Any, old: str, new: str) -> Any:

@@ -11,13 +11,14 @@ from ci.console import Failure, say, wait_for
 from ci.kube import get, kube
 
 ROOT = "house-platform"
+PROJECTS = ("house-platform", "house-platform-root")
 PART_OF = "app.kubernetes.io/part-of=house-platform"
 
 
 def applications() -> dict[str, Object]:
     """Root and components, by name."""
     found = get("-n", NAMESPACE, "applications.argoproj.io")["items"]
-    return {item["metadata"]["name"]: item for item in found if item["spec"]["project"] == ROOT}
+    return {item["metadata"]["name"]: item for item in found if item["spec"]["project"] in PROJECTS}
 
 
 def components(root: Object) -> list[str]:
@@ -83,7 +84,7 @@ def refresh() -> None:
 def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None:
     """Wait for `Synced Healthy Succeeded` at a revision, of the root and of every component but those in `but`.
 
-    The root's sync and health wait for every component: where `but` names some, the root is not waited for.
+    The root's health is that of all components: where `but` names some, the root is not waited for.
 
     Raises:
         Failure: names each Application that is late, with its reason.

@@ -17,6 +17,7 @@ from tests.charts.rendering import ENVIRONMENTS, IMAGES, KUBE_API, VARIANTS, Obj
 from tests.charts.test_delivery import ARGO, REPOSITORY, applications, canonical
 
 ARGOCD = CHECKOUT / "argocd"
+PROJECTS = ("project.yaml", "project-root.yaml")  # of the components, of the root
 REVISION = "0123abc"  # as in ARGO
 SERVER = "https://kubernetes.default.svc"
 
@@ -96,43 +97,54 @@ def test_root_has_what_argocd_needs(env: str) -> None:
 
 def test_one_repository_everywhere(env: str) -> None:
     root = read(f"root-{env}.yaml")["spec"]["source"]
-    assert read("project.yaml")["spec"]["sourceRepos"] == [REPOSITORY]
+    assert [read(file)["spec"]["sourceRepos"] for file in PROJECTS] == [[REPOSITORY]] * 2
     assert (root["repoURL"], root["helm"]["valuesObject"]["argocd"]["repoUrl"]) == (REPOSITORY, REPOSITORY)
 
 
-def test_every_application_is_of_the_project() -> None:
-    project = read("project.yaml")
+def test_every_application_is_of_its_project() -> None:
+    components, root = (read(file)["metadata"] for file in PROJECTS)
     for env in ENVIRONMENTS:
-        for item in (read(f"root-{env}.yaml"), *applications(env)):
+        for item, project in ((read(f"root-{env}.yaml"), root), *((item, components) for item in applications(env))):
             where = f"{env}: Application {item['metadata']['name']}"
-            assert item["spec"]["project"] == project["metadata"]["name"], where
-            assert item["metadata"]["namespace"] == project["metadata"]["namespace"], where
+            assert item["spec"]["project"] == project["name"], where
+            assert item["metadata"]["namespace"] == project["namespace"], where
 
 
-def test_project_allows_exactly_the_kinds_that_are_rendered() -> None:
-    spec = read("project.yaml")["spec"]
-    rendered = [item for variant in VARIANTS for item in (*objects(variant), *applications(variant))]
+def rendered_for(file: str) -> list[Object]:
+    """What the Applications of a project render: the components' objects, or the Applications."""
+    render = objects if file == "project.yaml" else applications
+    return [item for variant in VARIANTS for item in render(variant)]
+
+
+@pytest.mark.parametrize("file", PROJECTS)
+def test_project_allows_exactly_the_kinds_that_are_rendered(file: str) -> None:
     for field, namespaced in (("clusterResourceWhitelist", False), ("namespaceResourceWhitelist", True)):
-        kinds = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in rendered
+        kinds = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in rendered_for(file)
                  if ("namespace" in item["metadata"]) is namespaced}  # fmt: skip
-        allowed = [(entry["group"], entry["kind"]) for entry in spec[field]]
+        allowed = [(entry["group"], entry["kind"]) for entry in read(file)["spec"][field]]
         assert sorted(allowed) == sorted(kinds), f"spec.{field}"
 
 
-def test_project_allows_exactly_the_namespaces_that_are_rendered() -> None:
-    rendered = [item for variant in VARIANTS for item in (*objects(variant), *applications(variant))]
-    spaces = {item["metadata"]["namespace"] for item in rendered if "namespace" in item["metadata"]}
-    assert read("project.yaml")["spec"]["destinations"] == [
-        {"server": SERVER, "namespace": space} for space in sorted(spaces)
-    ]
+@pytest.mark.parametrize("file", PROJECTS)
+def test_project_allows_exactly_the_namespaces_that_are_rendered(file: str) -> None:
+    spaces = {item["metadata"]["namespace"] for item in rendered_for(file) if "namespace" in item["metadata"]}
+    assert read(file)["spec"]["destinations"] == [{"server": SERVER, "namespace": space} for space in sorted(spaces)]
+
+
+def test_argocds_own_project_is_closed() -> None:
+    """Else an Application that names it may do everything."""
+    project = read("project-default.yaml")
+    assert project["metadata"]["name"] == "default"
+    assert [value for key, value in project["spec"].items() if key != "description"] == [[]] * 4
 
 
 def test_nothing_is_open() -> None:
     for path in ARGOCD.glob("*.yaml"):
         assert [word for word in strings(read(path.name)) if "*" in word] == [], path.name
-    assert set(read("project.yaml")["spec"]) == {
-        "description", "sourceRepos", "destinations", "clusterResourceWhitelist", "namespaceResourceWhitelist",
-    }  # fmt: skip
+    for file in (*PROJECTS, "project-default.yaml"):
+        assert set(read(file)["spec"]) == {
+            "description", "sourceRepos", "destinations", "clusterResourceWhitelist", "namespaceResourceWhitelist",
+        }, file  # fmt: skip
 
 
 def test_root_without_the_api_servers_address_is_refused() -> None:

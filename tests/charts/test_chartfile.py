@@ -12,9 +12,8 @@ from ci.charts import CHARTS, names
 from ci.paths import CHECKOUT
 from tests.charts.components import by_chart, environment, workloads_of
 from tests.charts.rendering import COMPONENTS
-from tests.charts.test_delivery import applications
 
-COLUMNS = ["chart", "purpose", "images", "needs", "needed by", "ports", "wave"]
+COLUMNS = ["chart", "purpose", "images", "needs", "needed by", "ports"]
 NONE = "-"
 
 
@@ -58,14 +57,16 @@ def needed(chart: str) -> set[str]:
     return {homes[server] for server in servers if server} - {chart}
 
 
-def waves() -> dict[str, str]:
-    """Sync wave of each component's Application."""
-    return {item["metadata"]["name"]: item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]
-            for item in applications("everything")}  # fmt: skip
-
-
 def test_every_chart_has_its_row() -> None:
-    assert list(table()) == ["lib", *sorted(COMPONENTS, key=lambda name: (int(waves()[name]), name)), "platform"]
+    rows = list(table())
+    assert (rows[0], rows[-1], sorted(rows[1:-1])) == ("lib", "platform", sorted(COMPONENTS))
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_row_comes_after_those_of_what_it_cannot_do_without(chart: str) -> None:
+    rows = list(table())
+    for other in listed(chart, "needs") - optional(chart, "needs"):
+        assert rows.index(other) < rows.index(chart), f"{chart} needs {other}"
 
 
 @pytest.mark.parametrize("chart", names())
@@ -101,24 +102,12 @@ def test_ports_are_those_of_the_services(chart: str) -> None:
     assert optional(chart, "ports") == ports["everything"] - ports["kind"]
 
 
-@pytest.mark.parametrize("chart", COMPONENTS)
-def test_wave_is_that_of_the_application(chart: str) -> None:
-    assert table()[chart]["wave"] == waves()[chart]
-
-
-@pytest.mark.parametrize("chart", COMPONENTS)
-def test_wave_comes_after_those_of_what_it_needs(chart: str) -> None:
-    """All but the predictor, after which no wave comes (test_delivery says why)."""
-    for other in listed(chart, "needs") - optional(chart, "needs") - {"fastapi"}:
-        assert int(waves()[other]) < int(waves()[chart]), f"{chart} needs {other}, which is synced no earlier"
-
-
 def test_library_is_needed_by_every_chart_and_the_umbrella_needs_every_chart() -> None:
     depends = {chart: {item["name"] for item in yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())
                        .get("dependencies", [])} for chart in names()}  # fmt: skip
     assert all("lib" in depends[chart] for chart in names() if chart != "lib")
     assert depends["platform"] == set(names()) - {"platform"}
     assert (table()["lib"]["needed by"], table()["platform"]["needs"]) == ("every chart", "every chart")
-    for chart, columns in (("lib", ("images", "needs", "ports", "wave")),
-                           ("platform", ("images", "needed by", "ports", "wave"))):  # fmt: skip
+    for chart, columns in (("lib", ("images", "needs", "ports")),
+                           ("platform", ("images", "needed by", "ports"))):  # fmt: skip
         assert {table()[chart][column] for column in columns} == {NONE}, chart

@@ -90,18 +90,10 @@ def test_data_outlives_its_application(variant: str) -> None:
         )
 
 
-def test_waves_follow_what_needs_what(variant: str) -> None:
-    waves = {item["metadata"]["name"]: int(item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
-             for item in applications(variant)}  # fmt: skip
-    for first, then in (("postgres", "mlflow"), ("minio", "mlflow"), ("mlflow", "fastapi"), ("mlflow", "airflow")):
-        assert waves[first] < waves[then], f"{then} ({waves[then]}) comes before {first} ({waves[first]})"
-
-
-def test_no_wave_comes_after_the_predictor(variant: str) -> None:
-    """It is Healthy once there is a model: what came after would wait for a pipeline run."""
-    waves = {item["metadata"]["name"]: int(item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
-             for item in applications(variant)}  # fmt: skip
-    assert waves["fastapi"] == max(waves.values()), waves
+def test_no_wave_among_the_applications(variant: str) -> None:
+    """A wave keeps the root's sync running until what came before is Healthy, and the commit that mends it waiting."""
+    for item in applications(variant):
+        assert "annotations" not in item["metadata"], f"Application {item['metadata']['name']}"
 
 
 def test_no_hook_and_no_wave_on_what_the_components_render(variant: str) -> None:

@@ -92,7 +92,8 @@ def test_settings_are_merged_and_restart_who_reads_them_at_the_start(monkeypatch
         return found
 
     before, read = checksum(manifests.install(OFFICIAL)), manifests.read
-    monkeypatch.setattr(manifests, "read", lambda name: {"data": read(name)["data"] | {"reposerver.log.level": "warn"}})
+    changed = {"reposerver.log.level": "warn"}
+    monkeypatch.setattr(manifests, "read", lambda name: read(name) | {"data": read(name).get("data", {}) | changed})
     assert checksum(manifests.install(OFFICIAL)) != before
 
 
@@ -110,16 +111,17 @@ def test_only_the_repo_server_reads_git() -> None:
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_delivery_is_what_is_committed_but_for_the_repository_and_the_clusters_address(env: str) -> None:
     committed = [
-        yaml.safe_load((CHECKOUT / "argocd" / name).read_text()) for name in ("project.yaml", f"root-{env}.yaml")
+        yaml.safe_load((CHECKOUT / "argocd" / name).read_text())
+        for name in ("project.yaml", "project-root.yaml", f"root-{env}.yaml")
     ]
     assert manifests.delivery(env) == committed
-    project, root = manifests.delivery(env, manifests.GIT_URL, {"global.kubeApi.cidr": "10.0.0.1/32"})
-    old = committed[1]["spec"]["source"]["repoURL"]
-    assert old not in yaml.safe_dump_all([project, root])
-    assert project["spec"]["sourceRepos"] == [manifests.GIT_URL]
+    *projects, root = manifests.delivery(env, manifests.GIT_URL, {"global.kubeApi.cidr": "10.0.0.1/32"})
+    old = committed[-1]["spec"]["source"]["repoURL"]
+    assert old not in yaml.safe_dump_all([*projects, root])
+    assert [project["spec"]["sourceRepos"] for project in projects] == [[manifests.GIT_URL]] * 2
     added = root["spec"]["source"]["helm"]["parameters"].pop()
     assert added == {"name": "global.kubeApi.cidr", "value": "10.0.0.1/32"}
-    text = yaml.safe_dump_all([project, root]).replace(manifests.GIT_URL, old)
+    text = yaml.safe_dump_all([*projects, root]).replace(manifests.GIT_URL, old)
     assert list(yaml.safe_load_all(text)) == committed, "anything else differs"
 
 
