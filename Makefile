@@ -68,7 +68,7 @@ remove: .venv/ready ## remove the platform with its data from the present cluste
 	@$(PYTHON) -m ci.platform remove
 
 ##@ With Argo CD
-.PHONY: gitops gitops-push gitops-status gitops-remove
+.PHONY: gitops gitops-push gitops-status gitops-to-helm gitops-remove
 gitops: .venv/ready ## deliver with Argo CD what `make cluster images` made: install it, give it this checkout, wait for all
 	@$(PYTHON) -m ci.images load --env $(ENV)
 	@$(PYTHON) -m ci.argocd up --env $(ENV)
@@ -78,6 +78,9 @@ gitops-push: .venv/ready ## a delivery: serve the checkout's HEAD to Argo CD and
 
 gitops-status: .venv/ready ## every Application: sync, health, last operation, revision
 	@$(PYTHON) -m ci.argocd status
+
+gitops-to-helm: .venv/ready ## hand the running platform to Helm (make gitops takes it over from Helm): no pod is touched
+	@$(PYTHON) -m ci.argocd to-helm --env $(ENV)
 
 gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until `make remove`
 	@$(PYTHON) -m ci.argocd remove

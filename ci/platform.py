@@ -22,6 +22,7 @@ from ci.kube import JOBS, PLATFORM, api_endpoint, environment, get, kube
 from ci.paths import CHECKOUT, venv_bin
 
 RELEASE = "mlops"
+PART_OF = "app.kubernetes.io/part-of=house-platform"
 CHART = CHECKOUT / "charts" / "platform"
 PAGES = {
     "predictions (HTTP)": ("fastapi", 8000, "/docs"),
@@ -52,27 +53,55 @@ def value_arguments(env: str, extra: list[str]) -> list[str]:
     return arguments + [word for setting in extra for word in ("--set", setting)]
 
 
-def install(env: str = "kind", extra: list[str] | None = None) -> bool:
-    """Install or upgrade the release; returns False if the cluster holds exactly this already."""
+def release() -> dict[str, Any] | None:
+    """Helm's release of the platform, as `helm list` says; None if there is none."""
+    found: list[dict[str, Any]] = json.loads(helm("list", "-n", PLATFORM, "-a", "-f", f"^{RELEASE}$", "-o", "json"))
+    return found[0] if found else None
+
+
+def changes(env: str, extra: list[str]) -> list[str]:
+    """Names of the objects that an install would make, change or remove, as `Deployment/fastapi`."""
     dependencies()
+    wanted = _objects(helm("template", RELEASE, str(CHART), "-n", PLATFORM, *value_arguments(env, extra)))
+    present = _objects(helm("get", "manifest", RELEASE, "-n", PLATFORM, check=False))
+    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
+
+
+def install(env: str = "kind", extra: list[str] | None = None, take_ownership: bool = False) -> bool:
+    """Install or upgrade the release; returns False if the cluster holds exactly this already.
+
+    With `take_ownership`, objects that are there and of no release become this one's.
+
+    Raises:
+        Failure: Argo CD delivers the platform, and would undo what differs.
+    """
+    if not take_ownership and delivered_by_argocd():
+        raise Failure("Argo CD delivers this platform: commit and `make gitops-push`, or `make gitops-to-helm` first")
     made = secrets.create()
     if made:
         say(f"made {len(made)} Secrets")
-    values = value_arguments(env, extra or [])
-    wanted = helm("template", RELEASE, str(CHART), "-n", PLATFORM, *values)
-    present = helm("get", "manifest", RELEASE, "-n", PLATFORM, check=False)
-    releases = json.loads(helm("list", "-n", PLATFORM, "-a", "-f", f"^{RELEASE}$", "-o", "json"))
-    if releases and releases[0]["status"] == "deployed" and _objects(wanted) == _objects(present):
+    present = release()
+    if not changes(env, extra or []) and present and present["status"] == "deployed":
         return False
-    if releases and releases[0]["status"].startswith("pending"):
+    if present and present["status"].startswith("pending"):
         say("an earlier install was interrupted; it is taken up again")
         helm("rollback", RELEASE, "-n", PLATFORM, check=False)
-    helm("upgrade", "--install", RELEASE, str(CHART), "-n", PLATFORM, *values)
+    words = ["--take-ownership"] if take_ownership else []
+    helm("upgrade", "--install", RELEASE, str(CHART), "-n", PLATFORM, *words, *value_arguments(env, extra or []))
     return True
 
 
-def _objects(manifest: str) -> list[str]:
-    return sorted(json.dumps(thing, sort_keys=True) for thing in yaml.safe_load_all(manifest) if thing)
+def delivered_by_argocd() -> bool:
+    """True if the platform's objects are those of Argo CD's Applications."""
+    return bool(kube("get", "applications.argoproj.io", "-A", "-l", PART_OF, "-o", "name", check=False))
+
+
+def _objects(manifest: str) -> dict[str, Any]:
+    """Objects by kind, namespace and name."""
+    found = [thing for thing in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if thing]
+    spaces = [f"{item['metadata']['namespace']}/" if "namespace" in item["metadata"] else "" for item in found]
+    return {f"{item['kind']}/{space.removeprefix(f'{PLATFORM}/')}{item['metadata']['name']}": item
+            for item, space in zip(found, spaces, strict=True)}  # fmt: skip
 
 
 def pods(namespace: str = PLATFORM) -> list[dict[str, Any]]:

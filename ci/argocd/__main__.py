@@ -6,7 +6,10 @@
   push      serve the checkout's HEAD, and wait until the cluster is as it says
   wait      wait until the cluster is as the last push, or the root's branch, says
   status    every Application                     watch     report drift and self-heals for --seconds
+  to-helm   delete the Applications and make their objects a release of Helm; no pod is touched
   remove    Applications and Argo CD; the platform's data stays until `make remove`
+
+A platform that Helm installed is taken over by `up`; no pod is replaced unless its values differ.
 
 On somebody else's cluster (CLUSTER=current) Argo CD's official images and the repository in argocd/ are used.
 """
@@ -17,7 +20,7 @@ import argparse
 import json
 
 from ci import platform, runs, secrets
-from ci.argocd import build, manifests, served, sync
+from ci.argocd import build, handover, manifests, served, sync
 from ci.argocd.manifests import GIT_URL, NAMESPACE, Object
 from ci.cluster.kinds import choose
 from ci.console import Failure, main, phase, run, say
@@ -45,14 +48,16 @@ def install() -> None:
         official = manifests.load(build.official_manifests().read_text())
         apply([secrets.namespace_object(NAMESPACE)])
         objects = manifests.install(official, image)
-        apply([item for item in objects if item["kind"] == "CustomResourceDefinition"])
+        definitions = [item for item in objects if item["kind"] == "CustomResourceDefinition"]
+        apply(definitions)
+        for item in definitions:
+            kube("wait", "--for=condition=Established", f"crd/{item['metadata']['name']}", "--timeout=60s")
         apply([item for item in objects if item["kind"] != "CustomResourceDefinition"])
         if image:
             apply(manifests.git_server(image))
     with phase("wait for Argo CD"):
         for workload in (*DEPLOYMENTS, *(("deployment/git",) if image else ())):
             kube("-n", NAMESPACE, "rollout", "status", workload, "--timeout=180s", timeout=200)
-        kube("wait", "--for=condition=Established", "crd/applications.argoproj.io", "--timeout=60s")
 
 
 def deliver(env: str, extra: dict[str, str] | None = None) -> None:
@@ -95,12 +100,21 @@ def first_run() -> None:
             runs.run_once(client)
 
 
-def up(env: str, seconds: float, train: bool) -> None:
+def announce_takeover(env: str, settings: list[str]) -> None:
+    """Say what becomes of a platform that Helm installed."""
+    if platform.release():
+        differing = platform.changes(env, settings)
+        told = f"changes {', '.join(differing)}" if differing else "changes no object"
+        say(f"Helm's release {platform.RELEASE} is taken over by Argo CD, which {told}")
+
+
+def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
     """From a cluster with the platform's images to a platform that is as Git says."""
     install()
     revision = push(env) if is_local() else ""
+    announce_takeover(env, settings)
     with phase("apply AppProjects and root Application", then="wait for all Applications"):
-        deliver(env)
+        deliver(env, dict(split_setting(setting) for setting in settings))
     revision = revision or wanted()
     sync.refresh()
     if train:
@@ -109,7 +123,22 @@ def up(env: str, seconds: float, train: bool) -> None:
         first_run()
     with phase("wait for all Applications"):
         sync.wait(revision, seconds)
+    if platform.release():
+        with phase("forget Helm's release"):
+            say(f"{handover.to_argocd()} objects changed hands")
     print(sync.table(), flush=True)
+
+
+def split_setting(setting: str) -> tuple[str, str]:
+    """Name and value of `PATH=VALUE`.
+
+    Raises:
+        Failure: there is no `=`.
+    """
+    path, equals, value = setting.partition("=")
+    if not (path and equals):
+        raise Failure(f"--set {setting}: it must be PATH=VALUE, as global.dataApi.port=8099")
+    return path, value
 
 
 def remove() -> None:
@@ -128,14 +157,17 @@ def _main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ci.argocd", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    actions = ["up", "build", "install", "push", "wait", "status", "watch", "remove"]
+    actions = ["up", "build", "install", "push", "wait", "status", "watch", "to-helm", "remove"]
     parser.add_argument("action", choices=actions)
     parser.add_argument("--env", default="kind", help="environment: argocd/root-<env>.yaml (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=900, help="patience, or length of the watch (%(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="up, to-helm: a value on top, as helm's --set"
+    )
     parser.add_argument("--no-run", action="store_true", help="up: start no pipeline run")
     options = parser.parse_args()
     if options.action == "up":
-        up(options.env, options.seconds, not options.no_run)
+        up(options.env, options.seconds, not options.no_run, options.set)
     elif options.action == "build":
         say(f"Argo CD's image is {build.build()}")
     elif options.action == "install":
@@ -150,6 +182,9 @@ def _main() -> int:
         print(sync.table(), flush=True)
     elif options.action == "watch":
         return 1 if sync.watch(options.seconds) else 0
+    elif options.action == "to-helm":
+        with phase("hand the platform to Helm"):
+            say(f"{handover.to_helm(options.env, options.set)} objects changed hands; `make install` upgrades from now")
     else:
         remove()
     return 0

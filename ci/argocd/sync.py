@@ -9,10 +9,10 @@ from typing import Any
 from ci.argocd.manifests import NAMESPACE, Object
 from ci.console import Failure, say, wait_for
 from ci.kube import get, kube
+from ci.platform import PART_OF
 
 ROOT = "house-platform"
 PROJECTS = ("house-platform", "house-platform-root")
-PART_OF = "app.kubernetes.io/part-of=house-platform"
 
 
 def applications() -> dict[str, Object]:
@@ -53,7 +53,8 @@ def late(application: Object, revision: str) -> str:
         return "never synced"
     health = status.get("health", {}).get("status", "Unknown")
     if health != "Healthy":
-        ill = [f"{item['kind']}/{item['name']} {item['health'].get('message', '')}".strip()
+        ill = [item["name"] if item["kind"] == "Application"  # which says itself what ails it
+               else f"{item['kind']}/{item['name']} {item['health'].get('message', '')}".strip()
                for item in status.get("resources", [])
                if item.get("health", {}).get("status", "Healthy") != "Healthy"]  # fmt: skip
         return _short(f"{health}: {', '.join(ill)}".removesuffix(": "))
@@ -155,8 +156,13 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def delete_all(seconds: float = 240) -> None:
-    """Delete root and components; what the components made goes with them, all but postgres and minio."""
-    kube("-n", NAMESPACE, "delete", "application", ROOT, "--ignore-not-found", "--wait=false")
+def delete_all(seconds: float = 240, cascade: bool = True) -> None:
+    """Delete root and components; what the components made goes with them, all but postgres and minio.
+
+    Without `cascade`, every object stays.
+    """
+    kube("-n", NAMESPACE, "delete", "application", ROOT, "--ignore-not-found")
+    for name in () if cascade else applications():
+        kube("-n", NAMESPACE, "patch", "application", name, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
     kube("-n", NAMESPACE, "delete", "applications", "-l", PART_OF, "--wait=false", check=False)
     wait_for("the end of all Applications", lambda: not applications(), seconds, every=1)
