@@ -48,7 +48,8 @@ def late(application: Object, revision: str) -> str:
     if sync["status"] != "Synced":
         differing = [f"{item['kind']}/{item['name']}" for item in status.get("resources", [])
                      if item.get("status") != "Synced"]  # fmt: skip
-        return _short(f"{sync['status']}: {', '.join(differing)}")
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        return _short(f"{sync['status']}: {', '.join(differing[:3])}{more}")
     if "phase" not in operation:
         return "never synced"
     health = status.get("health", {}).get("status", "Unknown")

@@ -1,47 +1,60 @@
-"""The platform delivered from nothing by a real Argo CD on the present cluster; what was there before is removed."""
+"""One platform, brought to Argo CD in the way that a module of tests asks for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 import pytest
 
-from ci import platform
+from ci import platform, runs
 from ci.argocd import __main__ as argocd
 from ci.argocd import served, sync
 from ci.console import phase, say
 from ci.kube import kube
 
-ENV = "kind"
+from .delivery import ENV
 
 
-def deliver(changes: Mapping[str, str | None] | None = None, message: str = "") -> str:
-    """Commit what the checkout holds with `changes`, and tell Argo CD; returns the revision."""
-    revision = served.push(ENV, changes, message)
-    sync.refresh()
-    return revision
-
-
-def restore() -> float:
-    """Commit what the checkout holds and wait until the cluster is as it says; returns the seconds that took."""
-    began = time.monotonic()
-    sync.wait(deliver(message="as the checkout"), 420)
-    return time.monotonic() - began
-
-
-@pytest.fixture(scope="session")
-def delivered() -> dict[str, float]:
-    """Seconds of each step from a cluster with Argo CD alone to a platform that is as Git says."""
+def remove_platform() -> None:
+    """Applications, release, data: nothing of an earlier platform stays; Argo CD does."""
     if "applications.argoproj.io" in kube("get", "crd", "-o", "name"):
         with phase("remove the Applications that are there"):
             sync.delete_all()
     platform.remove()
+
+
+@pytest.fixture(scope="session")
+def installed_by_helm() -> None:
+    """A platform of `helm install` with two batches, a trained and promoted model."""
+    remove_platform()
+    platform.install(ENV)
+    platform.wait_ready()
+    with runs.airflow() as client:
+        for _ in range(2):
+            runs.run_once(client)
+
+
+@pytest.fixture(scope="session")
+def delivered() -> None:
+    """A platform that is as the checkout says, with a model: what is there is taken over."""
+    argocd.up(ENV, 600, train=True, settings=[])
+
+
+def from_nothing() -> tuple[str, float]:
+    """A cluster with Argo CD and no platform, and the checkout's commit in its Git server.
+
+    Returns:
+        the revision, and the moment (of time.monotonic) at which the commit was pushed.
+    """
+    remove_platform()
     argocd.install()
-    times: dict[str, float] = {}
     began = time.monotonic()
-    revision = served.push(ENV)
-    argocd.deliver(ENV)
+    return served.push(ENV, message=f"from nothing, {time.time():.0f}"), began
+
+
+def follow(revision: str, began: float) -> dict[str, float]:
+    """Wait for all Applications, with the first pipeline run in between; returns the seconds of each step."""
+    times: dict[str, float] = {}
     sync.refresh()
     sync.wait(revision, 600, but=("fastapi",))
     times["all but the predictor Synced and Healthy"] = time.monotonic() - began

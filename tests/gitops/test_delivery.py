@@ -6,44 +6,31 @@ Every test leaves the platform as the checkout says.
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from ci import platform, runs, up
 from ci.argocd import served, sync
 from ci.argocd.__main__ import wanted
-from ci.argocd.manifests import NAMESPACE
-from ci.console import say, wait_for
-from ci.kube import PLATFORM, get, kube
+from ci.argocd.manifests import GIT_URL, NAMESPACE
+from ci.console import run, say, wait_for
+from ci.kube import PLATFORM, forward, get, kube
 from ci.paths import CHECKOUT
 
-from .conftest import deliver, restore
+from .clients import Clients
+from .delivery import deliver, ready_pods, restore, with_value
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("delivered")]
 COMPONENTS = {"postgres", "minio", "datasource", "mlflow", "airflow", "fastapi", "monitoring", "streamlit"}
-VALUES = "values/kind.yaml"
-
-
-def with_value(path: str, value: object) -> dict[str, str]:
-    """The environment's values with one more, as a change to deliver."""
-    values = yaml.safe_load((CHECKOUT / VALUES).read_text())
-    *folders, last = path.split(".")
-    place = values
-    for name in folders:
-        place = place.setdefault(name, {})
-    place[last] = value
-    return {VALUES: yaml.safe_dump(values)}
-
-
-def ready_pods(name: str) -> dict[str, dict[str, Any]]:
-    """Ready pods of a component, by name."""
-    return {pod["metadata"]["name"]: pod for pod in platform.pods()
-            if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name and not platform.trouble(pod)
-            and "deletionTimestamp" not in pod["metadata"]}  # fmt: skip
+IMAGES = "values/images-kind.yaml"
 
 
 def poll_seconds(pod: dict[str, Any]) -> str:
@@ -59,7 +46,7 @@ def test_everything_comes_from_git_without_a_manual_sync() -> None:
     for name, item in found.items():
         by = item["status"]["operationState"]["operation"]["initiatedBy"]
         assert by == {"automated": True}, f"{name} was synced by {by}"
-    assert json.loads(platform.helm("list", "-n", PLATFORM, "-o", "json")) == [], "Helm has a release of its own"
+    assert platform.release() is None, "Helm has a release of its own"
     assert up.predict()["price"]
 
 
@@ -79,6 +66,40 @@ def test_a_commit_reaches_the_pods() -> None:
         assert up.predict()["price"]
     finally:
         say(f"back again: {restore():.0f} s")
+
+
+def test_a_new_image_reaches_the_pods(tmp_path: Path) -> None:
+    """As a release does: a commit of its tag and digest. No request fails while pods are replaced."""
+    images = yaml.safe_load((CHECKOUT / IMAGES).read_text())
+    images["global"]["images"]["predictor"] = other = another_image("predictor", tmp_path / "checkout")
+    with Clients() as clients:
+        began = time.monotonic()
+        revision = deliver({IMAGES: yaml.safe_dump(images)}, f"release: predictor {other['tag']}")
+        try:
+            sync.wait(revision, 300)
+            say(f"commit of an image to all Applications Synced Healthy Succeeded: {time.monotonic() - began:.0f} s")
+            pods = ready_pods("fastapi")
+            assert pods
+            for name, pod in pods.items():
+                assert pod["spec"]["containers"][0]["image"].endswith(f":{other['tag']}@{other['digest']}"), name
+        finally:
+            say(f"back again: {restore():.0f} s")
+    say(f"meanwhile {clients}")
+    assert clients.failures == []
+
+
+def another_image(name: str, folder: Path) -> dict[str, str]:
+    """Build an image of this checkout with one comment more, and load it; returns tag and digest."""
+    run(["git", "-C", str(CHECKOUT), "worktree", "add", "--detach", str(folder), "HEAD"])
+    try:
+        with (folder / f"services/{name}/src/{name}/__init__.py").open("a") as module:
+            module.write("# another image\n")
+        words = f"built = build(['{name}'], REGISTRY); load(built, REGISTRY); one = built[0]"
+        program = f"from ci.images.__main__ import *; {words}; print(one.tag, one.digest)"
+        tag, digest = run([sys.executable, "-c", program], cwd=folder).stdout.splitlines()[-1].split()
+        return {"tag": tag, "digest": digest}
+    finally:
+        run(["git", "-C", str(CHECKOUT), "worktree", "remove", "--force", str(folder)])
 
 
 def test_a_commit_is_found_without_being_told() -> None:
@@ -166,14 +187,78 @@ def test_the_project_refuses_what_is_not_in_it(kind: str, namespace: str, refusa
         say(f"mended after {restore():.0f} s")
 
 
+def test_an_application_of_another_project_gets_nothing() -> None:
+    """Who can write to the repository could name Argo CD's own project, which allows everything elsewhere."""
+    stranger = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "stranger", "namespace": NAMESPACE},
+        "spec": {
+            "project": "default",
+            "source": {"repoURL": GIT_URL, "targetRevision": "main", "path": "charts/streamlit"},
+            "destination": {"server": "https://kubernetes.default.svc", "namespace": "kube-system"},
+            "syncPolicy": {"automated": {}},
+        },
+    }
+    deliver({"charts/platform/templates/stranger.yaml": json.dumps(stranger)}, "an Application of another project")
+
+    def told() -> bool:
+        text = kube(
+            "-n", NAMESPACE, "get", "application", "stranger", "-o", "jsonpath={.status.conditions}", check=False
+        )
+        return "is not permitted in project 'default'" in text
+
+    try:
+        wait_for("the refusal", told, 120)
+        assert not kube("-n", "kube-system", "get", "deployment", "streamlit", "--ignore-not-found")
+    finally:
+        say(f"mended after {restore():.0f} s")
+    assert not kube("-n", NAMESPACE, "get", "application", "stranger", "--ignore-not-found")
+
+
 def test_no_drift_while_the_platform_works() -> None:
-    """Three minutes with a pipeline run and requests; `python -m ci.argocd watch --seconds 3600` is the long one."""
-    sync.wait(wanted(), 60)
-    with ThreadPoolExecutor() as pool, runs.airflow() as client:
-        run = pool.submit(runs.run_once, client)
-        asked = pool.submit(lambda: [up.predict()["price"] for _ in range(20)])
-        seen = sync.watch(180)
-        assert run.result(300).state == "success"
-        assert len(asked.result(60)) == 20
-    assert seen == []
-    assert sync.all_late(wanted()) == {}
+    """Pipeline runs with trainings and promotions, requests, pods that come and go with the load: none of it is drift.
+
+    HOUSE_WATCH_SECONDS long; ten minutes if it is not set.
+    """
+    seconds = float(os.environ.get("HOUSE_WATCH_SECONDS", "600"))
+    sync.wait(deliver(with_value("fastapi.autoscaling.enabled", True), "fastapi: scale with the load"), 180)
+    end, replicas, states = time.monotonic() + seconds, set[int](), list[str]()
+
+    def drain() -> None:
+        with runs.airflow() as client:
+            while time.monotonic() < end - 90:
+                ended = runs.run_once(client)
+                states.append(f"{ended.state}, no more data" if ended.end_of_data else ended.state)
+                if ended.end_of_data:
+                    restart_data()
+                time.sleep(20)
+
+    def scale() -> None:
+        while time.monotonic() < end:
+            replicas.add(get("-n", PLATFORM, "deployment", "fastapi")["spec"]["replicas"])
+            time.sleep(5)
+
+    try:
+        with ThreadPoolExecutor() as pool, Clients(threads=8, pause=0) as clients:
+            work = [pool.submit(drain), pool.submit(scale)]
+            seen = sync.watch(seconds)
+            for task in work:
+                task.result(600)
+        say(
+            f"{len(states)} pipeline runs ({', '.join(states)}); {min(replicas)} to {max(replicas)} predictors; {clients}"
+        )
+        assert seen == []
+        assert states
+        assert len(replicas) > 1, "the load did not scale the predictor: the watch proves less than it says"
+        assert clients.failures == []
+        assert sync.all_late(wanted()) == {}
+    finally:
+        restore()
+
+
+def restart_data() -> None:
+    """Have the data source begin again, as its owner does."""
+    with forward(PLATFORM, "service/datasource", 8000) as url:
+        asked = {"group_number": 1, "day": "Tuesday"}
+        httpx.get(f"{url}/restart_data_generation", params=asked, timeout=20).raise_for_status()

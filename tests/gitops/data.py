@@ -1,0 +1,55 @@
+"""Everything that the platform keeps, counted where it lies."""
+
+from __future__ import annotations
+
+import httpx
+from minio import Minio
+
+from ci.kube import PLATFORM, forward, kube, secret
+
+MODEL = "house-price"
+
+
+def ledger(query: str) -> list[list[str]]:
+    """Rows of a query against the ledger, asked inside the postgres pod."""
+    words = ["psql", "-h", "/tmp", "-U", "postgres", "-d", "ledger", "-At", "-F", "\t", "-c", query]
+    text = kube("-n", PLATFORM, "exec", "postgres-0", "-c", "postgres", "--", *words)
+    return [row.split("\t") for row in text.splitlines()]
+
+
+def ledger_rows() -> dict[str, int]:
+    """Rows of every table of the ledger."""
+    tables = ledger("select table_name from information_schema.tables where table_schema = 'ledger' order by 1")
+    return {f"ledger.{name}": int(ledger(f"select count(*) from ledger.{name}")[0][0]) for [name] in tables}  # noqa: S608
+
+
+def objects() -> dict[str, int]:
+    """Objects and bytes of every bucket."""
+    login = secret(PLATFORM, "minio")
+    found = {}
+    with forward(PLATFORM, "service/minio", 9000) as url:
+        client = Minio(
+            url.removeprefix("http://"), login["MINIO_ROOT_USER"], login["MINIO_ROOT_PASSWORD"], secure=False
+        )
+        for bucket in client.list_buckets():
+            sizes = [item.size or 0 for item in client.list_objects(bucket.name, recursive=True)]
+            found |= {f"{bucket.name}: objects": len(sizes), f"{bucket.name}: bytes": sum(sizes)}
+    return found
+
+
+def versions() -> dict[str, int]:
+    """Registered versions of the model, and the champion's number (0: none)."""
+    with forward(PLATFORM, "service/mlflow", 5000) as url:
+        asked = {"filter": f"name='{MODEL}'", "max_results": 1000}
+        found = httpx.get(f"{url}/api/2.0/mlflow/model-versions/search", params=asked, timeout=20).json()
+        alias = {"name": MODEL, "alias": "champion"}
+        champion = httpx.get(f"{url}/api/2.0/mlflow/registered-models/alias", params=alias, timeout=20).json()
+    return {
+        "versions": len(found.get("model_versions", [])),
+        "champion": int(champion.get("model_version", {}).get("version", 0)),
+    }
+
+
+def counts() -> dict[str, int]:
+    """All of it."""
+    return ledger_rows() | objects() | versions()

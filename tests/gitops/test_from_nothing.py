@@ -1,0 +1,66 @@
+"""From a cluster with Argo CD alone to a platform that answers, whatever comes first."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from ci import secrets, up
+from ci.argocd import __main__ as argocd
+from ci.argocd import manifests, sync
+from ci.charts import dependencies, template
+from ci.console import say
+from ci.kube import api_endpoint
+from ci.paths import CHECKOUT
+
+from .conftest import follow, from_nothing
+from .delivery import ENV
+
+pytestmark = pytest.mark.e2e
+
+
+def check() -> None:
+    """Every Application was synced by Argo CD itself, and the platform answers."""
+    for name, item in sync.applications().items():
+        by = item["status"]["operationState"]["operation"]["initiatedBy"]
+        assert by == {"automated": True}, f"{name} was synced by {by}"
+    assert up.predict()["price"]
+
+
+def test_all_at_once() -> None:
+    revision, began = from_nothing()
+    argocd.deliver(ENV)
+    follow(revision, began)
+    check()
+
+
+def rendered(revision: str) -> list[manifests.Object]:
+    """The components' Applications, as the root of the environment renders them at a revision."""
+    address, port = api_endpoint()
+    values = [word for file in (f"{ENV}.yaml", f"images-{ENV}.yaml") for word in ("-f", f"{CHECKOUT}/values/{file}")]
+    known = {"direct": "false", "argocd.repoUrl": manifests.GIT_URL, "argocd.targetRevision": revision,
+             "global.kubeApi.cidr": f"{address}/32", "global.kubeApi.port": str(port)}  # fmt: skip
+    words = [word for path, value in known.items() for word in ("--set", f"{path}={value}")]
+    return manifests.load(template("platform", *values, *words, namespace=manifests.NAMESPACE))
+
+
+def test_one_by_one_in_random_order() -> None:
+    """The components' Applications at random moments, the root last: no order holds anything up."""
+    seed = time.time_ns() % 1_000_000
+    chance = random.Random(seed)  # noqa: S311
+    revision, began = from_nothing()
+    *projects, _ = manifests.delivery(ENV, manifests.GIT_URL)
+    secrets.create()
+    argocd.apply(projects)
+    dependencies()
+    order = rendered(revision)
+    chance.shuffle(order)
+    say(f"seed {seed}: {', '.join(item['metadata']['name'] for item in order)}")
+    for item in order:
+        argocd.apply([item])
+        time.sleep(chance.uniform(0, 8))
+    argocd.deliver(ENV)
+    follow(revision, began)
+    check()
