@@ -26,7 +26,7 @@ def ledger_rows() -> dict[str, int]:
 def objects() -> dict[str, int]:
     """Objects and bytes of every bucket."""
     login = secret(PLATFORM, "minio")
-    found = {}
+    found: dict[str, int] = {}
     with forward(PLATFORM, "service/minio", 9000) as url:
         client = Minio(
             url.removeprefix("http://"), login["MINIO_ROOT_USER"], login["MINIO_ROOT_PASSWORD"], secure=False

@@ -245,9 +245,8 @@ def test_no_drift_while_the_platform_works() -> None:
             seen = sync.watch(seconds)
             for task in work:
                 task.result(600)
-        say(
-            f"{len(states)} pipeline runs ({', '.join(states)}); {min(replicas)} to {max(replicas)} predictors; {clients}"
-        )
+        say(f"{len(states)} pipeline runs ({', '.join(states)})")
+        say(f"{min(replicas)} to {max(replicas)} predictors; {clients}")
         assert seen == []
         assert states
         assert len(replicas) > 1, "the load did not scale the predictor: the watch proves less than it says"
