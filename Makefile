@@ -86,7 +86,7 @@ gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until 
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Checks
-.PHONY: test lint types unit services go e2e e2e-gitops bench
+.PHONY: test lint types unit services go e2e e2e-gitops upgrade-test bench
 test: lint types unit services go ## everything that needs no cluster, in minutes
 
 lint: .venv/ready ## ruff, generated files, workflows
@@ -120,6 +120,11 @@ e2e-gitops: .venv/ready ## the platform by Argo CD on a real cluster, from nothi
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 tests/gitops
+
+upgrade-test: .venv/ready ## from the last release to this checkout, with a pipeline run and requests (it removes what is there)
+	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.images load
+	$(PYTEST) -m e2e --timeout=3600 -s tests/upgrade
 
 bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.serving_quick

@@ -168,19 +168,22 @@ def test_a_broken_value_says_why_and_harms_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "namespace", "refusal"),
-    [("Secret", PLATFORM, "is not permitted in project"), ("ConfigMap", "kube-system", "is not permitted in project")],
+    [
+        ("Secret", PLATFORM, "resource :Secret is not permitted in project"),
+        ("ConfigMap", "kube-system", "namespace kube-system is not permitted in project"),
+    ],
 )
 def test_the_project_refuses_what_is_not_in_it(kind: str, namespace: str, refusal: str) -> None:
     forbidden = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden", "namespace": namespace}}
     revision = deliver({"charts/streamlit/templates/forbidden.yaml": json.dumps(forbidden)}, f"a forbidden {kind}")
 
     def told() -> bool:
-        return refusal in json.dumps(sync.applications()["streamlit"].get("status", {}))
+        return refusal in sync.all_late(revision).get("streamlit", "")
 
     before = set(ready_pods("streamlit"))
     try:
         wait_for("the refusal", told, 120)
-        say(f"refused: {sync.all_late(revision)['streamlit']}")
+        say("refused, with the reason")
         assert not kube("-n", namespace, "get", kind, "forbidden", "--ignore-not-found")
         assert set(ready_pods("streamlit")) == before
     finally:
