@@ -36,7 +36,7 @@ class Clients:
     def __init__(self, threads: int = 4, pause: float = 0.05) -> None:
         """Nothing is sent before `with`."""
         self._url = service_url()
-        self._pause = pause
+        self.pause = pause  # seconds between an answer and the next request; may change at any time
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number % 2 == 0,)) for number in range(threads)]
         self.answered: Counter[str] = Counter()  # by the model's version
@@ -71,7 +71,7 @@ class Clients:
                 except httpx.TransportError as broken:
                     self.failures.append(f"{'kept' if keep else 'new'} connection: {broken!r}")
                 self.slowest = max(self.slowest, time.monotonic() - began)
-                self._end.wait(self._pause)
+                self._end.wait(self.pause)
 
     def __str__(self) -> str:
         """Requests, failures and the slowest answer."""

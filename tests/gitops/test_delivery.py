@@ -235,16 +235,18 @@ def test_no_drift_while_the_platform_works() -> None:
                 states.append(f"{ended.state}, no more data" if ended.end_of_data else ended.state)
                 if ended.end_of_data:
                     restart_data()
-                time.sleep(20)
+                time.sleep(seconds / 20)
 
-    def scale() -> None:
-        while time.monotonic() < end:
+    def crowd(clients: Clients) -> None:
+        """Busy for a minute of every ten, so that pods come and go."""
+        while (left := end - time.monotonic()) > 0:
+            clients.pause = 0 if (seconds - left) % 600 < 60 else 2
             replicas.add(get("-n", PLATFORM, "deployment", "fastapi")["spec"]["replicas"])
             time.sleep(5)
 
     try:
-        with ThreadPoolExecutor() as pool, Clients(threads=8, pause=0) as clients:
-            work = [pool.submit(drain), pool.submit(scale)]
+        with ThreadPoolExecutor() as pool, Clients(threads=8) as clients:
+            work = [pool.submit(drain), pool.submit(crowd, clients)]
             seen = sync.watch(seconds)
             for task in work:
                 task.result(600)
