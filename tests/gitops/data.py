@@ -40,7 +40,7 @@ def objects() -> dict[str, int]:
 def versions() -> dict[str, int]:
     """Registered versions of the model, and the champion's number (0: none)."""
     with forward(PLATFORM, "service/mlflow", 5000) as url:
-        asked = {"filter": f"name='{MODEL}'", "max_results": 1000}
+        asked: dict[str, str | int] = {"filter": f"name='{MODEL}'", "max_results": 1000}
         found = httpx.get(f"{url}/api/2.0/mlflow/model-versions/search", params=asked, timeout=20).json()
         alias = {"name": MODEL, "alias": "champion"}
         champion = httpx.get(f"{url}/api/2.0/mlflow/registered-models/alias", params=alias, timeout=20).json()

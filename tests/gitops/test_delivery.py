@@ -264,5 +264,5 @@ def test_no_drift_while_the_platform_works() -> None:
 def restart_data() -> None:
     """Have the data source begin again, as its owner does."""
     with forward(PLATFORM, "service/datasource", 8000) as url:
-        asked = {"group_number": 1, "day": "Tuesday"}
+        asked: dict[str, str | int] = {"group_number": 1, "day": "Tuesday"}
         httpx.get(f"{url}/restart_data_generation", params=asked, timeout=20).raise_for_status()
