@@ -26,7 +26,7 @@ from ci.kube import PLATFORM, forward, get, kube
 from ci.paths import CHECKOUT
 
 from .clients import Clients
-from .delivery import deliver, ready_pods, restore, with_value
+from .delivery import ENV, deliver, ready_pods, restore, with_value
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("delivered")]
 COMPONENTS = {"postgres", "minio", "datasource", "mlflow", "airflow", "fastapi", "monitoring", "streamlit"}
@@ -102,14 +102,29 @@ def another_image(name: str, folder: Path) -> dict[str, str]:
         run(["git", "-C", str(CHECKOUT), "worktree", "remove", "--force", str(folder)])
 
 
-def test_a_commit_is_found_without_being_told() -> None:
+@pytest.mark.parametrize("told", [False, True], ids=["polling", "webhook"])
+def test_a_commit_is_found(told: bool) -> None:
+    """Nobody annotates the root: Argo CD asks Git, or the repository's webhook has it ask at once."""
     began = time.monotonic()
-    revision = served.push("kind", with_value("fastapi.config.pollSeconds", 8))
+    revision = served.push(ENV, with_value("fastapi.config.pollSeconds", 8 if told else 9))
     try:
+        if told:
+            notify(revision)
         sync.wait(revision, 300)
-        say(f"commit to all Applications green, by polling: {time.monotonic() - began:.0f} s")
+        say(
+            f"commit to all Applications green, by {'webhook' if told else 'polling'}: {time.monotonic() - began:.0f} s"
+        )
     finally:
         restore()
+
+
+def notify(revision: str) -> None:
+    """Tell Argo CD of a push in the words of GitHub."""
+    repository = {"html_url": GIT_URL.removesuffix(".git"), "default_branch": served.BRANCH}
+    push = {"ref": f"refs/heads/{served.BRANCH}", "after": revision, "commits": [], "repository": repository}
+    with forward(NAMESPACE, "service/argocd-server", 80) as url:
+        answer = httpx.post(f"{url}/api/webhook", json=push, headers={"X-GitHub-Event": "push"}, timeout=20)
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_manual_edit_is_healed() -> None:
