@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ci.console import Failure
+from predictor.settings import PredictorSettings
 from tests.charts.components import environment
 from tests.charts.rendering import (
     COMPONENTS,
@@ -75,6 +76,17 @@ def test_airflow_knows_the_commit_of_the_image_that_its_tasks_run(variant: str) 
     assert (found["PIPELINE_IMAGE"], found["PIPELINE_COMMIT"]) == (
         reference(variant, "pipeline"), BUILT["pipeline"]["commit"],
     )  # fmt: skip
+
+
+def test_predictor_is_told_what_it_answers_at_version(variant: str) -> None:
+    [pod] = [workload for workload in workloads(variant) if workload.item["metadata"]["name"] == "fastapi"]
+    told = {item["name"].lower(): item["value"] for item in pod.containers[0]["env"]}
+    assert told == {
+        "commit": BUILT["predictor"]["commit"],
+        "image_tag": BUILT["predictor"]["tag"],
+        "image_digest": BUILT["predictor"]["digest"],
+    }
+    assert told.keys() <= PredictorSettings.model_fields.keys(), "the predictor reads none of that name"
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)

@@ -36,10 +36,13 @@ def story(platform: LocalPlatform, minio: Provisioned) -> Loop:
     return Loop(platform, minio, "story")
 
 
+ORIGIN = {"COMMIT": "c" * 40, "IMAGE_DIGEST": "sha256:" + "d" * 64}
+
+
 @pytest.fixture(scope="module")
 def first(story: Loop) -> dict[str, StageResult]:
     """All stages on batch 0."""
-    return {done.stage: done for done in story.platform.run_stages(**story.environment)}
+    return {done.stage: done for done in story.platform.run_stages(**story.environment, **ORIGIN)}
 
 
 def references(done: dict[str, StageResult]) -> dict[str, Any]:
@@ -68,6 +71,7 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
     run = mlflow.MlflowClient().get_run(first["train"].result["run_id"])
     assert run.info.status == "FINISHED"
     assert (run.data.tags["batches"], run.data.tags["code_version"]) == ("0", "development")
+    assert (run.data.tags["commit"], run.data.tags["image_digest"]) == (ORIGIN["COMMIT"], ORIGIN["IMAGE_DIGEST"])
     assert run.data.tags["reason"] in first["decide"].summary
     for part in ("train", "validation", "test"):
         assert {f"{part}_{score}" for score in ("rmse", "mae", "r2", "mape")} <= set(run.data.metrics)

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ from predictor.settings import PredictorSettings
 from .conftest import Model, Registry
 
 NOWHERE = "http://127.0.0.1:9"
+ORIGIN = {"commit": "c" * 40, "image_tag": "0.1.0-0123456789ab", "image_digest": "sha256:" + "d" * 64}
+
+SETTINGS = PredictorSettings(
+    model_name="house-price",
+    model_alias="champion",
+    mlflow_tracking_uri=NOWHERE,
+    ledger_dsn="postgresql://127.0.0.1:9/ledger",
+    poll_seconds=0.05,
+    max_listings=100,
+)
 
 
 @pytest.fixture
@@ -33,15 +44,7 @@ def empty(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
     quick = functools.partial(ChampionFollower, trial=lambda _: None)  # trials have tests of their own
     monkeypatch.setattr(predictor.assembly, "ChampionFollower", quick)
-    settings = PredictorSettings(
-        model_name="house-price",
-        model_alias="champion",
-        mlflow_tracking_uri=NOWHERE,
-        ledger_dsn="postgresql://127.0.0.1:9/ledger",
-        poll_seconds=0.05,
-        max_listings=100,
-        bundle_dir=tmp_path / "bundles",
-    )
+    settings = SETTINGS.model_copy(update={"bundle_dir": tmp_path / "bundles", **ORIGIN})
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
 
@@ -201,6 +204,28 @@ def test_history_without_the_ledger(client: TestClient) -> None:
     assert client.get("/health/ready").status_code == 200, "readiness does not depend on the ledger"
 
 
+def test_version_tells_which_code_image_and_model_answer(client: TestClient) -> None:
+    version = client.get("/openapi.json").json()["info"]["version"]
+    model = {"model_name": "house-price", "model_version": "1"}
+    assert client.get("/version").json() == {"version": version, **ORIGIN, **model}
+
+
+def test_version_needs_no_model(empty: TestClient) -> None:
+    answer = empty.get("/version")
+    assert answer.status_code == 200
+    assert {name: answer.json()[name] for name in ORIGIN} == ORIGIN
+    assert (answer.json()["model_name"], answer.json()["model_version"]) == (None, None)
+
+
+def test_version_in_an_image_which_holds_no_package_is_that_of_its_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(predictor.assembly, "version", missing)
+    assert predictor.assembly.create_app(SETTINGS.model_copy(update=ORIGIN)).version == "0.1.0"
+    assert predictor.assembly.create_app(SETTINGS).version == "unknown"
+
+
 def test_schema_is_the_forms_schema(client: TestClient) -> None:
     assert client.get("/schema").json() == json.loads(json.dumps(form_schema()))
 
@@ -214,6 +239,7 @@ def test_openapi_lists_the_body_and_every_error(client: TestClient) -> None:
     assert set(document["components"]["schemas"]["Listing"]["properties"]) == set(EXAMPLE)
     for path in ("/model", "/history", "/health/ready"):
         assert "503" in document["paths"][path]["get"]["responses"], path
+    assert set(document["components"]["schemas"]["Version"]["properties"]) == set(client.get("/version").json())
     references = set(json.dumps(document).split('"#/components/schemas/')[1:])
     assert all(reference.split('"')[0] in document["components"]["schemas"] for reference in references)
 

@@ -42,6 +42,12 @@ class Context:
         return os.environ.get("CODE_VERSION", "development")
 
     @property
+    def origin(self) -> dict[str, str]:
+        """Commit and digest of the image, for people; `code_version` alone decides what was trained before."""
+        known = {"commit": os.environ.get("COMMIT"), "image_digest": os.environ.get("IMAGE_DIGEST")}
+        return {name: text for name, text in known.items() if text}
+
+    @property
     def dag_run(self) -> str:
         """Id of the DAG run that this stage belongs to."""
         return os.environ.get("RUN_ID", "by hand")

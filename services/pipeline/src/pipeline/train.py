@@ -44,6 +44,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         "batches": ",".join(map(str, batches)),
         "reason": reason,
         "code_version": context.code_version,
+        **context.origin,
         "fingerprint": FINGERPRINT,
     }
     with tracking.start_run(f"batch-{batch:04d}", tags) as active, tempfile.TemporaryDirectory() as scratch:

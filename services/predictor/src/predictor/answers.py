@@ -76,6 +76,19 @@ class Model(BaseModel):
     problem: str | None = Field(description="why it is stale")
 
 
+class Version(BaseModel):
+    """What runs: the code, the image that it is in, and the model that it serves."""
+
+    version: str = Field(description="of the service")
+    commit: str = Field(
+        description="of Git, the last one that changed the image; `-dirty`: with changes; `unknown`: not told"
+    )
+    image_tag: str = Field(description="empty where the service runs outside of an image")
+    image_digest: str = Field(description="empty where only the tag identifies the image")
+    model_name: str | None = Field(description="null until a model is loaded")
+    model_version: str | None = Field(description="null until a model is loaded")
+
+
 class History(BaseModel):
     """What happened to every batch."""
 

@@ -47,10 +47,11 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app = HouseApi(
         title="House prices",
         description="Prices US houses with the model that MLflow names as champion.",
-        version=_version(),
+        version=_version(settings.image_tag),
         lifespan=lifespan,
         exception_handlers=routes.HANDLERS,
     )
+    app.state.settings = settings
     app.state.ending = False
     app.state.follower = follower
     app.state.history = history
@@ -72,8 +73,8 @@ class HouseApi(FastAPI):
         return document
 
 
-def _version() -> str:
+def _version(image_tag: str) -> str:
     try:
         return version("house-predictor")
-    except PackageNotFoundError:  # the image holds the source, not the package
-        return "0"
+    except PackageNotFoundError:  # an image holds the source, not the package, and its tag begins with the version
+        return image_tag.rpartition("-")[0] or "unknown"

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from core.errors import HouseError, LedgerError
-from predictor.answers import Alive, Detail, History, InvalidDetail, Model, Price, Prices
+from predictor.answers import Alive, Detail, History, InvalidDetail, Model, Price, Prices, Version
 from predictor.errors import InvalidListingError, NoModelError, TooLargeError
 from predictor.listing import EXAMPLE, form_schema
 from predictor.pricing import Pricing
@@ -103,6 +103,21 @@ async def model(request: Request) -> Model:
         refused=[dataclasses.asdict(refusal) for refusal in state.refused],
         stale=state.stale,
         problem=state.problem,
+    )
+
+
+@router.get("/version", summary="Which code, image and model answer")
+async def version(request: Request) -> Version:
+    """Answers without a model, too."""
+    settings = request.app.state.settings
+    served = request.app.state.follower.state.served
+    return Version(
+        version=request.app.version,
+        commit=settings.commit,
+        image_tag=settings.image_tag,
+        image_digest=settings.image_digest,
+        model_name=served.version.name if served else None,
+        model_version=served.version.version if served else None,
     )
 
 
