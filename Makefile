@@ -85,6 +85,11 @@ gitops-to-helm: .venv/ready ## hand the running platform to Helm (make gitops ta
 gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until `make remove`
 	@$(PYTHON) -m ci.argocd remove
 
+##@ Releases
+.PHONY: promote-env
+promote-env: .venv/ready ## give an environment the images of another: FROM=vm TO=prod, COMMIT=1 to commit it
+	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
+
 ##@ Checks
 .PHONY: test lint types unit services go e2e e2e-gitops upgrade-test bench
 test: lint types unit services go ## everything that needs no cluster, in minutes
