@@ -65,7 +65,7 @@ class Loop:
         return result
 
     def learn(self) -> int:
-        """Fetch to decide, within this process: all that comes before MLflow. Gives the batch's number.
+        """Fetch to decide, within this process: all that comes before a training. Gives the batch's number.
 
         Raises:
             DataError: the data API failed, or the batch is refused.
@@ -75,6 +75,16 @@ class Loop:
         for name in ("validate", "split", "decide"):
             self.stage(name, {"batch": batch})
         return int(batch)
+
+    def turn(self) -> str:
+        """All stages on the next batch, within this process; gives the verdict.
+
+        Raises:
+            DataError, SkipRun: as `learn`.
+        """
+        run_id = self.stage("train", {"batch": self.learn()})["run_id"]
+        self.stage("evaluate", {"run_id": run_id})
+        return str(self.stage("promote", {"run_id": run_id})["summary"])
 
     def drain(self) -> list[str]:
         """Learn until the data API has no more; gives what went otherwise than to a training, in order."""

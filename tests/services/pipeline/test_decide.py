@@ -1,69 +1,141 @@
-"""A decision and a sentence that a person understands, for every kind of batch."""
+"""A decision and a sentence that a person understands, for every kind of evidence."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
-import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from core.features import parse_listings
-from pipeline.decide import Profile, decide, profile
+from pipeline.decide import Champion, Evidence, as_json, decide, in_short, page
+from pipeline.drift import Shift, bins
 from pipeline.settings import PipelineSettings
 
-BEFORE = Profile(70_000, tuple(f"S{at:02}" for at in range(50)), ("for_sale",), 220_000, 1_900)
-NEW = replace(BEFORE, rows=66_000)
+STATES = [f"S{at:02}" for at in range(50)]
 
 
-SMALL = "{} valid rows, fewer than 10,000"
-COUNT_LATER = "; its rows count in the next training"
-BRINGS = "batch 2 brings 94,000 valid rows, 49% of all so far"
-CHANGED = replace(NEW, statuses=("for_sale", "sold"), median_price=180_000, median_house_size=1_150)
-MOVED = "; the median price moved from 220,000 to 180,000; the median house_size moved from 1,900 to 1,150"
-ONE_STATE = replace(NEW, rows=2_800, states=("Massachusetts",))
-TWO = replace(NEW, states=("Texas", "Utah"))
+def shift(column: str, grown: dict[str, tuple[float, float]], psi: float, ks: float | None = 0.1) -> Shift:
+    """A column whose other bins are as they were."""
+    names = bins(column) if column not in ("status", "state") else list(grown)
+    return Shift(column, psi, ks, None, {name: grown.get(name, (0.1, 0.1)) for name in names})
+
+
+CALM = shift("price", {}, 0.03)
+CITY = Shift("city", None, None, 0.02, {})
+SMALL_HOUSES = shift("house_size", {"1,000 to 1,250": (0.0, 0.4), "1,250 to 1,500": (0.001, 0.5)}, 3.1)
+SOLD = Shift("status", 18.4, None, 1.0, {"for_sale": (1.0, 0.0), "sold": (0.0, 1.0)})
+MORE_BEDS = shift("bed", {"4": (0.12, 0.3)}, 0.15, ks=0.25)
+LOST_PLACES = Shift("city", None, None, 0.31, {})
+CHAMPION = Champion(
+    "3", [0, 1], 160_000, 51, holdout_mae=30_000.0, mae=30_600.0,
+    by_value=[
+        {"column": "house_size", "value": "1,000 to 1,250", "rows": 300, "mae": 40_000.0},
+        {"column": "house_size", "value": "1,250 to 1,500", "rows": 100, "mae": 49_200.0},
+        {"column": "status", "value": "sold", "rows": 90_000, "mae": 129_000.0},
+    ],
+)  # fmt: skip
+ALIKE = Evidence(2, [2], 90_000, STATES, CHAMPION, [CALM, CITY])
+LATER = "; its rows count in the next training"
+IN_UTAH = replace(ALIKE, rows=4_055, states=["Utah"])
+MANY = [SMALL_HOUSES, SOLD, shift("price", {"from 5,000,000": (0.0, 0.2)}, 2.0), shift("bath", {"2": (0.1, 0.6)}, 0.9)]
 
 
 @pytest.mark.parametrize(
-    ("valid", "new", "before", "decision", "reason"),
+    ("evidence", "decision", "reason"),
     [
         pytest.param(*case, id=name)
         for name, *case in [
-            ("baseline", 73_744, NEW, None, "train", "batch 2 is the baseline: 73,744 valid rows from 50 states"),
-            ("alike", 94_000, NEW, BEFORE, "train", BRINGS),
-            ("hardly moved", 94_000, replace(NEW, median_price=230_000), BEFORE, "train", BRINGS),
-            ("changed", 94_000, CHANGED, BEFORE, "train", f"{BRINGS}; status sold is new{MOVED}"),
-            ("small", 9_999, NEW, BEFORE, "skip", f"batch 2 has {SMALL.format('9,999')}{COUNT_LATER}"),
-            ("one-sided", 50_000, TWO, None, "skip", f"batch 2 has rows from 2 states, fewer than 5{COUNT_LATER}"),
-            (
-                "small and one-sided", 4_055, ONE_STATE, BEFORE, "skip",
-                f"batch 2 has {SMALL.format('4,055')} and rows from 1 state (Massachusetts), fewer than 5{COUNT_LATER}",
-            ),
-            (
-                "nothing", 0, Profile(0, (), (), 0.0, 0.0), None, "skip",
-                f"batch 2 has {SMALL.format('0')} and rows from 0 states, fewer than 5{COUNT_LATER}",
-            ),
+            ("baseline", replace(ALIKE, champion=None, shifts=[]), "train",
+             "batch 2 is the baseline: 90,000 clean rows from 50 states; there is no champion yet"),
+            ("no champion after failed trainings", replace(ALIKE, pending=[0, 1, 2], champion=None, shifts=[]), "train",
+             "there is no champion yet, and batch 2 (with 0, 1, unused so far) has 90,000 clean rows from 50 states"),
+            ("too small and of one state", IN_UTAH, "skip",
+             f"batch 2 has 4,055 clean rows, fewer than 10,000 and rows from 1 state (Utah), fewer than 13{LATER}"),
+            ("too small a baseline", replace(IN_UTAH, champion=None, shifts=[]), "skip",
+             f"batch 2 has 4,055 clean rows, fewer than 10,000 and rows from 1 state (Utah), fewer than 5{LATER}"),
+            ("nothing", replace(ALIKE, rows=0, states=[]), "skip",
+             f"batch 2 has 0 clean rows, fewer than 10,000 and rows from 0 states, fewer than 13{LATER}"),
+            ("small batches that add up", replace(ALIKE, batch=6, pending=[3, 5, 6], shifts=[SOLD]), "train",
+             ("batch 6 (with 3, 5, unused so far): status moved (PSI 18.4 over 0.2): listings with status sold are new "
+             "to the champion, whose MAE on them is 4.3 times that on its holdout")),
+            ("alike", ALIKE, "skip",
+             ("batch 2 is like what the champion knows: the largest PSI is 0.03 (price), and its MAE on it, $30,600, is "
+             f"2% worse than on its holdout{LATER}")),
+            ("a feature moved", replace(ALIKE, shifts=[CALM, SMALL_HOUSES]), "train",
+             ("batch 2: house_size moved (PSI 3.1 over 0.2): listings of 1,000 to 1,500 square feet are new to the "
+             "champion, whose MAE on them is 41% worse than on its holdout")),
+            ("by the distance of Kolmogorov and Smirnov", replace(ALIKE, shifts=[MORE_BEDS]), "train",
+             "batch 2: bed moved (KS 0.25 over 0.2): listings of 4 bedrooms went from 12% to 30% of rows"),
+            ("unseen places", replace(ALIKE, shifts=[CALM, LOST_PLACES]), "train",
+             "batch 2: 31% of its rows are of a city that the champion has never seen"),
+            ("priced badly", replace(ALIKE, champion=replace(CHAMPION, mae=36_000.0)), "train",
+             "batch 2: the champion's MAE on it, $36,000, is 20% worse than on its holdout (over 10%)"),
+            ("unused rows", replace(ALIKE, rows=200_000), "train",
+             "batch 2: nothing moved, but its 200,000 rows are 56% of all (over 50%)"),
+            ("champion that cannot serve", replace(ALIKE, champion=Champion("3", [0], 9_000, 50, "other features")),
+             "train", "batch 2: the champion, version 3, cannot serve: other features"),
         ]
     ],
 )  # fmt: skip
-def test_decision_and_reason(
-    known: PipelineSettings, valid: int, new: Profile, before: Profile | None, decision: str, reason: str
-) -> None:
-    assert decide(2, valid, new, before, known) == (decision, reason)
+def test_decision_and_reason(known: PipelineSettings, evidence: Evidence, decision: str, reason: str) -> None:
+    assert decide(evidence, known) == (decision, reason)
 
 
-def test_thresholds_are_settings(known: PipelineSettings) -> None:
-    easy = known.model_copy(update={"min_batch_rows": 1, "min_batch_states": 1})
-    assert decide(3, 1, replace(NEW, rows=1, states=("Texas",)), BEFORE, easy)[0] == "train"
-
-
-def test_profile_is_of_what_is_there() -> None:
-    listings = parse_listings(
-        [
-            {"state": "Utah", "status": "sold", "price": 300, "house_size": 10},
-            {"state": "Texas", "status": "sold", "price": 100},
-            {"state": None, "status": None, "price": 200},
-        ]
+def test_sentence_names_the_strongest_reasons_and_counts_the_others(known: PipelineSettings) -> None:
+    decision, reason = decide(replace(ALIKE, shifts=MANY), known)
+    assert decision == "train"
+    assert [reason.index(word) for word in ("status moved", "house_size moved", "price moved")] == sorted(
+        reason.index(word) for word in ("status moved", "house_size moved", "price moved")
     )
-    assert profile(listings) == Profile(3, ("Texas", "Utah"), ("sold",), 200.0, 10.0)
-    assert profile(pl.DataFrame(schema=listings.schema)) == Profile(0, (), (), 0.0, 0.0)
+    assert reason.endswith("; and 1 more")
+    assert "bath" not in reason
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "evidence"),
+    [
+        ("max_psi", 99.0, replace(ALIKE, shifts=[SMALL_HOUSES])),
+        ("max_ks", 0.3, replace(ALIKE, shifts=[MORE_BEDS])),
+        ("max_unseen", 0.4, replace(ALIKE, shifts=[CALM, LOST_PLACES])),
+        ("max_mae_rise", 0.3, replace(ALIKE, champion=replace(CHAMPION, mae=36_000.0))),
+        ("max_unused_share", 0.6, replace(ALIKE, rows=200_000)),
+        ("min_batch_rows", 90_001, replace(ALIKE, shifts=[SOLD])),
+        ("min_batch_states", 51, replace(ALIKE, shifts=[SOLD])),
+        ("min_state_share", 1.0, replace(ALIKE, shifts=[SOLD])),
+    ],
+)
+def test_every_threshold_is_a_setting(known: PipelineSettings, setting: str, value: Any, evidence: Evidence) -> None:
+    assert decide(evidence, known)[0] == "train"
+    assert decide(evidence, known.model_copy(update={setting: value}))[0] == "skip"
+
+
+@given(
+    rows=some.integers(10_000, 10**6),
+    psi=some.floats(0, 20),
+    ks=some.floats(0, 1),
+    unseen=some.floats(0, 1),
+    mae=some.floats(1, 1e6),
+)
+def test_decision_follows_the_policy(rows: int, psi: float, ks: float, unseen: float, mae: float) -> None:
+    known = PipelineSettings(data_api_url="x", data_uri="x", ledger_dsn="x", mlflow_tracking_uri="x")
+    shifts = [replace(SMALL_HOUSES, psi=psi, ks=ks), Shift("zip_code", None, None, unseen, {})]
+    evidence = replace(ALIKE, rows=rows, shifts=shifts, champion=replace(CHAMPION, mae=mae))
+    reason = psi > 0.2 or ks > 0.2 or unseen > 0.1 or mae / 30_000 - 1 > 0.1 or rows / (rows + 160_000) > 0.5
+    assert decide(evidence, known)[0] == ("train" if reason else "skip")
+
+
+@pytest.mark.parametrize("evidence", [ALIKE, replace(ALIKE, shifts=[*MANY, CITY]), replace(ALIKE, champion=None)])
+def test_evidence_is_kept_as_json_and_as_a_page(known: PipelineSettings, evidence: Evidence) -> None:
+    decided = decide(evidence, known)
+    told = json.loads(json.dumps(as_json(evidence, decided, known)))
+    assert (told["decision"], told["reason"]) == decided
+    short = in_short(told)
+    assert len(json.dumps(short)) < 4000, "the ledger's row is for reading"
+    assert [column["column"] for column in short["columns"]] == [each.column for each in evidence.shifts]
+    shown = page(told)
+    assert shown.count("<svg") == sum(1 for each in evidence.shifts if each.column not in ("city", "state"))
+    assert "<script" not in shown
+    assert "http" not in shown.replace("http-equiv", ""), "the page needs nothing from anywhere"

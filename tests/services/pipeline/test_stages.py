@@ -27,6 +27,13 @@ from tests.services.pipeline.loop import SCALE, STAGE, Loop
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
 
 BATCHES = range(6)
+REASONS = {
+    0: "batch 0 is the baseline",
+    1: "house_size moved",
+    2: "listings with status sold are new to the champion",
+    4: "batch 4 (with 3, unused so far): price moved",
+    5: "batch 5: price moved",
+}
 EASY = {"min_mae_gain": "0", "max_rmse_loss": "9", "max_segment_loss": "9"}
 
 
@@ -159,29 +166,63 @@ def test_promotion_that_fails_is_red_and_leaves_the_champion(story: Loop, first:
 
 
 def test_all_batches_and_then_the_end(loop: Loop) -> None:
-    small, end = loop.drain()
-    assert small == (
-        "batch 3 has 41 valid rows, fewer than 200 and rows from 1 state (Massachusetts), fewer than 5; "
+    loop.settings |= EASY
+    told: list[str] = []
+    while not told or "no more data" not in told[-1]:
+        told.append(_ended(loop.turn))
+    assert told[3] == (
+        "batch 3 has 41 clean rows, fewer than 200 and rows from 1 state (Massachusetts), fewer than 13; "
         "its rows count in the next training"
     )
-    assert end == "the data API has no more data"
-    decisions = {row["batch_number"]: row["decision"] for row in loop.context.ledger.history()}
-    assert decisions == dict.fromkeys(BATCHES, "train") | {3: "skip"}
-    assert 3 in loop.context.ledger.decided_batches(), "its rows count in the next training"
+    assert told[-1] == "the data API has no more data"
+    history = {row["batch_number"]: row for row in loop.context.ledger.history()}
+    assert {number: row["decision"] for number, row in history.items()} == dict.fromkeys(BATCHES, "train") | {3: "skip"}
+    for number, words in REASONS.items():
+        assert words in history[number]["reason"], f"batch {number}: {history[number]['reason']}"
+    assert loop.context.ledger.untrained_batches() == [], "the rows of batch 3 count in the training after it"
+    decided = mlflow.search_runs(
+        experiment_names=[loop.name], filter_string="tags.stage = 'decide'", output_format="list"
+    )
+    assert {int(run.data.tags["batch"]): run.data.tags["reason"] for run in decided} == {
+        number: row["reason"] for number, row in history.items()
+    }
+    files = {item.path for item in mlflow.MlflowClient().list_artifacts(decided[0].info.run_id)}
+    assert {"decision.json", "decision.html"} <= files
     done = loop.process("fetch")
     assert (done.code, done.result) == (SKIPPED, {"summary": "the data API has no more data"})
 
 
+def _ended(act: Callable[[], str]) -> str:
+    try:
+        return act()
+    except SkipRun as skipped:
+        return str(skipped)
+
+
+def test_decision_of_an_interrupted_try_is_logged_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = loop.stage("fetch", {})["batch"]
+    for name in ("validate", "split"):
+        loop.stage(name, {"batch": batch})
+    with monkeypatch.context() as patched:
+        patched.setattr(type(loop.context.ledger), "decide", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            loop.stage("decide", {"batch": batch})
+    loop.stage("decide", {"batch": batch})
+    [run] = mlflow.search_runs(experiment_names=[loop.name], output_format="list")
+    assert (run.info.run_name, run.info.status) == ("batch-0000-decision", "FINISHED")
+
+
 def test_skip_is_99_and_the_same_again(loop: Loop) -> None:
-    for _ in range(3):
-        loop.learn()
+    loop.turn()
+    for _ in range(2):
+        loop.stage("train", {"batch": loop.learn()})
     assert loop.stage("fetch", {})["batch"] == 3
     assert loop.stage("fetch", {})["summary"] == "batch 3 of an earlier run is stored only: it is taken up again"
     for name in ("validate", "split"):
         loop.stage(name, {"batch": 3})
     done = loop.process("decide", {"batch": 3})
     assert done.code == SKIPPED
-    assert done.result["summary"].startswith("batch 3 has 41 valid rows, fewer than 200")
+    assert done.result["summary"].startswith("batch 3 has 41 clean rows, fewer than 200")
     with pytest.raises(SkipRun) as again:
         loop.stage("decide", {"batch": 3})
     assert str(again.value) == done.result["summary"]

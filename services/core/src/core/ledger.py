@@ -355,6 +355,18 @@ class Ledger:
             ).fetchone()
             return str(row["run_id"]) if row else None
 
+    def training(self, run_id: str) -> dict[str, Any] | None:
+        """A finished training."""
+        with self._connect() as connection:
+            return connection.execute("select * from ledger.trainings where run_id = %s", [run_id]).fetchone()
+
+    def untrained_batches(self) -> list[int]:
+        """Numbers of the batches whose clean splits no finished training has used, ascending."""
+        with self._connect() as connection:
+            rows = connection.execute("select distinct unnest(batches) as used from ledger.trainings").fetchall()
+        used = {row["used"] for row in rows}
+        return [number for number in self.decided_batches() if number not in used]
+
     def add_promotion(
         self, run_id: str, version: str, promoted: bool, reason: str, champion: str | None, metrics: dict[str, Any]
     ) -> None:

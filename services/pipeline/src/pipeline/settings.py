@@ -22,9 +22,16 @@ class PipelineSettings(BaseSettings):
     model_name: str = "house-price"
     model_alias: str = "champion"
     experiment_name: str = "house-price"
-    # when a batch is worth a training
+    # when a batch is worth a training: rows enough
     min_batch_rows: int = Field(default=10_000, ge=1)
     min_batch_states: int = Field(default=5, ge=1)
+    min_state_share: float = Field(default=0.25, ge=0, le=1)
+    # and one of these exceeded
+    max_psi: float = Field(default=0.2, gt=0)
+    max_ks: float = Field(default=0.2, gt=0, le=1)
+    max_unseen: float = Field(default=0.1, ge=0, le=1)
+    max_mae_rise: float = Field(default=0.1, ge=0)
+    max_unused_share: float = Field(default=0.5, ge=0, le=1)
     # when a challenger wins
     min_mae_gain: float = Field(default=0.03, ge=0, lt=1)
     min_sure_gain: float = Field(default=0, ge=0, lt=1)

@@ -20,6 +20,7 @@ from core.registry import RegistryClient
 from pipeline.settings import PipelineSettings
 
 EVALUATION = "evaluation.json"
+DECISION = "decision"  # .json and .html
 
 
 class Tracking:
@@ -57,6 +58,28 @@ class Tracking:
             if run.data.tags.get("dag_run") == tags["dag_run"] and run.info.run_name == name:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return mlflow.start_run(run_name=name, tags=tags)
+
+    def log_decision(self, name: str, tags: dict[str, str], evidence: dict[str, Any], page: str) -> str:
+        """Log a decision as a run of its own, with its evidence as JSON and as a page; return the run's id.
+
+        A decision on the same content that an interrupted try logged is written over.
+        """
+        experiment = mlflow.set_experiment(self._settings.experiment_name)
+        same = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in ("batch", "sha256", "stage"))
+        known = self._client.search_runs([experiment.experiment_id], same, max_results=1)
+        with mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=name, tags=tags) as active:
+            figures = {
+                f"{figure}_{column['column'].replace(' ', '_')}": column[figure]
+                for column in evidence["columns"]
+                for figure in ("psi", "ks", "unseen")
+                if column[figure] is not None
+            }
+            if evidence["champion"] and evidence["champion"]["mae"] is not None:
+                figures["champion_mae"] = evidence["champion"]["mae"]
+            mlflow.log_metrics(figures)
+            mlflow.log_dict(evidence, f"{DECISION}.json")
+            mlflow.log_text(page, f"{DECISION}.html")
+            return str(active.info.run_id)
 
     def log_training(self, params: dict[str, Any], scores: dict[str, dict[str, float]], notes: dict[str, Any]) -> None:
         """Log to the open run: parameters, `train_mae` and the like, and one JSON file per note."""
