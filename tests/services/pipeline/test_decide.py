@@ -62,8 +62,8 @@ MANY = [SMALL_HOUSES, SOLD, shift("price", {"from 5,000,000": (0.0, 0.2)}, 2.0),
              ("batch 6 (with 3, 5, unused so far): status moved (PSI 18.4 over 0.2): listings with status sold are new "
              "to the champion, whose MAE on them is 4.3 times that on its holdout")),
             ("alike", ALIKE, "skip",
-             ("batch 2 is like what the champion knows: the largest PSI is 0.03 (price), and its MAE on it, $30,600, is "
-             f"2% worse than on its holdout{LATER}")),
+             ("batch 2 is like what the champion knows: the largest PSI is 0.03 (price), and its MAE on it, $30,600, "
+             f"is 2% worse than on its holdout{LATER}")),
             ("a feature moved", replace(ALIKE, shifts=[CALM, SMALL_HOUSES]), "train",
              ("batch 2: house_size moved (PSI 3.1 over 0.2): listings of 1,000 to 1,500 square feet are new to the "
              "champion, whose MAE on them is 41% worse than on its holdout")),

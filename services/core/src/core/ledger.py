@@ -97,7 +97,7 @@ class Ledger:
                 connection.execute("select pg_advisory_xact_lock(%s)", [_ALONE])
             except psycopg.errors.LockNotAvailable as taken:
                 raise LedgerError(f"another promotion or rollback has not ended for {seconds} s: try again") from taken
-            yield _Within(connection)
+            yield _Within(connection, self._run)
 
     def ensure_schema(self) -> None:
         """Bring the schema to this code's version and let the predictor's role read; safe at any time, by anyone."""
@@ -363,9 +363,10 @@ class Ledger:
     def untrained_batches(self) -> list[int]:
         """Numbers of the batches whose clean splits no finished training has used, ascending."""
         with self._connect() as connection:
-            rows = connection.execute("select distinct unnest(batches) as used from ledger.trainings").fetchall()
-        used = {row["used"] for row in rows}
-        return [number for number in self.decided_batches() if number not in used]
+            rows = connection.execute(
+                "select distinct batch_number from ledger.batches where state = 'split' order by 1"
+            ).fetchall()
+            return [int(row["batch_number"]) for row in rows]
 
     def add_promotion(
         self, run_id: str, version: str, promoted: bool, reason: str, champion: str | None, metrics: dict[str, Any]
@@ -411,11 +412,12 @@ class Ledger:
 class _Within(Ledger):
     """A ledger whose calls are all part of one transaction, which whoever opened it ends."""
 
-    def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+    def __init__(self, connection: Connection, run: str) -> None:
         self._connection = connection
+        self._run = run
 
     @contextmanager
-    def _connect(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    def _connect(self) -> Iterator[Connection]:
         yield self._connection
 
 

@@ -21,7 +21,7 @@ STAGES = (
     Stage("fetch", "Ask the data API for the next batch, or take up one that is unfinished.", (), ("batch",), "1536Mi"),
     Stage("validate", "Check every row; set bad ones aside with the rule they break.", ("batch",), (), "1Gi"),
     Stage("split", "Split clean rows 70/15/15 by a stable hash of the listing.", ("batch",), (), "1Gi"),
-    Stage("decide", "Decide whether this batch is worth a training, and say why.", ("batch",), (), "512Mi"),
+    Stage("decide", "Decide whether this batch is worth a training, and say why.", ("batch",), (), "1536Mi"),
     Stage("train", "Train on all clean rows so far; log run and bundle to MLflow.", ("batch",), ("run_id",), "2Gi"),
     Stage("evaluate", "Compare challenger and champion on the holdout of all batches.", ("run_id",), (), "1Gi"),
     Stage("promote", "Register the version; move the alias, or write down why not.", ("run_id",), (), "512Mi"),
