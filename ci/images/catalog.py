@@ -33,6 +33,11 @@ class Image:
         known = ("Dockerfile", f"{self.name}/requirements.lock", f"{self.name}/excludes.txt")
         return tuple(path for path in known if (SERVICES / path).exists())
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every path that it is made from."""
+        return (self.dockerfile, *self.sources, *(self.environment_sources if self.environment else ()))
+
 
 def _python(name: str, title: str, *sources: str) -> Image:
     return Image(name, title, f"{name}/Dockerfile", sources, environment=True)

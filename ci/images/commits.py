@@ -17,7 +17,7 @@ VERSION = ("-G^version = ", "--", "pyproject.toml")  # of that file, no other li
 
 def commit_of(image: Image, checkout: Path = CHECKOUT) -> str:
     """The full hash, with `-dirty` where an input differs from that commit; `unknown` without Git's history."""
-    services = [f"services/{path}" for path in (image.dockerfile, *image.sources, *image.environment_sources)]
+    services = [f"services/{path}" for path in image.inputs]
     inputs = ["--", *RECIPE, *services, ":(exclude,glob)**/__pycache__/**"]
     try:
         changed = {git(checkout, "log", "-1", "--format=%H", *words) for words in (inputs, VERSION)}

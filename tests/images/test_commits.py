@@ -28,10 +28,20 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small repository with what two of the images are made from, and no configuration but its own."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     folder = tmp_path / "checkout"
-    for path in ("ui/src/ui/page.py", "predictor/src/predictor/app.py", "core/src/core/rows.py"):
-        (folder / "services" / path).parent.mkdir(parents=True)
+    for path in (
+        "ui/src/ui/page.py",
+        "predictor/src/predictor/app.py",
+        "core/src/core/rows.py",
+        "postgres/entrypoint.sh",
+    ):
+        (folder / "services" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "services" / path).write_text("one = 1\n")
-    for path in ("services/Dockerfile", "services/ui/Dockerfile", "services/predictor/Dockerfile"):
+    for path in (
+        "services/Dockerfile",
+        "services/ui/Dockerfile",
+        "services/predictor/Dockerfile",
+        "services/postgres/Dockerfile",
+    ):
         (folder / path).write_text("FROM scratch\n")
     (folder / "ci" / "images").mkdir(parents=True)
     (folder / "ci" / "images" / "catalog.py").write_text("")
@@ -78,6 +88,13 @@ def test_inputs_that_are_not_committed_are_told(checkout: Path, path: str) -> No
     assert commits.commit_of(UI, checkout) == f"{before}-dirty"
     assert commits.commit_of(PREDICTOR, checkout) == before
     assert commit(checkout) == commits.commit_of(UI, checkout)
+
+
+def test_only_images_with_a_python_environment_follow_the_file_that_makes_it(checkout: Path) -> None:
+    before = commits.commit_of(IMAGES["postgres"], checkout)
+    (checkout / "services" / "Dockerfile").write_text("FROM another\n")
+    after = commit(checkout)
+    assert (commits.commit_of(IMAGES["postgres"], checkout), commits.commit_of(UI, checkout)) == (before, after)
 
 
 def test_a_removed_input_and_a_staged_one_are_told(checkout: Path) -> None:

@@ -41,7 +41,7 @@ def test_every_source_of_an_image_exists(image: Image) -> None:
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 def test_a_changed_file_changes_the_tag(image: Image, services: Path) -> None:
     before = tag(image)
-    for file in files((image.dockerfile, *image.sources), services):
+    for file in files(image.inputs, services):
         content = file.read_bytes()
         file.write_bytes(content + b"\n")
         assert tag(image) != before, f"{image.name} keeps its tag though {file.relative_to(services)} changed"
