@@ -12,6 +12,7 @@ import pytest
 from ci import platform, runs
 from ci.console import wait_for
 from ci.example import LISTING
+from ci.images import values
 from ci.kube import JOBS, PLATFORM, forward, get, kube
 from core.bundle import load_bundle
 from core.registry import RegistryClient
@@ -104,6 +105,18 @@ def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
         assert not platform.trouble(pod), f"{name}: {platform.trouble(pod)}"
         restarts = {box["name"]: box["restartCount"] for box in pod["status"]["containerStatuses"]}
         assert not any(restarts.values()), f"{name} restarted: {restarts}"
+
+
+def test_what_runs_is_traced_to_the_commit_and_digest_of_its_image(predictor: str) -> None:
+    images = {name: (entry.commit or "unknown", entry.digest) for name, entry in values.read("kind").items()}
+    told = httpx.get(f"{predictor}/version", timeout=20).json()
+    assert (told["commit"], told["image_digest"]) == images["predictor"]
+    for pod in platform.pods():
+        name = pod["spec"]["containers"][0]["image"].partition("@")[0].rpartition("/")[2].partition(":")[0]
+        if name in images:
+            annotations = pod["metadata"]["annotations"]
+            found = (annotations["house-platform/commit"], annotations.get("house-platform/image-digest", ""))
+            assert found == images[name], pod["metadata"]["name"]
 
 
 @pytest.mark.parametrize("namespace", [PLATFORM, JOBS])
