@@ -79,6 +79,9 @@ class Outside:
         self._call("add_promotion")
         self.verdict = self.verdict or {"promoted": promoted, "reason": reason}
 
+    def add_move(self, *_: Any) -> None:
+        self._call("add_move")
+
 
 def act(outside: Outside, known: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(promote, "Tracking", lambda *_: outside)
@@ -91,7 +94,7 @@ def test_winner_becomes_champion_after_everything_was_checked(
     outside = Outside(WON)
     result = act(outside, known, monkeypatch)
     assert (result["promoted"], result["version"]) == (True, "2")
-    assert outside.calls == ["check_golden", "register", "tag_version", "add_promotion", "set_alias"]
+    assert outside.calls == ["check_golden", "register", "tag_version", "add_promotion", "add_move", "set_alias"]
 
 
 def test_loser_is_registered_with_the_reason_and_the_champion_stays(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +13,8 @@ from typing import Any
 import pytest
 
 from core.errors import HouseError, LedgerError, RegistryError
-from pipeline import promote
+from pipeline import promote, rollback
+from pipeline.outcome import SkipRun
 from tests.services.pipeline.loop import STAGE, Loop
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -97,3 +101,51 @@ def test_who_waits_too_long_for_another_says_so(loop: Loop, tmp_path: Path) -> N
         loop.context.ledger.alone(seconds=1),
     ):
         pass
+
+
+@pytest.fixture
+def second(rivals: tuple[Loop, list[str]]) -> Loop:
+    """A loop whose champion is version 2, in the place of version 1."""
+    loop, runs = rivals
+    assert promote.run(loop.context, runs[1])["version"] == loop.champion() == "2"
+    return loop
+
+
+def test_rollback_moves_the_alias_and_is_written_down(second: Loop) -> None:
+    environment = second.platform.stage_environment(**second.environment)
+    command = [sys.executable, "-m", "pipeline", "rollback", "--to", "1", "--reason", "prices of condos were absurd"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "version 1 is the champion instead of version 2: prices of condos were absurd" in done.stdout
+    assert second.champion() == "1"
+    told = [(move["version"], move["before"], move["kind"]) for move in second.context.ledger.champions()]
+    assert told == [("1", None, "promotion"), ("2", "1", "promotion"), ("1", "2", "rollback")]
+    assert second.context.ledger.champions()[-1]["reason"] == "prices of condos were absurd"
+    before = second.everything(), second.context.ledger.champions()
+    with pytest.raises(SkipRun, match="version 1 is the champion already"):
+        rollback.run(second.context, "1", "again")
+    assert (second.everything(), second.context.ledger.champions()) == before
+
+
+@pytest.mark.parametrize(
+    ("to", "reason", "words"),
+    [("9", "why", "has no version 9"), ("x", "why", "has no version x"), ("1", " ", "a rollback needs a reason")],
+)
+def test_rollback_that_cannot_be_leaves_the_champion(second: Loop, to: str, reason: str, words: str) -> None:
+    with pytest.raises(RegistryError, match=words):
+        rollback.run(second.context, to, reason)
+    assert second.champion() == "2"
+
+
+def test_rollback_and_promotion_at_once_end_as_one_after_the_other(rivals: tuple[Loop, list[str]]) -> None:
+    loop, runs = rivals
+    promote.run(loop.context, runs[1])
+    loop.stage("evaluate", {"run_id": runs[0]})
+    at_once(
+        lambda: promote.run(loop.context, runs[0]),
+        lambda: rollback.run(loop.context, "1", "one"),
+        lambda: rollback.run(loop.context, "2", "other"),
+    )
+    moves = loop.context.ledger.champions()
+    assert moves[-1]["version"] == loop.champion()
+    assert [move["before"] for move in moves[1:]] == [move["version"] for move in moves[:-1]], "a chain without a break"

@@ -223,6 +223,33 @@ def test_history_tells_rows_decisions_and_verdicts_with_their_reasons() -> None:
     assert len(shown.get("vega_lite_chart")) == 2
 
 
+EVIDENCE = {
+    "champion": {"version": "1", "rows": 51_000, "mae": 32_000.0, "holdout_mae": 30_000.0},
+    "columns": [
+        {"column": "price", "psi": 3.1, "ks": 0.4, "unseen": None, "moved": True},
+        {"column": "city", "psi": None, "ks": None, "unseen": 0.02, "moved": False},
+    ],
+    "run_id": "77ab",
+}
+MOVES = [
+    {"version": "1", "before": None, "kind": "promotion", "reason": "it is the first model"},
+    {"version": "2", "before": "1", "kind": "promotion", "reason": "MAE is better"},
+    {"version": "1", "before": "2", "kind": "rollback", "reason": "prices of condos were absurd"},
+]
+
+
+def test_history_tells_the_evidence_of_a_decision_and_every_move_of_the_champion() -> None:
+    moves = [{**move, "run": "by hand", "at": f"2026-11-24T1{at}:00:00+00:00"} for at, move in enumerate(MOVES)]
+    batches = [STORED, REJECTED | {"evidence": EVIDENCE}]
+    shown = page("history", {"/history": {"batches": batches, "gaps": [], "champions": moves}})
+    assert r"MAE \$32,000 on this batch, \$30,000 on its holdout." in texts(shown)
+    assert "MLflow run 77ab" in texts(shown)
+    evidence, _, champions = (each.value for each in shown.dataframe)
+    assert evidence["Column"].tolist() == ["price", "city"]
+    assert champions["Version"].tolist() == ["1", "2", "1"], "the newest first"
+    assert champions["Why"][0] == "prices of condos were absurd"
+
+
 def test_history_names_the_batches_that_never_came() -> None:
     shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [0, 2]}})
     assert "Never received: batch 0, 2." in shown.warning[0].value

@@ -384,7 +384,23 @@ class Ledger:
         with self._connect() as connection:
             return connection.execute("select * from ledger.promotions where run_id = %s", [run_id]).fetchone()
 
+    def add_move(self, version: str, before: str | None, kind: str, reason: str) -> None:
+        """Note that the champion's alias moves: by a promotion or a rollback, from one version to another."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.champions (version, before, kind, reason, run) values (%s, %s, %s, %s, %s)",
+                [version, before, kind, reason, self._run],
+            )
+
     # -- for people
+
+    def champions(self) -> list[dict[str, Any]]:
+        """Every move of the champion's alias, in order: version, before, kind, reason, run, at."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "select version, before, kind, reason, run, at from ledger.champions order by id"
+            ).fetchall()
+        return [{**row, "at": row["at"].isoformat(timespec="seconds")} for row in rows]
 
     def transitions(self, number: int) -> list[dict[str, Any]]:
         """Every step of a batch number's contents, in order: sha256, state, run, at."""
@@ -423,7 +439,7 @@ class _Within(Ledger):
 
 _HISTORY = """
 select b.batch_number, left(b.sha256, 12) as sha256, b.state, b.rows, b.valid, b.quarantined, b.quarantine,
-       b.rows - b.valid - b.quarantined as duplicates, b.received_at, d.decision, d.reason, d.decided_at,
+       b.rows - b.valid - b.quarantined as duplicates, b.received_at, d.decision, d.reason, d.evidence, d.decided_at,
        t.run_id, t.rows as training_rows, t.metrics as training_metrics, t.trained_at,
        p.version, p.promoted, p.reason as verdict, p.champion, p.metrics as holdout_metrics, p.decided_at as verdict_at
 from ledger.batches b

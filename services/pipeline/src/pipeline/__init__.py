@@ -1,4 +1,4 @@
-"""The learning path: seven stages, each `python -m pipeline <stage>`, in the order of `STAGES`.
+"""The learning path: seven stages, each `python -m pipeline <stage>`, in the order of `STAGES`; and commands.
 
 This module imports nothing that is not Python's own: the DAG reads the stages from here.
 """
@@ -25,4 +25,22 @@ STAGES = (
     Stage("train", "Train on all clean rows so far; log run and bundle to MLflow.", ("batch",), ("run_id",), "2Gi"),
     Stage("evaluate", "Compare challenger and champion on the holdout of all batches.", ("run_id",), (), "1Gi"),
     Stage("promote", "Register the version; move the alias, or write down why not.", ("run_id",), (), "512Mi"),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person runs beside the path: `python -m pipeline <name>`. `takes` are its options, with their help."""
+
+    name: str
+    doc: str
+    takes: dict[str, str]
+
+
+COMMANDS = (
+    Command(
+        "rollback",
+        "Let the alias name an earlier version again, and write down why.",
+        {"to": "version that becomes the champion", "reason": "why, for whoever reads the history"},
+    ),
 )

@@ -1,4 +1,4 @@
-"""Run one stage: `python -m pipeline <stage> [--batch N | --run-id ID]`.
+"""Run one stage: `python -m pipeline <stage> [--batch N | --run-id ID]`, or a command beside the path.
 
 Exit codes: 0 done, 99 nothing to do (the rest of the run is skipped), 1 failed. The result, one JSON object with a
 `summary`, goes to the file named by RESULT_FILE, or to a pod's termination message.
@@ -17,7 +17,7 @@ from typing import Any
 
 from core.errors import HouseError
 from core.settings import load
-from pipeline import STAGES, Stage
+from pipeline import COMMANDS, STAGES, Command, Stage
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
@@ -31,7 +31,7 @@ _LONGEST_RESULT = 4096  # bytes that the kubelet keeps of a termination message
 
 
 def parser() -> argparse.ArgumentParser:
-    """Command line of all stages."""
+    """Command line of all stages and commands."""
     top = argparse.ArgumentParser(
         prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,11 +41,15 @@ def parser() -> argparse.ArgumentParser:
         for name in stage.needs:
             kind, told = _REFERENCES[name]
             one.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True, help=told)
+    for command in COMMANDS:
+        one = stages.add_parser(command.name, help=command.doc, description=command.doc)
+        for name, told in command.takes.items():
+            one.add_argument(f"--{name}", required=True, help=told)
     return top
 
 
-def run(stage: Stage, references: dict[str, Any]) -> int:
-    """Run a stage, report its result, and return the exit code."""
+def run(stage: Stage | Command, references: dict[str, Any]) -> int:
+    """Run a stage or command, report its result, and return the exit code."""
     began = time.monotonic()
     print(f"{stage.name}: {stage.doc}", flush=True)
     try:
@@ -88,8 +92,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     chosen = vars(parser().parse_args())
     name = chosen.pop("stage")
-    stage = next(stage for stage in STAGES if stage.name == name)
-    sys.exit(run(stage, chosen))
+    sys.exit(run(next(one for one in (*STAGES, *COMMANDS) if one.name == name), chosen))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
         scores = {name: evaluation[name] for name in ("challenger", "champion")}
         ledger.add_promotion(run_id, version, promoted, reason, evaluation["champion_version"], scores)
         if promoted and not known:
+            ledger.add_move(version, evaluation["champion_version"], "promotion", reason)
             tracking.set_alias(version)
     summary = f"version {version} {outcome}: {reason}"
     return {"promoted": promoted, "version": version, "reason": reason, "summary": summary}

@@ -11,6 +11,7 @@ import httpx
 import mlflow
 import mlflow.pyfunc
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 import core
@@ -153,6 +154,18 @@ class Tracking:
             return str(known[0].version)
         uri = self.run(run_id).data.tags["model_uri"]
         return str(mlflow.register_model(uri, name, tags=tags).version)
+
+    def version(self, version: str) -> ModelVersion:
+        """A registered version.
+
+        Raises:
+            RegistryError: there is none of that number.
+        """
+        name = self._settings.model_name
+        try:
+            return self._client.get_model_version(name, version)
+        except MlflowException as missing:
+            raise RegistryError(f"{name} has no version {version}: {missing.message}") from missing
 
     def tag_version(self, version: str, **tags: str) -> None:
         """Set tags of a registered version."""

@@ -96,3 +96,6 @@ class History(BaseModel):
         description="in the order in which they came, each with its decision, training and verdict (or null)"
     )
     gaps: list[int] = Field(description="numbers of batches that were never received though a later one was")
+    champions: list[dict[str, Any]] = Field(
+        description="every move of the champion's alias, in order: by a promotion or a rollback, and why"
+    )

@@ -19,14 +19,26 @@ class LedgerHistory:
         self._ledger = Ledger(dsn, connect_timeout=TIMEOUT_SECONDS, statement_timeout=TIMEOUT_SECONDS)
 
     def read(self) -> dict[str, Any]:
-        """`batches` in the order in which they came, and `gaps`; both empty before the first run of the pipeline.
+        """`batches` in the order in which they came, `gaps` and `champions`; all empty before the pipeline's first run.
 
         Raises:
             LedgerError: the database did not answer.
         """
         try:
-            return {"batches": self._ledger.history(), "gaps": self._ledger.gaps()}
+            return {
+                "batches": self._ledger.history(),
+                "gaps": self._ledger.gaps(),
+                "champions": self._champions(),
+            }
         except LedgerError as failed:
             if isinstance(failed.__cause__, UndefinedTable):  # the pipeline's first stage makes the schema
-                return {"batches": [], "gaps": []}
+                return {"batches": [], "gaps": [], "champions": []}
+            raise
+
+    def _champions(self) -> list[dict[str, Any]]:
+        try:
+            return self._ledger.champions()
+        except LedgerError as failed:
+            if isinstance(failed.__cause__, UndefinedTable):  # a schema of a release before, until the pipeline runs
+                return []
             raise

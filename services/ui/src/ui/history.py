@@ -49,6 +49,7 @@ def show(predictor: Predictor) -> None:
         _card(entry)
     with st.expander(f"All {len(entries)} as a table"):
         _table(entries)
+    _champions(told.get("champions", []))
 
 
 def _batches(entries: list[Json]) -> list[Json]:
@@ -137,10 +138,68 @@ def _card(entry: Json) -> None:
         st.markdown(f"{entry['rows']:,} listings{_set_aside(entry)}")
         if entry["reason"]:
             st.markdown(f"**Decision.** {_plain(sentence(entry['reason']))}")
+            _evidence(entry)
         if entry["training_metrics"]:
             st.markdown(f"**Training** on {entry['training_rows']:,} listings. {_scores(entry['training_metrics'])}")
         if entry["verdict"]:
             st.markdown(f"**Verdict on version {entry['version']}.** {_plain(sentence(entry['verdict']))}")
+
+
+def _evidence(entry: Json) -> None:
+    """What the decision looked at; plots and errors per segment are in MLflow."""
+    evidence = entry.get("evidence") or {}
+    if not evidence.get("columns"):
+        return
+    with st.expander("Evidence"):
+        champion = evidence["champion"]
+        if champion["mae"] is not None:
+            holdout = f", ${champion['holdout_mae']:,.0f} on its holdout" if champion["holdout_mae"] else ""
+            st.markdown(
+                f"Champion version {champion['version']}, trained on {champion['rows']:,} listings: "
+                + _plain(f"MAE ${champion['mae']:,.0f} on this batch{holdout}.")
+            )
+        st.dataframe(
+            [
+                {
+                    "Column": column["column"],
+                    "PSI": column["psi"],
+                    "KS": column["ks"],
+                    "Unseen": None if column["unseen"] is None else 100 * column["unseen"],
+                    "Moved": column["moved"],
+                }
+                for column in evidence["columns"]
+            ],
+            hide_index=True,
+            column_config={
+                "PSI": st.column_config.NumberColumn(format="%.2f", help="Population stability index"),
+                "KS": st.column_config.NumberColumn(format="%.2f", help="Distance of Kolmogorov and Smirnov"),
+                "Unseen": st.column_config.NumberColumn(
+                    format="%.1f %%", help="Rows of categories new to the champion"
+                ),
+            },
+        )
+        st.caption(f"Whole, with plots: `decision.html` of MLflow run {evidence.get('run_id', 'unknown')}")
+
+
+def _champions(moves: list[Json]) -> None:
+    """Every move of the champion's alias."""
+    if not moves:
+        return
+    st.subheader("Champions")
+    st.dataframe(
+        [
+            {
+                "When": _moment(move["at"]),
+                "Version": move["version"],
+                "Instead of": move["before"],
+                "By": move["kind"],
+                "Why": move["reason"],
+            }
+            for move in reversed(moves)
+        ],
+        hide_index=True,
+        column_config={"Why": st.column_config.TextColumn(width="large")},
+    )
 
 
 def _set_aside(entry: Json) -> str:
