@@ -91,7 +91,10 @@ promote-env: .venv/ready ## give an environment the images of another: FROM=vm T
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: test lint types unit services go e2e e2e-gitops upgrade-test bench
+.PHONY: doctor test lint types unit services go e2e e2e-gitops upgrade-test bench
+doctor: .venv/ready ## what keeps the platform from running here, and what to do (ARGS="--probe --json ...")
+	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
+
 test: lint types unit services go ## everything that needs no cluster, in minutes
 
 lint: .venv/ready ## ruff, generated files, workflows

@@ -18,7 +18,7 @@ import yaml
 from ci import secrets
 from ci.charts import dependencies
 from ci.console import Failure, main, phase, run, say, wait_for
-from ci.kube import JOBS, PLATFORM, api_endpoint, environment, get, kube
+from ci.kube import JOBS, PLATFORM, api_endpoint, environment, get, kube, trouble
 from ci.paths import CHECKOUT, venv_bin
 
 RELEASE = "mlops"
@@ -108,27 +108,6 @@ def pods(namespace: str = PLATFORM) -> list[dict[str, Any]]:
     """The pods of a namespace."""
     items: list[dict[str, Any]] = get("-n", namespace, "pods")["items"]
     return items
-
-
-def trouble(pod: dict[str, Any]) -> str:
-    """Why a pod is not Ready, in one line; empty if it is Ready or has done its work."""
-    status = pod["status"]
-    if status.get("phase") == "Succeeded":
-        return ""
-    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    if conditions.get("Ready", {}).get("status") == "True":
-        return ""
-    for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
-        waiting, ended = (container.get("state", {}).get(state) for state in ("waiting", "terminated"))
-        if waiting and waiting["reason"] not in ("PodInitializing", "ContainerCreating"):
-            return f"{container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
-        if not container.get("ready") and "running" in container.get("state", {}):
-            return f"{container['name']} is running and not ready yet"
-        if ended and ended["exitCode"]:
-            return f"{container['name']} ended with code {ended['exitCode']} ({ended.get('reason', 'no reason given')})"
-    if status.get("reason"):
-        return f"{status['reason']}: {status.get('message', '')}"
-    return str(conditions.get("PodScheduled", {}).get("message") or status.get("phase", "unknown"))
 
 
 def _events(namespace: str) -> str:

@@ -1,0 +1,1 @@
+"""What keeps the platform from running here, each with the command that mends it; Python's standard library alone."""

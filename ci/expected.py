@@ -1,0 +1,166 @@
+"""What an environment needs of a machine and a cluster, read from what the charts render with its values.
+
+python -m ci.expected --env vm > expected.json     for `python -m ci.doctor --expected`
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ci import charts, secrets
+from ci.console import Failure, main
+from ci.doctor.result import Expected
+from ci.git import git
+from ci.images.catalog import IMAGES
+from ci.kube import JOBS, PLATFORM
+from ci.paths import CHECKOUT
+
+UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+LOCKS = {"server": ("mlflow", "mlflow"), "pipeline": ("pipeline", "mlflow-skinny")}
+
+
+def quantity(text: str | int | float) -> float:
+    """A Kubernetes quantity, as `500m` or `2Gi`, as a number."""
+    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text))
+    if not found or found[2] not in UNITS:
+        raise Failure(f"{text!r} is no quantity")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def rendered(env: str, *arguments: str) -> list[dict[str, Any]]:
+    """Every object of an environment. Where nothing names its images yet, they are called `unknown`."""
+    charts.dependencies()
+    words = ["-f", str(CHECKOUT / "values" / f"{env}.yaml"), "--set", "global.kubeApi.cidr=192.0.2.1/32"]
+    file = CHECKOUT / "values" / f"images-{env}.yaml"
+    if file.exists():
+        words += ["-f", str(file)]
+    else:
+        words += [word for name in IMAGES for word in ("--set", f"global.images.{name}.tag=unknown")]
+    manifest = charts.template("platform", *words, *arguments)
+    return [item for item in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if item]
+
+
+def pod_spec(item: dict[str, Any]) -> dict[str, Any]:
+    """The pods that an object makes; {} if it makes none."""
+    spec = item.get("spec", {})
+    found: dict[str, Any] = spec if item["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
+    return found
+
+
+def images(objects: list[dict[str, Any]]) -> list[str]:
+    """Every image that the objects run: of containers, of init and test containers, of the pods that Airflow makes."""
+    found = {str(value) for item in objects for key, value in _leaves(item) if _names_image(key)}
+    return sorted(found)
+
+
+def _names_image(key: str) -> bool:
+    return key == "image" or key.endswith("_IMAGE")
+
+
+def _leaves(thing: object, key: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(thing, dict):
+        for name, value in thing.items():
+            yield from _leaves(value, str(name))
+    elif isinstance(thing, list):
+        for value in thing:
+            yield from _leaves(value, key)
+    elif thing:
+        yield key, thing
+
+
+def of(env: str) -> Expected:
+    """What an environment needs.
+
+    Raises:
+        Failure: there is no such environment, or the charts refuse its values.
+    """
+    known = sorted(path.stem for path in (CHECKOUT / "values").glob("*.yaml") if not path.stem.startswith("images-"))
+    if env not in known:
+        raise Failure(f"there is no environment {env!r}; values/ has {', '.join(known)}")
+    file = CHECKOUT / "values" / f"images-{env}.yaml"
+    objects = rendered(env)
+    made_here = {f"{space}/{name}" for space, name in secrets.generate(PLATFORM, JOBS)}
+    hosts, certificates = _ingresses(objects)
+    claims = [*_claims(objects)]
+    config = next((dict(_leaves(item)) for item in objects if "DATA_API_URL" in dict(_leaves(item))), {})
+    stand_in = any(item["kind"] == "Deployment" and item["metadata"]["name"] == "datasource" for item in objects)
+    return Expected(
+        env=env,
+        made=float(git(CHECKOUT, "log", "-1", "--format=%ct", check=False) or 0),
+        images=images(objects) if file.exists() else [],
+        images_missing="" if file.exists() else f"values/{file.name}",
+        cpu=round(_requests(objects, "cpu"), 3),
+        memory=int(_requests(objects, "memory")),
+        volumes=int(sum(quantity(claim["resources"]["requests"]["storage"]) for claim in claims)),
+        storage_classes=sorted({claim.get("storageClassName", "") for claim in claims}),
+        secrets=sorted(made_here),
+        foreign_secrets=sorted(certificates),
+        hosts=sorted(hosts),
+        data_api="" if stand_in else str(config.get("DATA_API_URL", "")),
+        data_api_cidr=_data_api_cidr(env),
+        mlflow={name: _locked(*place) for name, place in LOCKS.items()},
+    )
+
+
+def _requests(objects: list[dict[str, Any]], resource: str) -> float:
+    """Sum over all pods that stay; Jobs end before the rest needs their share."""
+    total = 0.0
+    for item in objects:
+        if item["kind"] != "Job":
+            for container in pod_spec(item).get("containers", []):
+                wanted = container.get("resources", {}).get("requests", {}).get(resource, 0)
+                total += quantity(wanted) * item["spec"].get("replicas", 1)
+    return total
+
+
+def _claims(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in objects:
+        if item["kind"] == "PersistentVolumeClaim":
+            yield item["spec"]
+        for template in item.get("spec", {}).get("volumeClaimTemplates", []):
+            yield template["spec"]
+
+
+def _ingresses(objects: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
+    hosts, certificates = set(), set()
+    for item in objects:
+        if item["kind"] == "Ingress":
+            hosts |= {rule["host"] for rule in item["spec"]["rules"] if "host" in rule}
+            names = {one["secretName"] for one in item["spec"].get("tls", []) if "secretName" in one}
+            certificates |= {f"{item['metadata']['namespace']}/{name}" for name in names}
+    return hosts, certificates
+
+
+def _data_api_cidr(env: str) -> str:
+    values = yaml.safe_load((CHECKOUT / "values" / f"{env}.yaml").read_text())
+    return str(values.get("global", {}).get("dataApi", {}).get("cidr", ""))
+
+
+def _locked(service: str, package: str) -> str:
+    lock = CHECKOUT / "services" / service / "requirements.lock"
+    found = re.search(rf"^{package}==([\w.]+)", lock.read_text(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci.expected", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="file to write (default: standard output)")
+    options = parser.parse_args()
+    text = of(options.env).save()
+    if options.output:
+        options.output.write_text(text)
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main(_main)

@@ -1,0 +1,248 @@
+"""A cluster with one fault each, as kubectl would tell it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ci.console import Failure
+from ci.doctor import cluster
+from ci.doctor.result import Expected
+
+NEEDS = Expected("vm", storage_classes=[""], secrets=["mlops/minio", "mlops/postgres"], foreign_secrets=[])
+
+
+def kubectl(**answers: Any) -> Callable[..., dict[str, Any]]:
+    """`kubectl get` that knows some kinds of objects; a list is the items of all namespaces."""
+
+    def get(*words: str) -> dict[str, Any]:
+        kind = next(word for word in words if word.partition(".")[0] in KINDS)
+        if kind.partition(".")[0] not in answers:
+            raise Failure(f"the server doesn't have a resource type {kind}")
+        found = answers[kind.partition(".")[0]]
+        if isinstance(found, list):
+            space = words[words.index("-n") + 1] if "-n" in words else ""
+            return {"items": [item for item in found if space in ("", item["metadata"].get("namespace"))]}
+        return dict(found)
+
+    return get
+
+
+KINDS = {"nodes", "servicecidrs", "service", "storageclasses", "secrets", "applications", "pods"}
+
+
+def node(**conditions: str) -> dict[str, Any]:
+    listed = [{"type": name, "status": status, "message": f"about {name}"} for name, status in conditions.items()]
+    return {"metadata": {"name": "house"}, "spec": {"podCIDR": "10.42.0.0/24"}, "status": {"conditions": listed}}
+
+
+def storage_class(name: str, default: bool) -> dict[str, Any]:
+    return {"metadata": {"name": name, "annotations": {cluster.DEFAULT_CLASS: str(default).lower()}}}
+
+
+def named(path: str) -> dict[str, Any]:
+    space, _, name = path.partition("/")
+    return {"metadata": {"namespace": space, "name": name}}
+
+
+def test_kubernetes_that_is_too_old() -> None:
+    found = cluster.versions("v1.27.4+k3s1", "v1.28.0")
+    assert (found.level, found.what) == ("fail", "v1.27.4+k3s1 is older than 1.30, the oldest that the charts are for")
+
+
+def test_kubectl_that_is_too_old() -> None:
+    found = cluster.versions("v1.36.3", "v1.34.0")
+    assert (found.level, "more than one minor version apart" in found.what) == ("warn", True)
+    assert "use kubectl 1.36.x" in found.mend
+    assert cluster.versions("v1.36.3", "v1.35.1").level == "ok"
+
+
+@pytest.mark.parametrize(("version", "level"), [("", "fail"), ("v3.9.1", "fail"), ("v3.17.3", "ok"), ("v4.3.1", "ok")])
+def test_helm(version: str, level: str) -> None:
+    found = cluster.helm(version)
+    assert found.level == level
+    assert level == "ok" or "./bin/helm" in found.mend
+
+
+def test_node_that_is_not_well() -> None:
+    found = cluster.nodes(kubectl(nodes=[node(Ready="False", DiskPressure="True", MemoryPressure="False")]))
+    assert found.level == "fail"
+    assert found.what == "house: Ready=False (about Ready); house: DiskPressure=True (about DiskPressure)"
+    assert cluster.nodes(kubectl(nodes=[node(Ready="True", DiskPressure="False")])).level == "ok"
+
+
+def test_networks_of_the_cluster() -> None:
+    known = kubectl(nodes=[node()], servicecidrs=[{"metadata": {}, "spec": {"cidrs": ["10.43.0.0/16"]}}])
+    assert cluster.networks(known) == ("10.42.0.0/24", "10.43.0.0/16")
+    before_1_33 = kubectl(nodes=[node()], service={"spec": {"clusterIP": "10.43.0.1"}})
+    assert cluster.networks(before_1_33) == ("10.42.0.0/24", "10.43.0.0/24")
+
+
+def test_no_default_storage_class() -> None:
+    found = cluster.storage(NEEDS, kubectl(storageclasses=[storage_class("local-path", False)]))
+    assert (found.level, "volume claims would stay Pending" in found.what) == ("fail", True)
+    assert found.mend == f"kubectl annotate storageclass local-path {cluster.DEFAULT_CLASS}=true"
+
+
+def test_no_storage_class_at_all() -> None:
+    assert "--disable=local-storage" in cluster.storage(NEEDS, kubectl(storageclasses=[])).mend
+
+
+def test_storage_class_that_values_name_and_the_cluster_lacks() -> None:
+    found = cluster.storage(
+        Expected("vm", storage_classes=["fast"]), kubectl(storageclasses=[storage_class("a", True)])
+    )
+    assert (found.level, "StorageClass fast, which the cluster does not have" in found.what) == ("fail", True)
+
+
+def test_two_default_storage_classes() -> None:
+    found = cluster.storage(NEEDS, kubectl(storageclasses=[storage_class("a", True), storage_class("b", True)]))
+    assert (found.level, "a, b are all the default" in found.what) == ("warn", True)
+
+
+def test_secrets_that_are_missing_in_part() -> None:
+    [found] = cluster.secrets(NEEDS, kubectl(secrets=[named("mlops/minio")]))
+    assert (found.level, found.what.startswith("mlops/postgres missing while others exist")) == ("fail", True)
+    assert "backup" in found.mend
+
+
+def test_secrets_before_the_first_install() -> None:
+    [found] = cluster.secrets(NEEDS, kubectl(secrets=[]))
+    assert (found.level, found.mend.startswith("make secrets")) == ("warn", True)
+
+
+def test_certificate_that_nobody_makes() -> None:
+    needs = Expected("prod", secrets=["mlops/minio"], foreign_secrets=["mlops/house-tls"])
+    mine, certificate = cluster.secrets(needs, kubectl(secrets=[named("mlops/minio")]))
+    assert (mine.level, certificate.level) == ("ok", "fail")
+    assert certificate.mend == "kubectl -n mlops create secret tls house-tls --cert=<file> --key=<file>"
+
+
+@pytest.mark.parametrize(
+    ("running", "locked", "level"),
+    [
+        ("2.22.0", "3.17.2", "fail"),
+        ("3.16.0", "3.17.2", "warn"),
+        ("3.17.2", "3.17.2", "ok"),
+        ("", "2.9.1", "fail"),
+        ("", "", "skip"),
+    ],
+)
+def test_mlflow_client_and_server(running: str, locked: str, level: str) -> None:
+    lock = {"server": locked, "pipeline": "3.17.2"} if locked else {}
+    found = cluster.mlflow(Expected("vm", mlflow=lock), running)
+    assert found.level == level
+    assert ("404" in found.what) == (level == "fail")
+
+
+def application(sync: str, health: str, message: str = "") -> dict[str, Any]:
+    status = {"sync": {"status": sync}, "health": {"status": health}, "operationState": {"message": message}}
+    return {"metadata": {"name": "mlflow", "namespace": "argocd"}, "status": status}
+
+
+def test_application_that_is_out_of_sync() -> None:
+    [found] = cluster.applications(kubectl(applications=[application("OutOfSync", "Degraded", "hook failed")]))
+    assert (found.check, found.level) == ("application mlflow", "fail")
+    assert found.what == "OutOfSync, Degraded: hook failed"
+    assert found.mend == "kubectl -n argocd describe application mlflow"
+    assert [one.level for one in cluster.applications(kubectl(applications=[application("Synced", "Healthy")]))] == [
+        "ok"
+    ]
+
+
+def test_without_argocd_there_are_no_applications() -> None:
+    assert cluster.applications(kubectl()) == []
+
+
+def pod(path: str, reason: str = "") -> dict[str, Any]:
+    state: dict[str, Any] = {"waiting": {"reason": reason, "message": "about it"}} if reason else {"running": {}}
+    conditions = [{"type": "Ready", "status": "False" if reason else "True"}]
+    boxes = [{"name": "main", "ready": not reason, "state": state, "restartCount": 0}]
+    return {**named(path), "status": {"phase": "Running", "conditions": conditions, "containerStatuses": boxes}}
+
+
+def test_pod_that_is_not_well() -> None:
+    [found] = cluster.pods(kubectl(pods=[pod("mlops/minio-0", "CrashLoopBackOff"), pod("mlops/ui")]))
+    assert (found.check, found.level, found.what) == ("pod minio-0", "fail", "main: CrashLoopBackOff about it")
+    assert "kubectl -n mlops logs minio-0" in found.mend
+
+
+def test_pod_whose_image_is_missing() -> None:
+    [found] = cluster.pods(kubectl(pods=[pod("mlops/ui", "ErrImagePull")]))
+    assert found.mend == "see the line of its image above"
+
+
+def test_pods_that_are_well() -> None:
+    [found] = cluster.pods(kubectl(pods=[pod("mlops/a"), pod("mlops-jobs/b")]))
+    assert found.what == "all 2 are Ready or have done their work"
+
+
+def alert(name: str, severity: str, state: str = "firing") -> dict[str, Any]:
+    return {"labels": {"alertname": name, "severity": severity}, "state": state, "annotations": {"summary": "s"}}
+
+
+def test_alerts_that_are_firing() -> None:
+    found = cluster.alerts(
+        [alert("PostgresDown", "critical"), alert("NoRunLately", "warning"), alert("A", "critical", "pending")]
+    )
+    assert [(one.check, one.level) for one in found] == [("alert PostgresDown", "fail"), ("alert NoRunLately", "warn")]
+    assert found[0].mend == "charts/monitoring/runbooks/PostgresDown.md"
+    assert cluster.alerts([])[0].level == "ok"
+
+
+class Pods:
+    """Runs the probe's pods: the server starts, a call succeeds if the connection is as it wants."""
+
+    def __init__(self, network: bool = True, enforced: bool = True, starts: bool = True) -> None:
+        self.network, self.enforced, self.starts = network, enforced, starts
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.policies = 0
+        self.namespaces: list[str] = []
+
+    def run(self, *words: str, stdin: str = "") -> str:
+        if words[0] == "delete":
+            self.namespaces.remove(words[2])
+            return ""
+        item = json.loads(stdin)
+        if item["kind"] == "Namespace":
+            self.namespaces.append(item["metadata"]["name"])
+        self.policies += item["kind"] == "NetworkPolicy"
+        self.objects[item["metadata"]["name"]] = item
+        return ""
+
+    def get(self, *words: str) -> dict[str, Any]:
+        name = words[-1]
+        if name == "server":
+            status = {"phase": "Running", "podIP": "10.44.0.9"} if self.starts else {"phase": "Pending"}
+        else:
+            opened = self.network and not (self.policies and self.enforced)
+            status = {"phase": "Succeeded" if opened == (name == "open") else "Failed"}
+        return {"metadata": {"name": name}, "status": status}
+
+
+def probe(pods: Pods) -> Any:
+    found = cluster.policies(cluster.Kube(pods.run, pods.get), "localhost/house/pipeline:1", 2, sleep=lambda _: None)
+    assert pods.namespaces == [], "the probe's namespace stays behind"
+    return found
+
+
+def test_policies_that_are_enforced() -> None:
+    assert probe(Pods()).level == "ok"
+
+
+def test_policies_that_nothing_enforces() -> None:
+    found = probe(Pods(enforced=False))
+    assert (found.level, "nothing enforces policies" in found.what) == ("fail", True)
+    assert "without --disable-network-policy" in found.mend
+
+
+def test_pods_that_cannot_reach_each_other_prove_nothing() -> None:
+    found = probe(Pods(network=False))
+    assert (found.level, "although no policy denies it" in found.what) == ("fail", True)
+
+
+def test_probe_that_does_not_start() -> None:
+    assert "the probe's server did not start" in probe(Pods(starts=False)).what

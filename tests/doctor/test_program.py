@@ -1,0 +1,159 @@
+"""The doctor as a program: exit code, table, JSON, and the standard library alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ci import expected
+from ci.console import Failure
+from ci.doctor import __main__ as doctor
+from ci.doctor.result import Expected, fail, load, ok, warn
+from ci.paths import CHECKOUT
+from tests.charts.rendering import ENVIRONMENTS
+
+SOURCES = sorted((CHECKOUT / "ci/doctor").glob("*.py"))
+CARRIED = ("ci/__init__.py", "ci/console.py", "ci/kube.py", "ci/paths.py", "ci/secrets.py")  # into the bundle, too
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The doctor with Python's standard library alone (-S: no site-packages), and without a cluster."""
+    return subprocess.run(
+        [sys.executable, "-S", "-m", "ci.doctor", *words],
+        cwd=folder,
+        env={"PATH": "", "HOUSE_STATE_DIR": str(folder / "none"), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """A folder that holds what the bundle holds of ci/, and what an environment needs."""
+    for path in [*SOURCES, *(CHECKOUT / name for name in CARRIED)]:
+        target = tmp_path / path.relative_to(CHECKOUT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (tmp_path / "expected.json").write_text(Expected("vm", cpu=0.1, images=["localhost/a/b:1"]).save())
+    return tmp_path
+
+
+def test_runs_with_the_standard_library_alone(alone: Path) -> None:
+    done = run(alone, "--expected", "expected.json", "--no-cluster", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == (0 if told["ok"] else 1), done.stderr
+    assert told["env"] == "vm"
+    names = [one["check"] for one in told["results"]]
+    assert names == ["cpu", "architecture", "memory", "disk", "cgroups", "inotify", "clock", "name servers", "cidr",
+                     "data API rule", "data API"]  # fmt: skip
+    assert not [one for one in told["results"] if one["what"].startswith("could not look")]
+
+
+def test_no_cluster_is_a_failure_with_what_to_do(alone: Path) -> None:
+    done = run(alone, "--expected", "expected.json")
+    assert done.returncode == 1, done.stderr
+    assert "FAIL  kubernetes" in done.stdout
+    assert "-> start it (make cluster, systemctl start k3s), set KUBECONFIG" in done.stdout
+
+
+def test_overlap_is_found_before_the_cluster_is_there(alone: Path) -> None:
+    (alone / "expected.json").write_text(Expected("vm", data_api="http://10.43.100.103:1").save())
+    done = run(
+        alone, "--expected", "expected.json", "--no-cluster", "--service-cidr", "10.43.0.0/16", "--timeout", "0.01"
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the data API at 10.43.100.103 lies inside the cluster's service network 10.43.0.0/16" in done.stdout
+
+
+def test_without_a_file_and_without_the_environment_it_says_what_to_run(alone: Path) -> None:
+    done = run(alone)
+    assert (done.returncode, "run `make doctor`, or give --expected FILE" in done.stderr) == (1, True)
+
+
+def test_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"env": "vm", "colour": "red"}')
+    with pytest.raises(Failure, match=r"is no file of `python -m ci\.expected`: colour"):
+        load(tmp_path / "a.json")
+    with pytest.raises(Failure, match="cannot be read"):
+        load(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *(CHECKOUT / name for name in CARRIED)], ids=lambda path: path.name)
+def test_a_machine_with_python_3_9_can_read_it(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_a_check_that_cannot_look_does_not_end_the_others() -> None:
+    def broken() -> None:
+        raise FileNotFoundError("/proc/meminfo")
+
+    [found] = doctor.guarded("memory", broken)  # type: ignore[arg-type]
+    assert (found.level, found.what) == ("warn", "could not look: /proc/meminfo")
+
+
+def test_table_shows_each_result_and_under_it_what_to_do() -> None:
+    text = doctor.table([ok("cpu", "fine"), warn("clock", "off", "set it"), fail("disk", "full", "empty it")])
+    assert text.splitlines() == [
+        "ok    cpu    fine",
+        "WARN  clock  off",
+        "             -> set it",
+        "FAIL  disk   full",
+        "             -> empty it",
+        "",
+        "1 ok, 1 warnings, 1 failed, 0 not looked at",
+    ]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_expectations_come_from_what_the_charts_render(env: str, tmp_path: Path) -> None:
+    found = expected.of(env)
+    (tmp_path / "expected.json").write_text(found.save())
+    assert load(tmp_path / "expected.json") == found
+    assert 0.5 < found.cpu < 4
+    assert 2**30 < found.memory < 8 * 2**30
+    assert found.volumes > 5 * 2**30
+    assert found.mlflow["server"] == found.mlflow["pipeline"] != ""
+    assert "mlops/postgres" in found.secrets
+    external = env != "kind"
+    assert (found.data_api, found.data_api_cidr) == (
+        ("http://10.43.100.103:8000", "10.43.100.103/32") if external else ("", "")
+    )
+    assert found.foreign_secrets == (["mlops/house-tls"] if env == "prod" else [])
+
+
+def test_readme_lists_every_check() -> None:
+    readme = (CHECKOUT / "ci/doctor/README.md").read_text()
+    checks = {
+        node.args[0].value
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ok", "fail", "warn")
+        and node.args and isinstance(node.args[0], ast.Constant)
+    }  # fmt: skip
+    assert checks, "no checks found"
+    assert [name for name in sorted(checks) if f"| {name} |" not in readme] == []
+
+
+def test_environment_that_does_not_exist() -> None:
+    with pytest.raises(Failure, match="there is no environment 'moon'; values/ has kind, prod, vm"):
+        expected.of("moon")
+
+
+def test_help_says_what_the_exit_codes_mean() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ci.doctor", "--help"],
+        cwd=CHECKOUT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Ends with 0 if nothing fails" in done.stdout
