@@ -50,6 +50,19 @@ def test_everything_comes_from_git_without_a_manual_sync() -> None:
     assert up.predict()["price"]
 
 
+def test_every_pod_says_what_it_runs() -> None:
+    """Commit and digest of its image, as Git has them; the predictor says so over HTTP, too."""
+    released = yaml.safe_load((CHECKOUT / IMAGES).read_text())["global"]["images"]
+    for pod in platform.pods():
+        name, marks = pod["metadata"]["name"], pod["metadata"]["annotations"]
+        image = pod["spec"]["containers"][0]["image"].partition("@")[0].rpartition("/")[2].partition(":")[0]
+        found = {key: marks.get(f"house-platform/{key}") for key in ("commit", "image-digest")}
+        assert found == {"commit": released[image]["commit"], "image-digest": released[image]["digest"]}, name
+    with forward(PLATFORM, "service/fastapi", 8000) as url:
+        told = httpx.get(f"{url}/version", timeout=20).json()
+    assert (told["commit"], told["image_digest"]) == (released["predictor"]["commit"], released["predictor"]["digest"])
+
+
 def test_a_commit_reaches_the_pods() -> None:
     began = time.monotonic()
     revision = deliver(with_value("fastapi.config.pollSeconds", 7), "fastapi: poll every 7 s")
