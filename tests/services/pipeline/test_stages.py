@@ -192,6 +192,23 @@ def test_all_batches_and_then_the_end(loop: Loop) -> None:
     assert (done.code, done.result) == (SKIPPED, {"summary": "the data API has no more data"})
 
 
+def test_champion_of_an_earlier_release_is_trained_anew_though_no_batch_comes(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: predictors of the new release would otherwise wait for the next batch."""
+    with monkeypatch.context() as earlier:
+        earlier.setenv("CODE_VERSION", "earlier")
+        for module in ("core.bundle", "pipeline.train", "pipeline.promote", "pipeline.fetch"):
+            earlier.setattr(f"{module}.FINGERPRINT", "of an earlier release")
+        while "no more data" not in (told := _ended(loop.turn)):
+            pass
+    champion = loop.champion()
+    told = loop.turn()
+    assert "promoted: the champion cannot serve: the model was trained with features of an earlier release" in told
+    assert loop.champion() != champion
+    assert _ended(loop.turn) == "the data API has no more data"
+
+
 def _ended(act: Callable[[], str]) -> str:
     try:
         return act()

@@ -133,7 +133,8 @@ def _profile_key(context: Context, number: int) -> str:
 
 def decide(evidence: Evidence, settings: PipelineSettings) -> tuple[str, str]:
     """`train` or `skip`, and why."""
-    against = _too_little(evidence, settings)
+    outdated = evidence.champion is not None and evidence.champion.unusable is not None
+    against = [] if outdated else _too_little(evidence, settings)  # there is nothing to wait for without a champion
     which = _which(evidence)
     later = "; its rows count in the next training"
     if against:

@@ -10,7 +10,7 @@ import orjson
 import polars as pl
 
 from core.errors import DataError
-from core.features import conform
+from core.features import FINGERPRINT, conform
 from core.ledger import Batch
 from pipeline import data_api, rows
 from pipeline.context import Context
@@ -21,10 +21,13 @@ def run(context: Context) -> dict[str, Any]:
     """Take up a batch that an earlier run left unfinished; if there is none, get the next one that is not stored.
 
     At the end of data with batches missing, the data API is restarted and drained again, once for each set of gaps.
+    At the end of data with a champion of another release, whose features this one does not build, the batch that led to
+    it is taken up again: predictors of this release have nothing to serve before there is a new model.
 
     Raises:
         SkipRun: the API has no more data, or hands out the same stored batch again and again.
         DataError: see `data_api.next_batch`.
+        RegistryError: MLflow, asked at the end of data, is away.
     """
     ledger = context.ledger
     while unfinished := ledger.unfinished():
@@ -46,7 +49,20 @@ def run(context: Context) -> dict[str, Any]:
             raise SkipRun(f"{told}; the data API hands it out again and again", batch=number)
         print(told, flush=True)
         skipped.append(number)
-    raise SkipRun("the data API has no more data" + _missing(ledger.gaps()))
+    end = "the data API has no more data" + _missing(ledger.gaps())
+    if again := _batch_of_outdated_champion(context):
+        champion, batch = again
+        summary = f"{end}; champion version {champion} is of an earlier release's features: it is trained anew"
+        return {"batch": batch.batch_number, "rows": batch.rows, "summary": summary}
+    raise SkipRun(end)
+
+
+def _batch_of_outdated_champion(context: Context) -> tuple[str, Batch] | None:
+    champion = context.registry.champion(context.settings.model_name, context.settings.model_alias)
+    training = context.ledger.training(champion.run_id) if champion else None
+    if champion is None or training is None or champion.tags.get("fingerprint", FINGERPRINT) == FINGERPRINT:
+        return None
+    return champion.version, context.ledger.batch(training["batch_number"])
 
 
 def _missing(gaps: list[int]) -> str:
