@@ -20,12 +20,12 @@ from core.bundle import prices
 from core.features import NUMERIC, build_features, training_features
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
+from pipeline.learner import boost
 from pipeline.rows import SPLITS, Split
 from pipeline.rules import valid_rows
 from pipeline.scores import score
 from pipeline.settings import PipelineSettings
 from pipeline.split import split
-from pipeline.train import boost
 
 Parts = dict[Split, pl.DataFrame]
 WHOLE = 3  # the batch that was recorded with all its columns

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from core.errors import StorageError
 from core.storage import Store
 
 
@@ -18,3 +21,12 @@ class StoreContract:
         assert store.keys("raw") == ["raw/1", "raw/2", "rawer"]
         assert store.keys("nothing") == []
         assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
+
+    def test_version_tells_one_content_from_another(self, store: Store) -> None:
+        store.put("a", b"one")
+        first = store.version("a")
+        assert store.version("a") == first
+        store.put("a", b"other")
+        assert store.version("a") != first
+        with pytest.raises(StorageError):
+            store.version("none")

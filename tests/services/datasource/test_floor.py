@@ -19,7 +19,7 @@ from pipeline.rows import SPLITS
 from pipeline.rules import valid_rows
 from pipeline.settings import PipelineSettings
 from pipeline.split import split
-from pipeline.train import fit
+from pipeline.train import Data, learn
 
 SAMPLE = 0.2
 # Measured at this sample: 1.021 in all, 0.93 (of 122 rows) to 1.03 per batch. Below 0.97 no honest model can be: then
@@ -35,7 +35,7 @@ def test_training_comes_near_the_known_floor(
     batches = {number: split(valid_rows(source.rows(number))) for number in source.numbers}
     parts = {name: pl.concat([batch[name] for batch in batches.values()]) for name in SPLITS}
     known = PipelineSettings.model_construct(num_threads=1)  # two wait for each other where the machine is busy
-    fit(parts, known, tmp_path)
+    learn(Data.of(parts), known, tmp_path)
     bundle = load_bundle(tmp_path)
     tests = {number: batch["test"] for number, batch in batches.items()}
     error = {number: np.abs(bundle.predict(test) - test["price"].to_numpy()) for number, test in tests.items()}

@@ -17,7 +17,7 @@ from pipeline.rows import SPLITS, Split
 from pipeline.rules import valid_rows
 from pipeline.settings import PipelineSettings
 from pipeline.split import split
-from pipeline.train import fit
+from pipeline.train import Data, learn
 from tests.bench import features as bench
 
 RECORDING = os.environ.get("HOUSE_RECORDING_DIR", "")
@@ -30,7 +30,7 @@ def parts() -> dict[Split, pl.DataFrame]:
 
 def train(folder: str) -> None:
     """Train, and print the manifest's sha256: for a process of its own."""
-    print(fit(parts(), SETTINGS, Path(folder))[2])
+    print(learn(Data.of(parts()), SETTINGS, Path(folder)).manifest_sha256)
 
 
 @pytest.mark.skipif(not RECORDING, reason="HOUSE_RECORDING_DIR names no folder of recorded listings")
@@ -43,20 +43,20 @@ def test_features_beat_the_four_numeric_columns_on_recorded_listings() -> None:
 
 
 def test_same_rows_and_seed_give_the_same_bundle_in_any_process(tmp_path: Path) -> None:
-    first, again = (fit(parts(), SETTINGS, tmp_path / name)[2] for name in ("first", "again"))
+    first, again = (learn(Data.of(parts()), SETTINGS, tmp_path / name).manifest_sha256 for name in ("first", "again"))
     assert again == first
     program = f"from tests.services.pipeline.test_train import train; train({str(tmp_path / 'other')!r})"
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.strip().rpartition("\n")[2] == first, done.stderr
-    other = fit(parts(), PipelineSettings.model_construct(num_threads=1, num_boost_round=60, seed=8), tmp_path / "8")[2]
-    assert other != first
+    settings = PipelineSettings.model_construct(num_threads=1, num_boost_round=60, seed=8)
+    assert learn(Data.of(parts()), settings, tmp_path / "8").manifest_sha256 != first
 
 
 def test_bundle_scores_as_the_training_said(tmp_path: Path) -> None:
     rows = parts()
-    booster, scores, _ = fit(rows, SETTINGS, tmp_path)
+    trained = learn(Data.of(rows), SETTINGS, tmp_path)
     bundle = load_bundle(tmp_path)
     for name in SPLITS[1:]:
-        assert bench.score(rows[name]["price"].to_numpy(), bundle.predict(rows[name])) == scores[name]
-    assert booster.feature_name() == list(FEATURES)
+        assert bench.score(rows[name]["price"].to_numpy(), bundle.predict(rows[name])) == trained.scores[name]
+    assert (bundle.booster.rounds, bundle.booster.features) == (trained.rounds, len(FEATURES))

@@ -15,7 +15,7 @@ with what the other folds teach: its own price never reaches its features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,9 @@ class Encodings:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         tables = {
-            name: [[key, float(table.effect[at]), int(table.rows[at])] for key, at in table.index.items()]
+            name: list(
+                map(list, zip(table.index, table.effect.tolist(), table.rows.astype(int).tolist(), strict=False))
+            )
             for name, table in self.tables.items()
         }
         return {"intercept": self.intercept, "coefficients": self.coefficients.tolist(), "tables": tables}
@@ -94,24 +96,23 @@ class Sums:
         """Sums of rows.
 
         Args:
-            keys: categories by column, in any order.
-            codes: positions in `keys` by column, (rows,); -1 where a row has none.
+            keys: categories by column, sorted.
+            codes: positions in `keys` by column, (rows,); len(keys) where a row has none.
             z: float64, (rows, d).
             fold: (rows,), below FOLDS.
         """
-        ordered = {name: sorted(keys[name], key=_order) for name in COLUMNS}
-        placed = {name: positions(keys[name], ordered[name])[codes[name]] for name in COLUMNS}
-        cells, cell_of = _cells(ordered, np.stack([placed[name] for name in EFFECTS], axis=1))
+        cells, cell_of = _cells(keys, np.stack([codes[name] for name in EFFECTS], axis=1))
         moments = np.stack([z[fold == at].T @ z[fold == at] for at in range(FOLDS)])
-        brokers = len(ordered[BROKER]) + 1
-        return Sums(
-            ordered, cells, _sums(cell_of, len(cells), fold, z), _sums(placed[BROKER], brokers, fold, z), moments
+        cell, broker = (
+            _sums(group, groups, fold, z)
+            for group, groups in ((cell_of, len(cells)), (codes[BROKER], len(keys[BROKER]) + 1))
         )
+        return Sums(keys, cells, cell, broker, moments)
 
     @staticmethod
     def total(parts: Sequence[Sums]) -> Sums:
         """Sums of the rows of all parts."""
-        keys = {name: sorted({key for part in parts for key in part.keys[name]}, key=_order) for name in COLUMNS}
+        keys = {name: in_order({key for part in parts for key in part.keys[name]}) for name in COLUMNS}
         placed = [{name: positions(part.keys[name], keys[name]) for name in COLUMNS} for part in parts]
         every = np.concatenate(
             [
@@ -130,12 +131,13 @@ class Sums:
         return Sums(keys, cells, cell, broker, np.sum([part.moments for part in parts], axis=0))
 
 
-def _order(key: Key) -> tuple[str, Key]:
-    return type(key).__name__, key
+def in_order(keys: Iterable[Key]) -> list[Key]:
+    """The keys of one column, sorted."""
+    return sorted(keys)
 
 
 def positions(keys: Sequence[Key], known: Sequence[Key] | Mapping[Key, int]) -> np.ndarray:
-    """Position in `known` of each key, and as the last one that of no key: -1 counted from the end of `known` + 1."""
+    """Position in `known` of each key, or len(known); and as one more that of no key, len(known) too."""
     index = known if isinstance(known, Mapping) else {key: at for at, key in enumerate(known)}
     return np.array([*(index.get(key, len(index)) for key in keys), len(index)], dtype=np.int64)
 
@@ -157,6 +159,28 @@ def _sums(group: np.ndarray, groups: int, fold: np.ndarray, z: np.ndarray) -> np
     where, length = group * FOLDS + fold, groups * FOLDS
     columns = [np.bincount(where, z[:, at], length) for at in range(z.shape[1])]
     return np.stack(columns, axis=1).reshape(groups, FOLDS, z.shape[1])
+
+
+def to_arrays(sums: Sums) -> dict[str, np.ndarray]:
+    """Sums without their keys, as arrays; most folds of most groups have no rows, and are left out."""
+    found = {"cells": sums.cells, "moments": sums.moments}
+    for name, values in (("cell", sums.cell), ("broker", sums.broker)):
+        flat = values.reshape(-1, values.shape[-1])
+        found[f"{name}_at"] = np.flatnonzero(flat[:, 0])
+        found[f"{name}_sums"] = flat[found[f"{name}_at"]]
+    return found
+
+
+def from_arrays(keys: Mapping[str, Sequence[Key]], arrays: Mapping[str, np.ndarray]) -> Sums:
+    """What `to_arrays` gave."""
+
+    def dense(name: str, groups: int) -> np.ndarray:
+        out = np.zeros((groups * FOLDS, arrays["moments"].shape[-1]))
+        out[arrays[f"{name}_at"]] = arrays[f"{name}_sums"]
+        return out.reshape(groups, FOLDS, -1)
+
+    cell, broker = dense("cell", len(arrays["cells"])), dense("broker", len(keys[BROKER]) + 1)
+    return Sums(keys, arrays["cells"], cell, broker, arrays["moments"])
 
 
 def fit(sums: Sums, without: int | None = None) -> Encodings:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.encodings import BROKER, COLUMNS, FOLDS, Encodings, Key, Sums, fit, positions
+from core.encodings import BROKER, COLUMNS, FOLDS, Encodings, Key, Sums, fit, in_order, positions
 
 DEFINITION = 2
 
@@ -114,8 +114,8 @@ class Columns:
     """Listings as numbers, as far as nothing learned is needed; costs what its own rows cost."""
 
     plain: np.ndarray  # float32, (rows, len(PLAIN)); NaN where nothing is known
-    keys: Mapping[str, Sequence[Key]]  # the categories that occur, by column
-    codes: Mapping[str, np.ndarray]  # int32, (rows,), by column: positions in keys, -1 where nothing is known
+    keys: Mapping[str, Sequence[Key]]  # the categories that occur, by column, sorted
+    codes: Mapping[str, np.ndarray]  # int32, (rows,), by column: positions in keys; len(keys) where nothing is known
 
     @staticmethod
     def of(raw: pl.DataFrame) -> Columns:
@@ -136,7 +136,8 @@ class Columns:
 def _coded(values: Sequence[Key | None]) -> tuple[list[Key], np.ndarray]:
     index: dict[Key, int] = {}
     codes = [-1 if key is None or key != key else index.setdefault(key, len(index)) for key in values]
-    return list(index), np.array(codes, dtype=np.int32)
+    keys = in_order(index)
+    return keys, positions(list(index), keys).astype(np.int32)[codes]
 
 
 def _plain(raw: pl.DataFrame) -> np.ndarray:
@@ -248,14 +249,24 @@ def fit_encodings(train: pl.DataFrame) -> Encodings:
 
 
 def training_features(train: pl.DataFrame) -> tuple[np.ndarray, Encodings]:
-    """Feature matrix of training rows, and the encodings to serve with.
-
-    A row's own price must not reach its features: each fold is encoded with what the other folds taught.
-    """
+    """Feature matrix of training rows, and the encodings to serve with."""
     columns, fold = Columns.of(train), folds(train)
     known = sums(columns, train[TARGET].to_numpy(), fold)
     out = np.empty((train.height, len(FEATURES)), dtype=np.float32)
-    for held_out in range(FOLDS):
-        inside = np.flatnonzero(fold == held_out)
-        out[inside] = matrix(columns.take(inside), fit(known, without=held_out))
+    fill(out, columns, fold, fit_folds(known))
     return out, fit(known)
+
+
+def fit_folds(known: Sums) -> list[Encodings]:
+    """For each fold, what the other folds teach."""
+    return [fit(known, without=fold) for fold in range(FOLDS)]
+
+
+def fill(out: np.ndarray, columns: Columns, fold: np.ndarray, learned: Sequence[Encodings]) -> None:
+    """Write the feature matrix of training rows, (rows, len(FEATURES)), into `out`.
+
+    A row's own price must not reach its features: each fold is encoded with what the other folds taught (`fit_folds`).
+    """
+    for held_out, encodings in enumerate(learned):
+        inside = np.flatnonzero(fold == held_out)
+        out[inside] = matrix(columns.take(inside), encodings)

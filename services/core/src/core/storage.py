@@ -42,6 +42,13 @@ class Store(Protocol):
     def exists(self, key: str) -> bool:
         """True if there is such an object."""
 
+    def version(self, key: str) -> str:
+        """Says which content an object has: another one after it was replaced by another content.
+
+        Raises:
+            StorageError: there is no such object, or the store does not answer.
+        """
+
     def keys(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
 
@@ -118,6 +125,13 @@ class BucketStore:
         """True if there is such an object."""
         return key in self.keys(key)
 
+    def version(self, key: str) -> str:
+        """The ETag of an object."""
+        try:
+            return str(self._client.stat_object(self._bucket, self._prefix + key).etag)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(key, error) from error
+
     def keys(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`."""
         try:
@@ -165,6 +179,14 @@ class FolderStore:
     def exists(self, key: str) -> bool:
         """True if there is such an object."""
         return (self._folder / key).is_file()
+
+    def version(self, key: str) -> str:
+        """Time and size of a file."""
+        try:
+            known = (self._folder / key).stat()
+        except OSError as error:
+            raise StorageError(f"the folder store failed on {self._folder / key}: {error}") from error
+        return f"{known.st_mtime_ns}-{known.st_ino}-{known.st_size}"
 
     def keys(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`."""

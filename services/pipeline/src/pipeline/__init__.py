@@ -43,4 +43,9 @@ COMMANDS = (
         "Let the alias name an earlier version again, and write down why.",
         {"to": "version that becomes the champion", "reason": "why, for whoever reads the history"},
     ),
+    Command(
+        "search",
+        "Search for better hyperparameters on the clean rows of all batches.",
+        {"trials": "how many in all; those that were done before count"},
+    ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
@@ -39,6 +41,10 @@ class PipelineSettings(BaseSettings):
     max_rmse_loss: float = Field(default=0.01, ge=0)
     max_segment_loss: float = Field(default=0.10, ge=0)
     min_segment_rows: int = Field(default=500, ge=1)
+    # which batches' rows are trained on
+    training_mode: Literal["full", "continue", "window"] = "full"
+    training_window: int = Field(default=3, ge=1)
+    training_search_trials: int = Field(default=0, ge=0)
     # LightGBM
     num_boost_round: int = Field(default=1500, ge=1)
     learning_rate: float = Field(default=0.06, gt=0)

@@ -1,24 +1,30 @@
-"""Stage 5: LightGBM on the clean rows of all batches so far."""
+"""Stage 5: LightGBM on the clean rows of the batches so far."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 import polars as pl
 
-from core.bundle import golden_sample, prices, write_bundle
-from core.errors import DataError
-from core.features import CATEGORICAL, FEATURES, FINGERPRINT, build_features, training_features
-from pipeline import rows
+from core.booster import Booster
+from core.bundle import golden_sample, load_bundle, prices, write_bundle
+from core.encodings import Sums, fit
+from core.errors import BundleError, DataError
+from core.features import FEATURES, FINGERPRINT, build_features, matrix
+from pipeline import encoded, rows
 from pipeline.context import Context
+from pipeline.encoded import Part, training_matrix
+from pipeline.learner import Rows, boost, parameters
 from pipeline.scores import score
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
+
+_SCORED_TRAIN_ROWS = 100_000
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
@@ -35,9 +41,19 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     tracking = Tracking(context.settings, context.registry)
     decided = context.ledger.decision(context.ledger.batch(batch))
     reason = decided[1] if decided else "by hand, without a decision"
-    parts = {name: rows.read_split(context.store, batches, name) for name in rows.SPLITS}
-    if not all(part.height for part in parts.values()):
-        raise DataError(f"batches {batches} leave a split without rows: {_heights(parts)}")
+    plan = _plan(context, tracking, batches)
+    train = {number: encoded.read(context.store, number, "train") for number in batches}
+    data = Data(
+        [train[number] for number in plan.batches],
+        Sums.total([part.sums for part in train.values()]),
+        [encoded.read(context.store, number, "validation") for number in batches],
+        rows.read_split(context.store, batches, "test"),
+    )
+    del train  # the rows of a batch are let go once they are in the matrix
+    settings = _searched(context, batches)
+    counts = data.counts()
+    if not all(counts.values()):
+        raise DataError(f"batches {plan.batches} leave a split without rows: {counts}")
     tags = {
         "dag_run": context.dag_run,
         "batch": str(batch),
@@ -49,92 +65,116 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     }
     with tracking.start_run(f"batch-{batch:04d}", tags) as active, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
-        booster, scores, manifest = fit(parts, context.settings, folder)
-        importance = dict(zip(FEATURES, booster.feature_importance("gain").tolist(), strict=True))
-        params = {**_parameters(context.settings), "rounds": booster.current_iteration(), **_heights(parts)}
-        tracking.log_training(params, scores, {"feature_importance": importance})
-        tracking.log_bundle(folder, manifest)
+        trained = learn(data, settings, folder, plan.start)
+        importance = dict(zip(FEATURES, trained.gain, strict=True))
+        params = {"mode": plan.told, **parameters(settings), "rounds": trained.rounds, **counts}
+        tracking.log_training(params, trained.scores, {"feature_importance": importance})
+        tracking.log_bundle(folder, trained.manifest_sha256)
         run_id: str = active.info.run_id
-    context.ledger.add_training(run_id, batch, batches, parts["train"].height, context.code_version, scores)
+    context.ledger.add_training(run_id, batch, batches, counts["train_rows"], context.code_version, trained.scores)
+    test = trained.scores["test"]
     summary = (
-        f"{parts['train'].height:,} rows of batches {batches}, {booster.current_iteration()} rounds: "
-        f"test MAE ${scores['test']['mae']:,.0f}, RMSE ${scores['test']['rmse']:,.0f}, R2 {scores['test']['r2']:.3f}"
+        f"{counts['train_rows']:,} rows of batches {plan.batches}, {trained.rounds} rounds: "
+        f"test MAE ${test['mae']:,.0f}, RMSE ${test['rmse']:,.0f}, R2 {test['r2']:.3f}"
     )
-    return {"run_id": run_id, "metrics": scores["test"], "summary": summary}
+    return {"run_id": run_id, "metrics": test, "summary": summary}
 
 
-def fit(
-    parts: dict[rows.Split, pl.DataFrame], settings: PipelineSettings, folder: Path
-) -> tuple[lightgbm.Booster, dict[str, dict[str, float]], str]:
-    """Train, write the bundle to `folder`; return the booster, scores per split, and the manifest's sha256."""
-    matrix, encodings = training_features(parts["train"])
-    matrices = {"train": matrix} | {name: build_features(parts[name], encodings) for name in ("validation", "test")}
-    booster = boost(
-        (matrices["train"], parts["train"]["price"].to_numpy()),
-        (matrices["validation"], parts["validation"]["price"].to_numpy()),
-        settings,
-        progress=100,
-    )
+def _searched(context: Context, batches: list[int]) -> PipelineSettings:
+    trials = context.settings.training_search_trials
+    if not trials:
+        return context.settings
+    from pipeline import search  # brings Optuna along
+
+    return search.best(context, batches, trials)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which batches' rows the trees see, and the text of the model whose trees come first."""
+
+    batches: list[int]
+    told: str  # as a parameter of the run
+    start: str | None = None
+
+
+def _plan(context: Context, tracking: Tracking, batches: list[int]) -> Plan:
+    """See `training_mode`; where the champion cannot be continued, everything is trained on."""
+    mode = context.settings.training_mode
+    if mode == "window":
+        return Plan(batches[-context.settings.training_window :], mode)
+    champion = context.registry.champion(context.settings.model_name, context.settings.model_alias)
+    if mode == "full" or champion is None:
+        return Plan(batches, "full")
+    used = {int(number) for number in tracking.run(champion.run_id).data.tags["batches"].split(",")}
+    new = [number for number in batches if number not in used]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            context.registry.download(champion, Path(folder))
+            load_bundle(Path(folder))  # only a model that is whole, and of these features, is continued
+            start = (Path(folder) / "model.txt").read_text()
+    except BundleError:
+        return Plan(batches, "full")
+    return Plan(new, f"continue of version {champion.version}", start) if new else Plan(batches, "full")
+
+
+@dataclass
+class Data:
+    """What a training reads: rows for the trees, sums of all batches for the encodings, and rows to judge by."""
+
+    train: list[Part]
+    sums: Sums
+    validation: list[Part]
+    test: pl.DataFrame
+
+    @staticmethod
+    def of(parts: dict[rows.Split, pl.DataFrame]) -> Data:
+        """The clean rows of each split, as one batch."""
+        train = Part.of(parts["train"])
+        return Data([train], train.sums, [Part.of(parts["validation"])], parts["test"])
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each split."""
+        train, validation = (sum(len(part.price) for part in parts) for parts in (self.train, self.validation))
+        return {"train_rows": train, "validation_rows": validation, "test_rows": self.test.height}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of a training, beside the bundle that it wrote."""
+
+    rounds: int
+    gain: list[float]  # by feature: how much it lowered the loss
+    scores: dict[str, dict[str, float]]  # by split
+    manifest_sha256: str
+
+
+def learn(data: Data, settings: PipelineSettings, folder: Path, start: str | None = None) -> Trained:
+    """Train, and write the bundle to `folder`; takes the rows of `data` with it."""
+    encodings = fit(data.sums)
+    train = _rows(data.train, lambda parts: training_matrix(parts, data.sums))
+    validation = _rows(data.validation, lambda parts: np.concatenate([matrix(one.columns, encodings) for one in parts]))
+    test = build_features(data.test, encodings), data.test["price"].to_numpy()
+    booster = boost(train, validation, settings, progress=100, start=start)
+    text = booster.model_to_string()
+    gain, rounds = booster.feature_importance("gain").tolist(), booster.current_iteration()
+    del booster  # holds the rows it was trained on
+    model = Booster(text)
     scores: dict[str, dict[str, float]] = {
-        name: score(parts[name]["price"].to_numpy(), prices(np.asarray(booster.predict(matrices[name]))))
-        for name in rows.SPLITS
+        name: score(price, prices(model.predict(features)))
+        for name, (features, price) in zip(rows.SPLITS, (_some(train), validation, test), strict=True)
     }
     # the golden listings come from rows that were not trained on
-    manifest = write_bundle(folder, booster.model_to_string(), encodings, golden_sample(parts["test"]))
-    return booster, scores, manifest
+    manifest = write_bundle(folder, text, encodings, golden_sample(data.test))
+    return Trained(rounds, gain, scores, manifest)
 
 
-def boost(
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray],
-    settings: PipelineSettings,
-    features: Sequence[str] = FEATURES,
-    progress: int = 0,
-) -> lightgbm.Booster:
-    """Train on rows and their prices in dollars, until the error on other rows does not fall any more.
-
-    The target is the logarithm of the price: errors are relative, and the extreme tail does not rule. Huber's loss
-    (a relative error of `huber_alpha` counts once, not squared) does not let placeholders and typing errors rule.
-    Every `progress` rounds the error goes to the log.
-    """
-    data = lightgbm.Dataset(
-        train[0],
-        label=np.log(train[1]),
-        feature_name=list(features),
-        categorical_feature=[name for name in CATEGORICAL if name in features],
-    )
-    held_out = lightgbm.Dataset(validation[0], label=np.log(validation[1]), reference=data)
-    return lightgbm.train(
-        _parameters(settings),
-        data,
-        num_boost_round=settings.num_boost_round,
-        valid_sets=[held_out],
-        callbacks=[
-            lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False),
-            lightgbm.log_evaluation(progress),
-        ],
-    )
+def _some(rows: Rows) -> Rows:
+    """Of the rows at most as many as it takes to know their error, evenly spread: predictions cost time."""
+    step = -(-len(rows[1]) // _SCORED_TRAIN_ROWS)
+    return rows[0][::step], rows[1][::step]
 
 
-def _parameters(settings: PipelineSettings) -> dict[str, Any]:
-    return {
-        "objective": "huber",
-        "alpha": settings.huber_alpha,
-        "metric": "l1",
-        "learning_rate": settings.learning_rate,
-        "num_leaves": settings.num_leaves,
-        "min_data_in_leaf": settings.min_data_in_leaf,
-        "feature_fraction": settings.feature_fraction,
-        "bagging_fraction": settings.bagging_fraction,
-        "bagging_freq": 1,
-        "lambda_l2": settings.lambda_l2,
-        "seed": settings.seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": settings.num_threads,
-        "verbose": -1,
-    }
-
-
-def _heights(parts: dict[rows.Split, pl.DataFrame]) -> dict[str, int]:
-    return {f"{name}_rows": part.height for name, part in parts.items()}
+def _rows(parts: list[Part], build: Callable[[list[Part]], np.ndarray]) -> Rows:
+    price = np.concatenate([part.price for part in parts])
+    return build(parts), price

@@ -1,0 +1,69 @@
+"""LightGBM with the platform's loss and settings: matrices in, booster out. The only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from core.features import CATEGORICAL, FEATURES
+from pipeline.settings import PipelineSettings
+
+Rows = tuple[np.ndarray, np.ndarray]  # feature matrix, and prices in dollars
+
+
+def boost(
+    train: Rows,
+    validation: Rows,
+    settings: PipelineSettings,
+    features: Sequence[str] = FEATURES,
+    progress: int = 0,
+    start: str | None = None,
+) -> lightgbm.Booster:
+    """Train until the error on the validation rows does not fall any more.
+
+    The target is the logarithm of the price: errors are relative, and the extreme tail does not rule. Huber's loss
+    (a relative error of `huber_alpha` counts once, not squared) does not let placeholders and typing errors rule.
+    Every `progress` rounds the error goes to the log. `start` is the text of a model whose trees come first.
+    """
+    data = lightgbm.Dataset(
+        train[0],
+        label=np.log(train[1]),
+        feature_name=list(features),
+        categorical_feature=[name for name in CATEGORICAL if name in features],
+    )
+    held_out = lightgbm.Dataset(validation[0], label=np.log(validation[1]), reference=data)
+    return lightgbm.train(
+        parameters(settings),
+        data,
+        num_boost_round=settings.num_boost_round,
+        valid_sets=[held_out],
+        init_model=lightgbm.Booster(model_str=start) if start else None,
+        callbacks=[
+            lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False),
+            lightgbm.log_evaluation(progress),
+        ],
+    )
+
+
+def parameters(settings: PipelineSettings) -> dict[str, Any]:
+    """LightGBM's parameters; the same rows, parameters and number of threads give the same trees."""
+    return {
+        "objective": "huber",
+        "alpha": settings.huber_alpha,
+        "metric": "l1",
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.num_leaves,
+        "min_data_in_leaf": settings.min_data_in_leaf,
+        "feature_fraction": settings.feature_fraction,
+        "bagging_fraction": settings.bagging_fraction,
+        "bagging_freq": 1,
+        "lambda_l2": settings.lambda_l2,
+        "seed": settings.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": settings.num_threads,
+        "verbose": -1,
+    }

@@ -1,0 +1,166 @@
+"""What a training costs as batches come: `python -m tests.bench.growth`.
+
+Six synthetic batches whose train splits have the given number of rows in all; five were encoded before, the last one
+is new. One process each, as a pod: seconds to encode the new batch's own rows, to read and encode all others, to
+train, and the peak of its memory. The ratio is all but the new rows' own cost over LightGBM's own time. The number of
+rounds is fixed, and below what trainings take: more rounds make the ratio smaller.
+
+With `--modes`, the error of the three training modes instead: after each batch that is trained on, on the test rows of
+all batches so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ci.console import main, say
+from core.bundle import load_bundle
+from core.encodings import Sums
+from core.storage import open_store
+from datasource import synthetic
+from datasource.settings import DatasourceSettings
+from pipeline import encoded, learner, rows, train
+from pipeline.encoded import Part
+from pipeline.rules import valid_rows
+from pipeline.scores import score
+from pipeline.settings import PipelineSettings
+from pipeline.split import split
+from pipeline.train import Data, learn
+
+NUMBERS = [shape.number for shape in synthetic.SHAPES]
+TOO_SMALL = 3  # this batch: its rows count in the next training
+SEED = DatasourceSettings().seed
+SIZES = [0.1, 0.3, 1, 1.76, 2.2]
+
+
+def settings(**changes: Any) -> PipelineSettings:
+    return PipelineSettings.model_construct(**changes)
+
+
+def lay_out(folder: Path, train_rows: int) -> None:
+    """Clean splits as the stage split writes them."""
+    store = open_store(folder.as_uri())
+    scale = train_rows / (0.7 * sum(shape.rows for shape in synthetic.SHAPES))
+    for number in NUMBERS:
+        for name, part in split(valid_rows(synthetic.generate(number, SEED, scale)[0])).items():
+            rows.write(store, rows.clean_key(number, name), part)
+
+
+def one(folder: Path, rounds: int) -> None:
+    """Train on what was laid out, and print what it cost as JSON."""
+    store, spent = open_store(folder.as_uri()), 0.0
+    began = time.perf_counter()
+    new = [encoded.read(store, NUMBERS[-1], name) for name in ("train", "validation")]
+    own = time.perf_counter() - began
+    boost = learner.boost
+
+    def timed(*given: Any, **named: Any) -> Any:
+        nonlocal spent
+        start = time.perf_counter()
+        done = boost(*given, **named)
+        spent = time.perf_counter() - start
+        return done
+
+    train.boost = timed
+    began = time.perf_counter()
+    parts = [encoded.read(store, number, "train") for number in NUMBERS[:-1]] + new[:1]
+    validation = [encoded.read(store, number, "validation") for number in NUMBERS[:-1]] + new[1:]
+    data = Data(parts, Sums.total([part.sums for part in parts]), validation, rows.read_split(store, NUMBERS, "test"))
+    counts = {"new_rows": len(new[0].price)} | data.counts()
+    del new, parts, validation
+    with tempfile.TemporaryDirectory() as bundle:
+        learn(data, settings(num_boost_round=rounds, early_stopping_rounds=rounds), Path(bundle))
+    told = {"own": own, "all": time.perf_counter() - began, "lightgbm": spent}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(counts | told | {"peak": peak}))
+
+
+def growth(sizes: list[float], rounds: int) -> None:
+    """The table of costs."""
+    say(f"{'train rows':>11}{'new rows':>10}{'own rows':>10}{'all else':>10}{'LightGBM':>10}{'ratio':>8}{'peak':>10}")
+    for millions in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lay_out(folder, round(millions * 1e6))
+            store = open_store(folder.as_uri())
+            for number in NUMBERS[:-1]:
+                for part in ("train", "validation"):
+                    encoded.read(store, number, part)  # type: ignore[arg-type]
+            command = [sys.executable, "-m", "tests.bench.growth", "--one", name, "--rounds", str(rounds)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        cost = json.loads(done.stdout.strip().splitlines()[-1])
+        say(f"{cost['train_rows']:>11,}{cost['new_rows']:>10,}{cost['own']:>8.1f} s{cost['all']:>8.1f} s"
+            f"{cost['lightgbm']:>8.1f} s{cost['all'] / cost['lightgbm']:>8.2f}{cost['peak']:>7.0f} MB")  # fmt: skip
+
+
+def modes(scale: float, window: int) -> None:
+    """The table of qualities: MAE over the floor, and the seconds of the training."""
+    say(f"synthetic batches at scale {scale:g}: MAE over the floor on all test rows so far (seconds of training)")
+    kinds = ("full", "window", "continue")
+    say(f"{'after':>6}" + "".join(f"{kind:>18}" for kind in kinds))
+    parts: dict[int, dict[rows.Split, pl.DataFrame]] = {}
+    floors: dict[int, float] = {}
+    champion: tuple[str, list[int]] | None = None
+    for number in NUMBERS:
+        listings, floor = synthetic.generate(number, SEED, scale)
+        parts[number], floors[number] = split(valid_rows(listings)), floor.mae
+        if number == TOO_SMALL:
+            continue
+        told, models = f"{number:>6}", {}
+        test = pl.concat([part["test"] for part in parts.values()])
+        best = sum(part["test"].height * floors[at] for at, part in parts.items()) / test.height
+        known = {at: Part.of(part["train"]) for at, part in parts.items()}
+        for kind in kinds:
+            chosen, start = list(parts), None
+            if kind == "window":
+                chosen = chosen[-window:]
+            elif kind == "continue" and champion:
+                start, chosen = champion[0], [at for at in parts if at not in champion[1]]
+            validation = [Part.of(part["validation"]) for part in parts.values()]
+            data = Data(
+                [known[at] for at in chosen], Sums.total([part.sums for part in known.values()]), validation, test
+            )
+            began = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                learn(data, settings(), Path(folder), start)
+                seconds = time.perf_counter() - began
+                predicted = load_bundle(Path(folder)).predict(test)
+                models[kind] = (Path(folder) / "model.txt").read_text()
+            mae = score(test["price"].to_numpy(), np.asarray(predicted))["mae"]
+            told += f"{f'{mae / best:.3f} ({seconds:.0f} s)':>18}"
+        champion = models["continue"], list(parts)
+        say(told)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="millions of train rows")
+    parser.add_argument("--rounds", type=int, default=200, help="of boosting (default: %(default)s)")
+    parser.add_argument("--modes", action="store_true", help="compare the training modes")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the batches for --modes (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=3, help="batches of the mode window (default: %(default)s)")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(options.one, options.rounds)
+    elif options.modes:
+        modes(options.scale, options.window)
+    else:
+        growth(options.sizes, options.rounds)
+
+
+if __name__ == "__main__":
+    main(_main)
