@@ -138,6 +138,7 @@ bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.serving_quick
 	$(PYTHON) -m tests.bench.features
 	$(PYTHON) -m tests.bench.growth
+	$(PYTHON) -m tests.bench.ingest
 
 ##@ Upkeep
 .PHONY: lock docs format cache-clean

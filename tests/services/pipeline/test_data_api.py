@@ -71,7 +71,8 @@ def test_batch_is_taken_as_it_comes(answering: Callable[[Answer], str]) -> None:
         says(200, body)(handler)
 
     found = ask(answering(answer))
-    assert (found.batch_number, found.rows, found.size) == (3, body["data"], len(json.dumps(body)))
+    assert (found.content.batch_number, found.size) == (3, len(json.dumps(body)))
+    assert found.content.raw.to_dicts() == [{"price": 1.0, "zip_code": 1001.0}, {"price": None, "zip_code": None}]
     assert asked == ["/data?group_number=1&day=Tuesday"], "one call: the cursor moves with each"
 
 
@@ -127,16 +128,17 @@ GOOD = {"batch_number": 1, "data": [{"price": 1}]}
         (says(200, b"<html>please sign in</html>"), "or is another program's"),
         (says(200, b"\xff\xfe\x00"), "is no JSON"),
         (says(200, json.dumps(GOOD).encode(), length=10_000), "broke off"),
-        (says(200, {"data": []}), "no batch_number or no data: is this the right service?"),
-        (says(200, {"batch_number": 1}), "no batch_number or no data"),
-        (says(200, []), "no batch_number or no data"),
-        (says(200, None), "no batch_number or no data"),
-        (says(200, {"batch_number": "1", "data": [{}]}), "batch_number '1' and data that are no listings"),
-        (says(200, {"batch_number": True, "data": [{}]}), "batch_number True"),
-        (says(200, {"batch_number": -1, "data": [{}]}), "batch_number -1"),
-        (says(200, {"batch_number": 1, "data": []}), "data that are no listings"),
-        (says(200, {"batch_number": 1, "data": {"price": [1]}}), "data that are no listings"),
-        (says(200, {"batch_number": 1, "data": [[1, 2]]}), "data that are no listings"),
+        (says(200, {"data": [{}]}), "is no batch (Object missing required field `batch_number`): is this the right"),
+        (says(200, {"batch_number": 1}), "missing required field `data`"),
+        (says(200, []), "is no batch (Expected `object`, got `array`)"),
+        (says(200, None), "is no batch (Expected `object`, got `null`)"),
+        (says(200, {"batch_number": "1", "data": [{}]}), "got `str` - at `$.batch_number`"),
+        (says(200, {"batch_number": True, "data": [{}]}), "got `bool` - at `$.batch_number`"),
+        (says(200, {"batch_number": -1, "data": [{}]}), "`int` >= 0 - at `$.batch_number`"),
+        (says(200, {"batch_number": 1, "data": []}), "length >= 1 - at `$.data`"),
+        (says(200, {"batch_number": 1, "data": {"price": [1]}}), "got `object` - at `$.data`"),
+        (says(200, {"batch_number": 1, "data": [[1, 2]]}), "Expected `object`, got `array` - at `$[0]`"),
+        (says(200, b'{"batch_number": 1, "data": [{"city": "\xff"}]}'), "is no JSON"),
         (says(302, b""), "is no JSON"),
         (lambda handler: handler.connection.close(), "broke off"),
         (lambda handler: handler.wfile.write(b"rubbish\r\n\r\n"), "broke off"),
@@ -161,7 +163,7 @@ def test_silence_is_told_after_the_time_out_with_what_may_be_lost(answering: Cal
 
 
 def test_slow_is_no_silence(answering: Callable[[Answer], str]) -> None:
-    assert ask(answering(says(200, GOOD, delay=0.3)), timeout=0.5).batch_number == 1
+    assert ask(answering(says(200, GOOD, delay=0.3)), timeout=0.5).content.batch_number == 1
 
 
 def test_service_away_is_told_and_nothing_is_lost() -> None:

@@ -254,7 +254,7 @@ def test_skip_is_99_and_the_same_again(loop: Loop) -> None:
         ({"kind": "error", "calls": 3}, "refused group 1 with 500"),
         ({"kind": "truncated"}, "is no JSON"),
         ({"kind": "truncated", "calls": 2}, "is no JSON"),
-        ({"kind": "schema"}, "lacks price, bed; unknown ones are precio, beds"),
+        ({"kind": "schema"}, "lacks price, bed; unknown ones are beds, precio"),
         ({"kind": "repeat"}, None),
         ({"kind": "repeat", "calls": 2}, "is stored already, with the same content"),
         ({"kind": "timeout", "seconds": 1}, "sent nothing for 0.5 s. Its cursor may have moved"),

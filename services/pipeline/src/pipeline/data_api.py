@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from typing import Any
+from typing import BinaryIO
 
 import httpx
-import orjson
+import msgspec
 
 from core.errors import DataError
+from pipeline.body import Content, NoBatch, read
 
 _END = "ya se recolect"  # of the detail at the end of data; what follows has accents that vary
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A batch as it came; its rows are unchecked."""
+    """A batch as it came, and the size of its body in bytes."""
 
-    batch_number: int
-    rows: list[dict[str, Any]]
-    size: int  # bytes
+    content: Content
+    size: int
 
 
 class LostAnswer(DataError):
@@ -50,9 +50,8 @@ def next_batch(url: str, group: int, day: str, timeout: float) -> Answer | None:
                     return None
                 for part in answer.iter_bytes():
                     body.write(part)
-            size = body.tell()
-            body.seek(0)
-            return _parse(body.read(), size)
+            body.flush()
+            return _read(body)
     except (httpx.ConnectError, httpx.ConnectTimeout) as away:
         raise DataError(
             f"the data API at {url} cannot be reached ({away!r}): is it up, and may this pod reach it?"
@@ -89,33 +88,17 @@ def restart(url: str, group: int, day: str, timeout: float) -> None:
 def _refuse_unless_end(answer: httpx.Response, group: int) -> None:
     text = answer.read().decode(errors="replace")
     try:
-        detail = str(orjson.loads(text)["detail"])
-    except (ValueError, KeyError, TypeError):
+        detail = str(msgspec.json.decode(text)["detail"])
+    except (msgspec.DecodeError, KeyError, TypeError):
         detail = text[:200]
     if answer.status_code == 400 and _END in detail.lower():
         return
     raise DataError(f"the data API refused group {group} with {answer.status_code}: {detail}")
 
 
-def _parse(body: bytes, size: int) -> Answer:
+def _read(body: BinaryIO) -> Answer:
+    size = body.tell()
     try:
-        content = orjson.loads(body)
-    except ValueError as rubbish:
-        raise LostAnswer(
-            f"the data API's answer of {size:,} bytes is no JSON ({rubbish}): it was cut off, or is another program's"
-        ) from rubbish
-    try:
-        number, rows = content["batch_number"], content["data"]
-    except (KeyError, TypeError) as foreign:
-        raise LostAnswer(
-            "the data API's answer has no batch_number or no data: is this the right service?"
-        ) from foreign
-    if type(number) is not int or number < 0 or not _are_listings(rows):
-        raise LostAnswer(
-            f"the data API's answer has batch_number {number!r} and data that are no listings: has it changed?"
-        )
-    return Answer(number, rows, size)
-
-
-def _are_listings(rows: Any) -> bool:
-    return isinstance(rows, list) and len(rows) > 0 and all(type(row) is dict for row in rows)
+        return Answer(read(body), size)
+    except NoBatch as rubbish:
+        raise LostAnswer(f"the data API's answer of {size:,} bytes {rubbish}") from rubbish

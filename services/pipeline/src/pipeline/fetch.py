@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from typing import Any
 
-import orjson
-import polars as pl
-
 from core.errors import DataError
-from core.features import FINGERPRINT, conform
+from core.features import FINGERPRINT
 from core.ledger import Batch
 from pipeline import data_api, rows
 from pipeline.context import Context
@@ -43,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
             told = f"; batches {lost} never arrived" if lost else ""
             summary = f"batch {batch.batch_number}: {batch.rows:,} rows, {answer.size / 1e6:.1f} MB{told}"
             return {"batch": batch.batch_number, "rows": batch.rows, "sha256": batch.sha256[:12], "summary": summary}
-        number = answer.batch_number
+        number = answer.content.batch_number
         told = f"batch {number} is stored already, with the same content: nothing is counted twice"
         if number in skipped[-1:]:
             raise SkipRun(f"{told}; the data API hands it out again and again", batch=number)
@@ -95,13 +90,12 @@ def _next(context: Context) -> data_api.Answer | None:
 
 def _keep(context: Context, answer: data_api.Answer) -> tuple[Batch | None, list[int]]:
     """Store what came, unless it is stored already; gives the batch if it is new, and the numbers that are missing."""
-    raw = as_frame(answer.rows)  # unchecked
-    sha256 = content_hash(raw)
-    key = rows.raw_key(answer.batch_number, sha256)
-    batch = context.ledger.receive(answer.batch_number, sha256, raw.height, key)
+    content = answer.content
+    key = rows.raw_key(content.batch_number, content.sha256)
+    batch = context.ledger.receive(content.batch_number, content.sha256, content.raw.height, key)
     if batch.state != "received":
         return None, []
-    rows.write(context.store, key, raw)
+    rows.write(context.store, key, content.raw)
     lost = context.ledger.set_stored(batch)
     return (batch if _stands(context, batch) else None), lost
 
@@ -115,29 +109,3 @@ def _stands(context: Context, batch: Batch) -> bool:
         batch, f"of the contents of batch {batch.batch_number}, {standing.sha256[:12]} of {standing.rows:,} rows stands"
     )
     return False
-
-
-def as_frame(records: list[dict[str, Any]]) -> pl.DataFrame:
-    """Records as they came, whatever their fields; a column of several types, or of nested values, is kept as text."""
-    names = dict.fromkeys(name for row in records for name in row)
-    return pl.DataFrame([_column(name, [row.get(name) for row in records]) for name in names])
-
-
-def _column(name: str, values: list[Any]) -> pl.Series:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        return pl.Series(name, values, dtype=pl.Float64, strict=False)
-    if len(kinds) == 1 and not kinds & {dict, list}:
-        with contextlib.suppress(TypeError, OverflowError):  # whole numbers that no column of numbers holds
-            return pl.Series(name, values)
-    text = [value if value is None or type(value) is str else orjson.dumps(value).decode() for value in values]
-    return pl.Series(name, text, dtype=pl.String if kinds else pl.Null)
-
-
-def content_hash(raw: pl.DataFrame) -> str:
-    """sha256 of a batch's rows: the same for every spelling of the same listings in the same order."""
-    listings = conform(raw)
-    digest = hashlib.sha256(listings.write_ndjson().encode())
-    if any(c.name not in raw.columns or c.null_count() > raw[c.name].null_count() for c in listings):
-        digest.update(raw.write_ndjson().encode())  # what cannot be read as listings counts as it is
-    return digest.hexdigest()

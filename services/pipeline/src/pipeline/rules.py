@@ -6,6 +6,7 @@ import polars as pl
 
 from core.errors import DataError
 from core.features import RAW_SCHEMA, conform
+from pipeline.body import UNKNOWN, UNREAD, fields, with_extra
 
 # A price below this is a placeholder (1 is common): such rows would drive relative errors to thousands of percent.
 LOWEST_PRICE = 1_000.0
@@ -30,13 +31,16 @@ def judge(raw: pl.DataFrame) -> pl.DataFrame:
     Raises:
         DataError: a column is missing or of another type throughout.
     """
+    raw = with_extra(raw)
     listings = conform(raw)
     _check_schema(raw, listings)
-    unreadable = pl.any_horizontal(
-        *(raw[name].is_not_null() & listings[name].is_null() for name in RAW_SCHEMA if name in raw.columns)
+    # a raw object of the first release keeps what cannot be read in its column, as text
+    unreadable = pl.col(UNREAD).is_not_null() | pl.any_horizontal(
+        raw[name].is_not_null() & listings[name].is_null() for name in RAW_SCHEMA
     )
     marked = listings.with_columns(
-        _unreadable=unreadable, _repeated=~listings.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+        _unreadable=raw.select(unreadable).to_series(),
+        _repeated=~listings.select(pl.struct(pl.all()).is_first_distinct()).to_series(),
     )
     broken = pl.coalesce(*(pl.when(rule).then(pl.lit(name)) for name, rule in RULES.items()))
     return marked.with_columns(broken_rule=broken).drop("_unreadable", "_repeated")
@@ -45,15 +49,15 @@ def judge(raw: pl.DataFrame) -> pl.DataFrame:
 def _check_schema(raw: pl.DataFrame, listings: pl.DataFrame) -> None:
     missing = [name for name in RAW_SCHEMA if name not in raw.columns]
     if missing:
-        unknown = [name for name in raw.columns if name not in RAW_SCHEMA]
+        unknown = fields(raw[UNKNOWN])
         hint = f"; unknown ones are {', '.join(unknown)}" if unknown else ""
         raise DataError(f"the batch lacks {', '.join(missing)}{hint}: the data API's schema has changed")
+    unread = fields(raw[UNREAD])
     for name, kind in RAW_SCHEMA.items():
-        present = raw.height - raw[name].null_count()
-        lost = present - (raw.height - listings[name].null_count())
-        if present and lost / present > _MOST_UNREADABLE:
-            example = raw[name].drop_nulls()[0]
-            raise DataError(f"{lost:,} of {present:,} values of {name} are no {kind}, such as {example!r}")
+        odd = raw.filter(raw[name].is_not_null() & listings[name].is_null())[name].to_list() + unread.get(name, [])
+        present = raw.height - listings[name].null_count() + len(odd)
+        if len(odd) > _MOST_UNREADABLE * present:
+            raise DataError(f"{len(odd):,} of {present:,} values of {name} are no {kind}, such as {odd[0]!r}")
 
 
 def valid_rows(raw: pl.DataFrame) -> pl.DataFrame:
