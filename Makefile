@@ -86,7 +86,10 @@ gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until 
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env
+.PHONY: promote-env bundle
+bundle: .venv/ready ## one file that installs ENV where no registry is reached: images, charts, installer, doctor (ARGS="--set ...")
+	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
+
 promote-env: .venv/ready ## give an environment the images of another: FROM=vm TO=prod, COMMIT=1 to commit it
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ci import charts, secrets
 from ci.console import Failure, main
 from ci.doctor.result import Expected
 from ci.git import git
+from ci.images import values
 from ci.images.catalog import IMAGES
 from ci.kube import JOBS, PLATFORM
 from ci.paths import CHECKOUT
@@ -33,16 +34,15 @@ def quantity(text: str | int | float) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def rendered(env: str, *arguments: str) -> list[dict[str, Any]]:
-    """Every object of an environment. Where nothing names its images yet, they are called `unknown`."""
+def rendered(env: str, lock: Path, settings: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Every object of an environment. Where no file names its images yet, they are called `unknown`."""
     charts.dependencies()
     words = ["-f", str(CHECKOUT / "values" / f"{env}.yaml"), "--set", "global.kubeApi.cidr=192.0.2.1/32"]
-    file = CHECKOUT / "values" / f"images-{env}.yaml"
-    if file.exists():
-        words += ["-f", str(file)]
+    if lock.exists():
+        words += ["-f", str(lock)]
     else:
         words += [word for name in IMAGES for word in ("--set", f"global.images.{name}.tag=unknown")]
-    manifest = charts.template("platform", *words, *arguments)
+    manifest = charts.template("platform", *words, *(word for one in settings for word in ("--set", one)))
     return [item for item in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if item]
 
 
@@ -74,8 +74,8 @@ def _leaves(thing: object, key: str = "") -> Iterator[tuple[str, object]]:
         yield key, thing
 
 
-def of(env: str) -> Expected:
-    """What an environment needs.
+def of(env: str, lock: Path | None = None, settings: Sequence[str] = ()) -> Expected:
+    """What an environment needs, with another file that names its images and with settings on top, as helm's `--set`.
 
     Raises:
         Failure: there is no such environment, or the charts refuse its values.
@@ -83,8 +83,8 @@ def of(env: str) -> Expected:
     known = sorted(path.stem for path in (CHECKOUT / "values").glob("*.yaml") if not path.stem.startswith("images-"))
     if env not in known:
         raise Failure(f"there is no environment {env!r}; values/ has {', '.join(known)}")
-    file = CHECKOUT / "values" / f"images-{env}.yaml"
-    objects = rendered(env)
+    file = lock or values.file(env)
+    objects = rendered(env, file, settings)
     made_here = {f"{space}/{name}" for space, name in secrets.generate(PLATFORM, JOBS)}
     hosts, certificates = _ingresses(objects)
     claims = [*_claims(objects)]
@@ -138,8 +138,8 @@ def _ingresses(objects: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
 
 
 def _data_api_cidr(env: str) -> str:
-    values = yaml.safe_load((CHECKOUT / "values" / f"{env}.yaml").read_text())
-    return str(values.get("global", {}).get("dataApi", {}).get("cidr", ""))
+    own = yaml.safe_load((CHECKOUT / "values" / f"{env}.yaml").read_text())
+    return str(own.get("global", {}).get("dataApi", {}).get("cidr", ""))
 
 
 def _locked(service: str, package: str) -> str:

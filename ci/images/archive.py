@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from ci.console import Failure
+
+LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
 
 
 def name_descriptors(index: dict[str, Any], repository: str, tag: str) -> str:
@@ -44,6 +50,64 @@ def pack(layout: Path, target: Path, repository: str, tag: str) -> str:
                 archive.addfile(member, content)
     draft.replace(target)
     return digest
+
+
+def merge(images: Sequence[tuple[Path, str, str]], target: Path) -> dict[str, str]:
+    """Write archives of one image each as one, under the repositories and tags given; returns digests by repository.
+
+    A layer that several images have is in it once. Every blob is compared with its digest on the way.
+
+    Raises:
+        Failure: an archive is damaged.
+    """
+    descriptors: list[dict[str, Any]] = []
+    digests: dict[str, str] = {}
+    written: set[str] = set()
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as merged:
+        for path, repository, tag in images:
+            with tarfile.open(path) as one:
+                index = dict(json.load(_member(one, "index.json")))
+                index["manifests"] = index["manifests"][:1]
+                digests[repository] = name_descriptors(index, repository, tag)
+                index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = f"{repository}:{tag}"
+                descriptors += index["manifests"]
+                for member in one:
+                    if member.name.startswith("blobs/") and member.isfile() and member.name not in written:
+                        written.add(member.name)
+                        content = _Hashed(_member(one, member.name))
+                        merged.addfile(member, content)
+                        if content.digest() != member.name.removeprefix("blobs/sha256/"):
+                            raise Failure(f"{path} is damaged: {member.name} is not what its name says; build it again")
+        index = {"schemaVersion": 2, "manifests": descriptors}
+        for name, text in (("index.json", json.dumps(index, sort_keys=True)), ("oci-layout", LAYOUT)):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text), 0o644
+            merged.addfile(member, io.BytesIO(text.encode()))
+    return digests
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed while it is read."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content, self._hash = content, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        found = self._content.read(size)
+        self._hash.update(found)
+        return found
+
+    def digest(self) -> str:
+        """Of what was read so far."""
+        return self._hash.hexdigest()
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = archive.extractfile(name)
+    if found is None:
+        raise Failure(f"{archive.name!r} has no file {name}")
+    return found
 
 
 def contents(archive: Path) -> tuple[dict[str, Any], dict[str, Any]]:

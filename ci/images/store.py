@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ci.console import phase
+from ci.console import Failure, phase
 from ci.images import archive, base, packages, values
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES, SERVICES, VERSION, Image, files, fingerprint
@@ -37,6 +37,28 @@ class Built:
 def folder() -> Path:
     """Where the archives lie."""
     return cache_dir() / "images"
+
+
+def archived(name: str, entry: Entry, where: Path | None = None) -> Path:
+    """The archive of an image that an environment names.
+
+    Raises:
+        Failure: it is not kept, or is another one; or only a tag identifies it.
+    """
+    if not entry.digest:
+        raise Failure(
+            f"image {name} is known by its tag only, as Docker builds it: build it with buildah (without Docker)"
+        )
+    file = (where or folder()) / f"{name}-{entry.tag}.tar"
+    note = file.with_suffix(".json")
+    if not file.exists() or not note.exists():
+        raise Failure(f"{file} is missing: check out commit {entry.commit or '(unknown)'} and run `make images`")
+    found = json.loads(note.read_text())["digest"]
+    if found != entry.digest:
+        raise Failure(
+            f"{file} holds {found}, and the environment names {entry.digest}: remove it and run `make images`"
+        )
+    return file
 
 
 def repository(registry: str, name: str) -> str:

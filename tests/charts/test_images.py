@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from ci.console import Failure
+from ci.expected import images
 from predictor.settings import PredictorSettings
 from tests.charts.components import environment
 from tests.charts.rendering import (
     COMPONENTS,
     IMAGES,
     KUBE_API,
+    VARIANTS,
     Object,
     Workload,
     alone,
@@ -44,6 +46,20 @@ def test_container_runs_an_image_of_the_generated_file(workload: Workload) -> No
         else:
             assert container["image"] in own, f"{where}: {container['image']} is not in global.images"
         assert container["imagePullPolicy"] == "IfNotPresent", f"{where}: imagePullPolicy"
+
+
+def test_registry_reaches_every_image(variant: str) -> None:
+    """Of containers, init containers, pods that Airflow makes, and test pods; Grafana's is foreign, set by itself."""
+    env, arguments = VARIANTS[variant]
+    mirror = ("--set", "global.imageRegistry=registry.example:5000/mirror")
+    found = images(parse(text(env, *arguments, *mirror)))
+    elsewhere = [image for image in found if not image.startswith("registry.example:5000/mirror/")]
+    assert [image for image in elsewhere if "grafana/grafana:" not in image] == []
+    own = ("--set", f"monitoring.grafana.image=registry.example:5000/mirror/grafana:1@sha256:{'a' * 64}")
+    found = images(parse(text(env, *arguments, *mirror, *own)))
+    assert [image for image in found if not image.startswith("registry.example:5000/mirror/")] == []
+    used = {image.removeprefix("registry.example:5000/mirror/").partition(":")[0] for image in found}
+    assert used - {"grafana"} >= set(BUILT) - {"datasource"}, "images were not looked at"
 
 
 def test_every_image_that_is_built_is_used(variant: str) -> None:

@@ -1,0 +1,33 @@
+"""Write one file with all that a machine without a registry needs to run an environment.
+
+python -m ci.bundle --env vm      build/house-platform-<version>-<commit>-vm.tar.zst, and its checksum beside it
+
+It holds the images by digest, exactly as values/images-<env>.yaml names them. README.md here says what else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ci.bundle.make import make
+from ci.console import main, say
+from ci.paths import CHECKOUT
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=CHECKOUT / "build", help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="a value on top, as helm's --set"
+    )
+    options = parser.parse_args()
+    packed = make(options.env, options.output, options.set)
+    say(f"wrote {packed}: {packed.stat().st_size / 1e6:,.0f} MB; {packed.name}.sha256 beside it")
+
+
+if __name__ == "__main__":
+    main(_main)

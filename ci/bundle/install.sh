@@ -1,0 +1,164 @@
+#!/bin/sh
+# Install the platform from this folder, on a machine that reaches no registry. Run it again at any time.
+#
+#   ./install.sh             check this folder, run the doctor, import images, make Secrets, install, wait
+#   ./install.sh --verify    only check every file of this folder against checksums.sha256
+#   ./install.sh --images    check, and import the images into this machine's containerd (each further node needs that)
+#   --no-doctor              go on although the doctor says that it will not run
+#   --again                  hand the release to helm even if it is this one already
+#
+# KUBECONFIG names another cluster than K3s, CONTAINERD_ADDRESS another containerd. Needs sha256sum, tar, python3, kubectl.
+set -eu
+
+RELEASE=mlops
+NAMESPACE=mlops
+
+say() { echo "==> $*"; }
+refuse() {
+    echo "REFUSED: $*" >&2
+    exit 1
+}
+
+# Every file is as it was when the bundle was made, and there is no other. Nothing is touched before this.
+verify() {
+    if grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9._/+@-]+$' checksums.sha256; then
+        refuse "checksums.sha256 is damaged: copy the bundle again"
+    fi
+    if ! wrong=$(sha256sum -c checksums.sha256 2>&1); then
+        echo "$wrong" | grep -v ': OK$' >&2
+        refuse "the files above are not as they were when the bundle was made: copy the bundle again"
+    fi
+    listed=$(cut -c67- checksums.sha256 | sort)
+    found=$(find . ! -type d ! -path ./checksums.sha256 | cut -c3- | sort)
+    if [ "$listed" != "$found" ]; then
+        refuse "this folder has other files than checksums.sha256 lists: unpack the bundle into an empty folder"
+    fi
+    say "all $(wc -l <checksums.sha256) files are as they were when the bundle was made"
+}
+
+doctor() {
+    [ "$doctor" = yes ] || return 0
+    python3 -S -m ci.doctor --expected expected.json "$@" ||
+        refuse "the doctor says that it will not run here: mend what FAIL names, or --no-doctor"
+}
+
+containerd() {
+    if [ -n "${CONTAINERD_ADDRESS:-}" ]; then
+        ctr -a "$CONTAINERD_ADDRESS" -n k8s.io "$@"
+    elif command -v k3s >/dev/null; then
+        k3s ctr -n k8s.io "$@"
+    else
+        ctr -n k8s.io "$@"
+    fi
+}
+
+# A pod's name:tag@digest is found through the record name@digest. Pinned images survive the kubelet's cleaning.
+import_images() {
+    present=$(containerd images ls -q) || refuse "containerd does not answer: run this as root on the node"
+    lacking=0
+    while read -r reference; do
+        name=${reference%@*}
+        echo "$present" | grep -qxF "${name%:*}@${reference#*@}" || lacking=$((lacking + 1))
+    done <images/names
+    if [ "$lacking" -eq 0 ]; then
+        say "all $(wc -l <images/names) images are on this node"
+        return
+    fi
+    say "import $lacking images that this node lacks"
+    containerd images import images/images.tar >/dev/null
+    while read -r reference; do
+        name=${reference%@*}
+        containerd images label "$name" io.cri-containerd.pinned=pinned >/dev/null
+    done <images/names
+}
+
+find_cluster() {
+    if [ -z "${KUBECONFIG:-}" ]; then
+        for file in /etc/rancher/k3s/k3s.yaml /var/lib/house-platform/kubeconfig.yaml; do
+            if [ -r "$file" ]; then
+                KUBECONFIG=$file
+                export KUBECONFIG
+                break
+            fi
+        done
+    fi
+    kubectl get --raw /readyz >/dev/null || refuse "no cluster answers: install K3s first (ci/k3s/README.md), set KUBECONFIG"
+    delivered=$(kubectl get applications.argoproj.io -A -l app.kubernetes.io/part-of=house-platform -o name 2>/dev/null || true)
+    [ -z "$delivered" ] || refuse "Argo CD delivers this platform: commit the new images file instead (argocd/README.md)"
+}
+
+install_release() {
+    env=$(cat env)
+    # shellcheck disable=SC2046 # two words: address and port
+    set -- $(kubectl -n default get endpointslices -l kubernetes.io/service-name=kubernetes \
+        -o 'jsonpath={.items[0].endpoints[0].addresses[0]} {.items[0].ports[0].port}')
+    [ $# -eq 2 ] || refuse "the Service kubernetes has no endpoint: is the cluster up?"
+    set -- -f "values/$env.yaml" -f "values/images-$env.yaml" \
+        --set "global.kubeApi.cidr=$1/32" --set "global.kubeApi.port=$2"
+    while read -r setting; do
+        set -- "$@" --set "$setting"
+    done <settings
+    mark="bundle $( (sha256sum <checksums.sha256 && echo "$@") | sha256sum | cut -c1-16)"
+    last=$(helm history "$RELEASE" -n "$NAMESPACE" --max 1 -o json 2>/dev/null || true)
+    case $last in
+    *'"status":"pending'*)
+        say "an earlier install was interrupted; it is taken up again"
+        helm rollback "$RELEASE" -n "$NAMESPACE" || true
+        ;;
+    *'"status":"deployed"'*"\"description\":\"$mark\""*)
+        if [ "$again" = no ]; then
+            say "the cluster holds exactly this already"
+            return
+        fi
+        ;;
+    esac
+    helm upgrade --install "$RELEASE" charts/platform-*.tgz -n "$NAMESPACE" --description "$mark" "$@" >/dev/null
+    say "installed"
+}
+
+# The predictor is Ready once the first model is promoted.
+wait_ready() {
+    for workload in $(kubectl -n "$NAMESPACE" get deployments,statefulsets -o name | grep -v '/fastapi$'); do
+        kubectl -n "$NAMESPACE" rollout status "$workload" --timeout=420s ||
+            refuse "$workload is not Ready: python3 -m ci.doctor --expected expected.json says why"
+    done
+    say "images pulled from a registry since: $(kubectl get events -A --field-selector reason=Pulling -o name | wc -l)"
+}
+
+main() {
+    doctor=yes again=no what=all
+    for option in "$@"; do
+        case $option in
+        --verify) what=verify ;;
+        --images) what=images ;;
+        --no-doctor) doctor=no ;;
+        --again) again=yes ;;
+        -h | --help)
+            sed -n '2,11s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        *) refuse "there is no option $option (--help)" ;;
+        esac
+    done
+    cd "$(dirname "$0")"
+    PATH="$PWD/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 CLUSTER=current LC_ALL=C
+    export PATH PYTHONDONTWRITEBYTECODE CLUSTER LC_ALL
+
+    verify
+    [ $what != verify ] || exit 0
+    doctor --no-cluster
+    if [ $what = images ]; then
+        import_images
+        exit 0
+    fi
+    find_cluster
+    import_images
+    doctor
+    python3 -S -m ci.secrets
+    install_release
+    wait_ready
+    say "python3 -m ci.doctor --expected expected.json --installed looks at what runs; the first pipeline run is started" \
+        "in Airflow, or by its schedule"
+}
+
+main "$@"

@@ -1,0 +1,250 @@
+"""Put a bundle together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ci import charts, expected, release
+from ci.bundle import sbom
+from ci.console import Failure, phase, run, say
+from ci.doctor.images import parse
+from ci.git import git
+from ci.images import archive, store, values
+from ci.images.catalog import VERSION
+from ci.images.values import Entry
+from ci.paths import CHECKOUT, cache_dir
+
+# What the machine runs with Python's standard library alone.
+PROGRAMS = ("ci/__init__.py", "ci/console.py", "ci/kube.py", "ci/paths.py", "ci/secrets.py")
+CHECKSUMS = "checksums.sha256"
+IMAGES = "images/images.tar"
+
+
+@dataclass(frozen=True)
+class Part:
+    """An image of a bundle."""
+
+    repository: str  # registry and name, as containerd records them
+    tag: str
+    digest: str
+    file: Path
+
+    @property
+    def reference(self) -> str:
+        """As pods name it."""
+        return f"{self.repository}:{self.tag}@{self.digest}"
+
+
+def parts(registry: str, images: Mapping[str, Entry], archives: Path | None = None) -> list[Part]:
+    """The images of this repository that an environment names, each with its archive.
+
+    Raises:
+        Failure: an archive is not there.
+    """
+    return [Part(store.repository(registry, name), entry.tag, entry.digest, store.archived(name, entry, archives))
+            for name, entry in sorted(images.items())]  # fmt: skip
+
+
+def foreign(own: Sequence[Part], wanted: Sequence[str], folder: Path) -> list[Part]:
+    """Images that the charts run and this repository does not build (Grafana's), fetched by skopeo unless kept.
+
+    Raises:
+        Failure: a registry is not reached.
+    """
+    known = {part.reference for part in own}
+    found = []
+    for reference in wanted:
+        image = parse(reference)
+        if f"{image.name}:{image.tag}@{image.digest}" in known:
+            continue
+        file = folder / f"{image.digest.removeprefix('sha256:')}.tar"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = file.with_suffix(".part")
+            words = ["skopeo", "copy", "--quiet", "--preserve-digests", "--override-os=linux", "--override-arch=amd64"]
+            try:
+                run([*words, f"docker://{image.name}@{image.digest}", f"oci-archive:{draft}:{image.tag}"])
+            except Failure as away:
+                draft.unlink(missing_ok=True)
+                raise Failure(
+                    f"{reference} is not built here, and could not be fetched: {away}\n"
+                    'Leave its component out: ARGS="--set monitoring.grafana.enabled=false"'
+                ) from away
+            draft.replace(file)
+        found.append(Part(image.name, image.tag, image.digest, file))
+    return found
+
+
+def make(
+    env: str,
+    target: Path,
+    settings: Sequence[str] = (),
+    lock: Path | None = None,
+    archives: Path | None = None,
+) -> Path:
+    """Write the bundle of an environment into a folder, with its checksum beside it; returns its path.
+
+    `settings` go on top of the values, as helm's `--set`, here and at the install. `lock` and `archives` are other
+    places than values/images-<env>.yaml and the cache.
+
+    Raises:
+        Failure: no file names the environment's images, an archive is missing or damaged, or the charts name an image
+            that is neither built here nor to be had.
+    """
+    lock = lock or values.file(env)
+    registry = next(
+        (one.partition("=")[2] for one in reversed(settings) if one.startswith("global.imageRegistry=")), ""
+    )
+    registry = registry or release.registry(env)
+    if not lock.exists():
+        raise Failure(
+            f"{lock} is missing: `make images ENV={env}` or `python -m ci.release write --env {env}` writes it"
+        )
+    images = values.parse(lock.read_text(), lock.name)
+    needs = expected.of(env, lock, settings)
+    own = parts(registry, images, archives)
+    every = own + foreign(own, needs.images, cache_dir() / "foreign")
+    commit = git(CHECKOUT, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
+    if git(CHECKOUT, "status", "--porcelain", check=False):
+        commit += "-dirty"
+    name = f"house-platform-{VERSION}-{commit}-{env}"
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".bundle-") as scratch:
+        folder = Path(scratch) / name
+        with phase(f"gather {len(every)} images", "what is in them"):
+            gather_images(folder, every)
+        with phase("bills of materials", "charts, values, programs"):
+            bills(folder, every)
+        with phase("charts, values, programs", "pack"):
+            gather_rest(folder, env, lock, settings, needs.save())
+            write_checksums(folder)
+        with phase("pack"):
+            packed = pack(folder, target, needs.made)
+    line = f"{sha256(packed)}  {packed.name}\n"
+    packed.with_name(f"{packed.name}.sha256").write_text(line)
+    return packed
+
+
+def gather_images(folder: Path, every: Sequence[Part]) -> None:
+    """All images as one OCI archive, and their names, one a line.
+
+    Raises:
+        Failure: an archive holds another image than the environment names.
+    """
+    (folder / "images").mkdir(parents=True)
+    found = archive.merge([(part.file, part.repository, part.tag) for part in every], folder / IMAGES)
+    for part in every:
+        if found[part.repository] != part.digest:
+            raise Failure(f"{part.file} holds {found[part.repository]}, and {part.digest} is asked for: build it again")
+    (folder / "images" / "names").write_text("".join(f"{part.reference}\n" for part in every))
+
+
+def bills(folder: Path, every: Sequence[Part]) -> None:
+    """A bill of materials per image; kept in the cache, as reading a large image takes seconds."""
+    (folder / "sbom").mkdir()
+    for part in every:
+        name = part.repository.rpartition("/")[2]
+        kept = cache_dir() / "sbom" / f"{part.digest.removeprefix('sha256:')}.cdx.json"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(sbom.bill(part.file, name, part.tag, part.digest), indent=1)
+            kept.with_suffix(".part").write_text(text)
+            kept.with_suffix(".part").replace(kept)
+        shutil.copyfile(kept, folder / "sbom" / f"{name}.cdx.json")
+
+
+def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], needs: str) -> None:
+    """Everything but images."""
+    for path in sources():
+        copy = folder / path.relative_to(CHECKOUT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    here = CHECKOUT / "ci" / "bundle"
+    shutil.copyfile(here / "install.sh", folder / "install.sh")
+    (folder / "install.sh").chmod(0o755)
+    shutil.copyfile(here / "README.md", folder / "README.md")
+    for place in ("values", "bin", "charts"):
+        (folder / place).mkdir(exist_ok=True)
+    shutil.copyfile(CHECKOUT / "values" / f"{env}.yaml", folder / "values" / f"{env}.yaml")
+    shutil.copyfile(lock, folder / "values" / f"images-{env}.yaml")
+    (folder / "env").write_text(f"{env}\n")
+    (folder / "settings").write_text("".join(f"{one}\n" for one in settings))
+    (folder / "expected.json").write_text(needs)
+    shutil.copyfile(charts.helm(), folder / "bin" / "helm")
+    (folder / "bin" / "helm").chmod(0o755)
+    charts.dependencies()
+    run([charts.helm(), "package", charts.CHARTS / "platform", "--destination", folder / "charts"])
+
+
+def sources() -> list[Path]:
+    """Files that go in as they are, under their own names."""
+    found = [CHECKOUT / name for name in (*PROGRAMS, "LICENSE", "CHANGELOG.md")]
+    for place, pattern in (
+        ("ci/doctor", "*"),
+        ("ci/k3s", "*"),
+        ("argocd", "*"),
+        ("charts/monitoring/runbooks", "*.md"),
+    ):
+        found += sorted(path for path in (CHECKOUT / place).glob(pattern) if path.is_file())
+    return found
+
+
+def write_checksums(folder: Path) -> None:
+    """The sha256 of every file, in the form that `sha256sum -c` reads."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files]
+    (folder / CHECKSUMS).write_text("".join(lines))
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def pack(folder: Path, target: Path, made: float) -> Path:
+    """One file: tar, compressed with zstd where that is installed, else with gzip."""
+    suffix, command = (".tar.zst", ["zstd", "-q", "-3", "-T0"]) if shutil.which("zstd") else (".tar.gz", ["gzip", "-n"])
+    packed = target / f"{folder.name}{suffix}"
+    say(f"compressed by {command[0]}")
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = int(made)
+        return member
+
+    with (
+        _compressor(command, packed) as sink,
+        tarfile.open(fileobj=sink, mode="w|", format=tarfile.GNU_FORMAT) as whole,
+    ):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                whole.add(path, f"{folder.name}/{path.relative_to(folder)}", filter=plain)
+    return packed
+
+
+@contextmanager
+def _compressor(command: list[str], target: Path) -> Iterator[IO[bytes]]:
+    draft = target.with_name(f".{target.name}.part")
+    try:
+        with draft.open("wb") as sink:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink)
+            assert process.stdin is not None  # noqa: S101 - PIPE was asked for
+            with process.stdin:
+                yield process.stdin
+            if process.wait():
+                raise Failure(f"{command[0]} ended with code {process.returncode}: is the disk full?")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""What is in an image: a CycloneDX bill of materials, read from the image itself."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from ci.images import archive, packages
+from ci.images.archive import contents
+
+GO = b"\xff Go buildinf:"
+INLINE = 2  # flag: version and modules follow as strings, as every Go from 1.18 on writes them
+HEADER = 32
+SENTINEL = 16  # bytes around the text of the modules
+Component = tuple[str, str, str]  # kind of package URL, name, version
+
+
+def components(image: Path) -> list[Component]:
+    """Debian's packages, Python's distributions and Go's modules in an image's archive, sorted, each once.
+
+    A file that an upper layer replaces is read in both; what an upper layer deletes is listed.
+    """
+    found: set[Component] = set()
+    for member, content in archive.files(image):
+        if member.name.startswith(packages.STATUS):
+            found |= {
+                ("deb/debian", name, version) for name, version in packages.parse(content.read().decode()).items()
+            }
+        elif re.search(r"\.dist-info/METADATA$", member.name):
+            headers = BytesHeaderParser().parsebytes(content.read())
+            found.add(("pypi", re.sub(r"[-_.]+", "-", headers["Name"]).lower(), headers["Version"]))
+        elif member.mode & 0o111:
+            found |= set(_modules(member, content))
+    return sorted(found)
+
+
+def _modules(member: tarfile.TarInfo, content: IO[bytes]) -> list[Component]:
+    if member.size < HEADER or content.read(4) != b"\x7fELF":
+        return []
+    return modules(content.read())
+
+
+def modules(program: bytes) -> list[Component]:
+    """Go modules that a program was built from, as Go writes them into it; none if it is not Go's."""
+    at = program.find(GO)
+    if at < 0 or len(program) < at + HEADER or not program[at + 15] & INLINE:
+        return []
+    version, at = _string(program, at + HEADER)
+    text, _ = _string(program, at)
+    found: list[Component] = [("golang", "stdlib", version.decode().removeprefix("go").partition(" ")[0])]
+    for line in text[SENTINEL:-SENTINEL].decode(errors="replace").splitlines():
+        words = line.split("\t")
+        if words[0] == "=>":
+            found.pop()  # the line before is replaced by this one
+        if words[0] in ("dep", "=>") and len(words) > 2:
+            found.append(("golang", words[1], words[2]))
+    return found
+
+
+def _string(program: bytes, at: int) -> tuple[bytes, int]:
+    """A string behind its length, which is an unsigned varint; and where it ends."""
+    length = shift = 0
+    while True:
+        byte = program[at]
+        length |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return program[at : at + length], at + length
+
+
+def bill(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
+    """A CycloneDX 1.6 document; the same image, the same document."""
+    _, configuration = contents(image)
+    labels = configuration.get("config", {}).get("Labels", {})
+    licence = labels.get("org.opencontainers.image.licenses", "")
+    hexadecimal = digest.removeprefix("sha256:")
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "container",
+                "bom-ref": f"{name}@{digest}",
+                "name": name,
+                "version": version,
+                "hashes": [{"alg": "SHA-256", "content": hexadecimal}],
+                "purl": f"pkg:oci/{name}@{quote(digest, safe='')}",
+                **({"licenses": [{"expression": licence}]} if licence else {}),
+            }
+        },
+        "components": [_component(*one) for one in components(image)],
+    }
+
+
+def _component(kind: str, name: str, version: str) -> dict[str, str]:
+    purl = f"pkg:{kind}/{quote(name, safe='/')}@{quote(version, safe='')}"
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}

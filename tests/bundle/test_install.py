@@ -1,0 +1,220 @@
+"""install.sh with programs that only write down how they are called: what is damaged is refused before any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.bundle.conftest import unpack
+
+# A cluster that answers; helm's last release and the images of the node are files, which the programs write.
+KUBECTL = """#!/bin/sh
+echo "kubectl $*" >>"$CALLS"
+case "$*" in
+*readyz*) echo ok ;;
+*endpointslices*) echo '192.0.2.7 6443' ;;
+*applications*) [ ! -e "$STATE/argocd" ] || echo application/house ;;
+*'get deployments,statefulsets'*) echo deployment.apps/mlflow; echo deployment.apps/fastapi ;;
+*jsonpath*) ;;
+*) cat >/dev/null ;;
+esac
+"""
+CTR = """#!/bin/sh
+echo "k3s $*" >>"$CALLS"
+case "$*" in
+*'images ls'*) cat "$STATE/images" 2>/dev/null || true ;;
+*'images import'*) sed -E 's/:[^:@]+@/@/' images/names >"$STATE/images" ;;
+esac
+"""
+HELM = """#!/bin/sh
+echo "helm $*" >>"$CALLS"
+case "$*" in
+history*) cat "$STATE/release" 2>/dev/null || exit 1 ;;
+upgrade*)
+    while [ "$1" != --description ]; do shift; done
+    printf '[{"revision":1,"status":"deployed","chart":"platform-0.1.0","description":"%s"}]' "$2" >"$STATE/release"
+    ;;
+esac
+"""
+
+
+class Machine:
+    """A machine with such programs, and an unpacked bundle."""
+
+    def __init__(self, place: Path, packed: Path) -> None:
+        self.folder = unpack(packed, place / "bundle")
+        self.place = place
+        for name, text in (("bin/kubectl", KUBECTL), ("bin/k3s", CTR), ("bin/helm", HELM)):
+            (place / "bin").mkdir(exist_ok=True)
+            (place / name).write_text(text)
+            (place / name).chmod(0o755)
+        (place / "state").mkdir()
+
+    def install(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run install.sh; its own bin/helm is replaced by the one that writes down."""
+        environment = {
+            "PATH": f"{self.place / 'bin'}:{os.environ['PATH']}",
+            "CALLS": str(self.place / "calls"),
+            "STATE": str(self.place / "state"),
+            "KUBECONFIG": "/dev/null",
+            "HOUSE_STATE_DIR": str(self.place / "none"),
+        }
+        (self.place / "calls").write_text("")
+        return subprocess.run(
+            ["sh", str(self.folder / "install.sh"), *options],
+            cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    def calls(self, program: str = "") -> list[str]:
+        """How programs were called in the last run."""
+        return [line for line in (self.place / "calls").read_text().splitlines() if line.startswith(program)]
+
+    def reseal(self) -> None:
+        """Make the checksums fit again, after a change that is no damage."""
+        with (self.folder / "checksums.sha256").open("w") as sums:
+            names = sorted(
+                str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
+            )  # fmt: skip
+            names.remove("checksums.sha256")
+            subprocess.run(["sha256sum", *names], cwd=self.folder, stdout=sums, check=True)
+
+
+@pytest.fixture
+def machine(bundles: dict[str, Path], tmp_path: Path) -> Machine:
+    found = Machine(tmp_path, bundles["vm"])
+    # helm of the bundle is the first on PATH: here it is the one that writes down
+    (found.folder / "bin/helm").write_text(HELM)
+    found.reseal()
+    return found
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x20  # letters change case, which a careless comparison would not see
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["images/images.tar", "images/names", "charts/platform-0.1.0.tgz", "values/images-vm.yaml", "values/vm.yaml",
+     "expected.json", "ci/doctor/host.py", "ci/secrets.py", "bin/helm", "sbom/ui.cdx.json", "LICENSE",
+     "checksums.sha256", "argocd/root-vm.yaml"],
+)  # fmt: skip
+def test_one_flipped_byte_is_refused_before_anything_is_touched(machine: Machine, name: str) -> None:
+    size = (machine.folder / name).stat().st_size
+    for at in (0, size // 2, size - 1):
+        flip(machine.folder / name, at)
+        done = machine.install("--no-doctor")
+        assert done.returncode == 1, f"byte {at} of {name}: {done.stdout}"
+        assert "REFUSED: " in done.stderr
+        assert "copy the bundle again" in done.stderr or "other files than" in done.stderr
+        assert machine.calls() == [], f"byte {at} of {name} is flipped, and programs were run"
+        flip(machine.folder / name, at)
+    assert machine.install("--verify").returncode == 0
+
+
+def test_flipped_byte_of_the_packed_file_is_seen(bundles: dict[str, Path], tmp_path: Path) -> None:
+    for path in bundles["vm"].parent.glob(f"{bundles['vm'].name}*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    check = ["sha256sum", "-c", f"{bundles['vm'].name}.sha256"]
+    assert subprocess.run(check, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    flip(tmp_path / bundles["vm"].name, bundles["vm"].stat().st_size // 2)
+    assert subprocess.run(check, cwd=tmp_path, capture_output=True, check=False).returncode == 1
+
+
+def test_missing_and_additional_files_are_refused(machine: Machine) -> None:
+    (machine.folder / "values/more.yaml").write_text("a: 1\n")
+    assert "other files than checksums.sha256 lists" in machine.install("--no-doctor").stderr
+    (machine.folder / "values/more.yaml").unlink()
+    (machine.folder / "LICENSE").unlink()
+    done = machine.install("--no-doctor")
+    assert (done.returncode, "LICENSE" in done.stderr) == (1, True)
+    assert machine.calls() == []
+
+
+def test_verify_touches_nothing(machine: Machine) -> None:
+    done = machine.install("--verify")
+    assert (done.returncode, machine.calls()) == (0, [])
+    assert "files are as they were when the bundle was made" in done.stdout
+
+
+def test_doctor_that_fails_stops_the_install(machine: Machine) -> None:
+    needs = json.loads((machine.folder / "expected.json").read_text())
+    (machine.folder / "expected.json").write_text(json.dumps({**needs, "cpu": 10000.0, "data_api": ""}))
+    machine.reseal()
+    done = machine.install()
+    assert done.returncode == 1
+    assert "-> give the machine 10000 processors" in done.stdout
+    assert "mend what FAIL names, or --no-doctor" in done.stderr
+    assert machine.calls() == []
+
+
+def test_images_are_imported_and_the_release_is_installed_with_the_cluster_s_address(machine: Machine) -> None:
+    done = machine.install("--no-doctor")
+    assert done.returncode == 0, done.stderr
+    assert machine.calls("k3s ctr -n k8s.io images import") == ["k3s ctr -n k8s.io images import images/images.tar"]
+    pinned = machine.calls("k3s ctr -n k8s.io images label")
+    assert len(pinned) == len((machine.folder / "images/names").read_text().split())
+    [upgrade] = machine.calls("helm upgrade")
+    assert upgrade.startswith("helm upgrade --install mlops charts/platform-0.1.0.tgz -n mlops --description bundle ")
+    assert upgrade.endswith(
+        "-f values/vm.yaml -f values/images-vm.yaml --set global.kubeApi.cidr=192.0.2.7/32 "
+        "--set global.kubeApi.port=6443 --set monitoring.grafana.enabled=false"
+    )
+    created = machine.calls("kubectl create -f -")
+    assert len(created) == 1, "Secrets are not made"
+    assert machine.calls("kubectl -n mlops rollout status") == [
+        "kubectl -n mlops rollout status deployment.apps/mlflow --timeout=420s"
+    ]
+    order = [next(i for i, line in enumerate(machine.calls()) if line.startswith(what))
+             for what in ("k3s ctr -n k8s.io images import", "kubectl create", "helm upgrade")]  # fmt: skip
+    assert order == sorted(order)
+
+
+def test_the_same_bundle_again_imports_and_installs_nothing(machine: Machine) -> None:
+    machine.install("--no-doctor")
+    done = machine.install("--no-doctor")
+    assert done.returncode == 0, done.stderr
+    assert "the cluster holds exactly this already" in done.stdout
+    assert machine.calls("k3s ctr -n k8s.io images import") == machine.calls("helm upgrade") == []
+    assert len(machine.install("--no-doctor", "--again").stdout) > 0
+    assert len(machine.calls("helm upgrade")) == 1
+
+
+def test_a_bundle_with_other_content_is_installed_over_it(machine: Machine) -> None:
+    machine.install("--no-doctor")
+    with (machine.folder / "values/vm.yaml").open("a") as values:
+        values.write("# changed\n")
+    machine.reseal()
+    machine.install("--no-doctor")
+    assert len(machine.calls("helm upgrade")) == 1
+
+
+def test_images_alone_for_a_further_node(machine: Machine) -> None:
+    done = machine.install("--images", "--no-doctor")
+    assert done.returncode == 0, done.stderr
+    assert len(machine.calls("k3s ctr -n k8s.io images import")) == 1
+    assert machine.calls("helm") == machine.calls("kubectl") == []
+
+
+def test_platform_that_argocd_delivers_is_left_alone(machine: Machine) -> None:
+    (machine.place / "state/argocd").touch()
+    done = machine.install("--no-doctor")
+    assert (done.returncode, "Argo CD delivers this platform" in done.stderr) == (1, True)
+    assert machine.calls("helm upgrade") == []
+
+
+def test_help_and_unknown_options(machine: Machine) -> None:
+    assert "./install.sh --verify" in machine.install("--help").stdout
+    assert "there is no option --froce" in machine.install("--froce").stderr
+    assert machine.calls() == []
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
+def test_every_shell_can_read_it(machine: Machine, shell: str) -> None:
+    done = subprocess.run([*shell.split(), "-n", str(machine.folder / "install.sh")], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,133 @@
+"""Lock, bundle and rendered manifests of every environment name the same images; nothing is damaged on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci import expected, release
+from ci.bundle.make import foreign, make, parts
+from ci.console import Failure
+from ci.images import archive, store, values
+from ci.images.values import Entry
+from ci.paths import CHECKOUT
+from tests.bundle.archives import SHARED, image
+from tests.bundle.conftest import SETTINGS, unpack
+from tests.charts.rendering import ENVIRONMENTS
+
+
+def index(folder: Path) -> dict[str, Any]:
+    with tarfile.open(folder / "images/images.tar") as images:
+        found = images.extractfile("index.json")
+        assert found
+        return dict(json.load(found))
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_lock_bundle_and_manifests_name_the_same_images(
+    env: str, bundles: dict[str, Path], lock: Path, tmp_path: Path
+) -> None:
+    folder = unpack(bundles[env], tmp_path)
+    registry = release.registry(env)
+    locked = {
+        f"{registry}/{name}:{entry.tag}@{entry.digest}" for name, entry in values.parse(lock.read_text(), "").items()
+    }
+    bundled = set((folder / "images/names").read_text().split())
+    archived = {one["annotations"]["io.containerd.image.name"] for one in index(folder)["manifests"]}
+    rendered = set(expected.of(env, lock, SETTINGS).images)
+    assert bundled == locked
+    assert archived == {re.sub(r":[^:@]+@", "@", name) for name in locked} | {name.partition("@")[0] for name in locked}
+    assert rendered <= bundled, "manifests name images that the bundle has not"
+    assert {name for name in bundled - rendered if "/datasource:" not in name} == set(), "images that nothing runs"
+    assert json.loads((folder / "expected.json").read_text())["images"] == sorted(rendered)
+    assert (folder / f"values/images-{env}.yaml").read_bytes() == lock.read_bytes()
+    assert (folder / f"values/{env}.yaml").read_bytes() == (CHECKOUT / f"values/{env}.yaml").read_bytes()
+
+
+def test_every_member_has_a_checksum_and_every_image_a_bill(bundles: dict[str, Path], tmp_path: Path) -> None:
+    folder = unpack(bundles["kind"], tmp_path)
+    listed = dict(line.split("  ")[::-1] for line in (folder / "checksums.sha256").read_text().splitlines())
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"checksums.sha256"}
+    assert set(listed) == present
+    wanted = ("install.sh", "README.md", "LICENSE", "bin/helm", "charts/platform-0.1.0.tgz", "ci/doctor/__main__.py")
+    wanted += ("ci/k3s/README.md", "argocd/root-vm.yaml", "charts/monitoring/runbooks/PostgresDown.md")
+    assert set(wanted) <= present
+    for name, digest in listed.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    images = set(values.parse((folder / "values/images-kind.yaml").read_text(), ""))
+    assert {path.name.removesuffix(".cdx.json") for path in (folder / "sbom").iterdir()} == images
+
+
+def test_checksum_of_the_whole_is_beside_it(bundles: dict[str, Path]) -> None:
+    packed = bundles["vm"]
+    digest, _, name = packed.with_name(f"{packed.name}.sha256").read_text().strip().partition("  ")
+    assert (digest, name) == (hashlib.sha256(packed.read_bytes()).hexdigest(), packed.name)
+    assert re.fullmatch(r"house-platform-[\d.]+-[0-9a-f]{12}(-dirty)?-vm\.tar\.(zst|gz)", name)
+
+
+def test_a_layer_that_images_share_is_in_it_once(bundles: dict[str, Path], tmp_path: Path) -> None:
+    folder = unpack(bundles["kind"], tmp_path)
+    with tarfile.open(folder / "images/images.tar") as images:
+        names = images.getnames()
+    assert names.count(f"blobs/sha256/{hashlib.sha256(SHARED).hexdigest()}") == 1
+    assert len(names) == len(set(names))
+
+
+def test_nothing_of_the_work_remains(bundles: dict[str, Path]) -> None:
+    folder = bundles["kind"].parent
+    assert {path.suffix for path in folder.iterdir()} <= {".zst", ".gz", ".sha256"}
+
+
+def test_archive_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    image(tmp_path, "ui", "1", {"a": b"x" * 500})
+    file = tmp_path / "ui-1.tar"
+    with tarfile.open(file) as whole:
+        blob = next(member for member in whole if member.name.startswith("blobs/"))
+    content = bytearray(file.read_bytes())
+    content[blob.offset_data] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(Failure, match=r"ui-1\.tar is damaged: blobs/sha256/\w+ is not what its name says"):
+        archive.merge([(file, "localhost/house-platform/ui", "1")], tmp_path / "all.tar")
+
+
+def test_archive_that_is_missing_names_the_commit_to_build(tmp_path: Path) -> None:
+    entry = Entry("0.1.0-x", f"sha256:{'a' * 64}", "d" * 40)
+    with pytest.raises(Failure, match=f"check out commit {'d' * 40} and run `make images`"):
+        store.archived("ui", entry, tmp_path)
+
+
+def test_archive_of_another_digest_is_refused(tmp_path: Path) -> None:
+    image(tmp_path, "ui", "1", {})
+    with pytest.raises(Failure, match="and the environment names sha256:aaa"):
+        parts("localhost/house-platform", {"ui": Entry("1", f"sha256:{'a' * 64}")}, tmp_path)
+
+
+def test_image_without_digest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="image ui is known by its tag only"):
+        parts("localhost/house-platform", {"ui": Entry("1")}, tmp_path)
+
+
+def test_environment_without_an_images_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"none\.yaml is missing: `make images ENV=vm`"):
+        make("vm", tmp_path, lock=tmp_path / "none.yaml")
+
+
+def test_foreign_image_that_cannot_be_fetched_says_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no skopeo
+    with pytest.raises(Failure, match=r"grafana/grafana:12@sha256:b+ is not built here.*(?s:.*)grafana\.enabled=false"):
+        foreign([], [f"grafana/grafana:12@sha256:{'b' * 64}"], tmp_path / "foreign")
+
+
+def test_foreign_image_that_is_kept_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / f"{'b' * 64}.tar").touch()
+    [part] = foreign([], [f"grafana/grafana:12@sha256:{'b' * 64}"], tmp_path)
+    assert part.reference == f"docker.io/grafana/grafana:12@sha256:{'b' * 64}"

@@ -1,0 +1,71 @@
+"""What a bill of materials finds in an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ci.bundle import sbom
+from tests.bundle.archives import image
+
+STATUS = b"""Package: libc6
+Status: install ok installed
+Version: 2.41-12+deb13u5
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1
+"""
+METADATA = b"Metadata-Version: 2.4\nName: Typing_Extensions\nVersion: 4.15.0\n\ntext\nName: not a header\n"
+MODULES = (
+    "path\texample.org/cmd\nmod\texample.org/cmd\tv1.2.3\t\n"
+    "dep\tgithub.com/a/b\tv1.0.0\th1:x=\ndep\tgithub.com/old\tv0.1.0\n=>\tgithub.com/new\tv0.2.0\th1:y=\nbuild\t-trimpath=true\n"
+)
+
+
+def go_program(text: str) -> bytes:
+    """As Go's linker writes versions into a program: a header of 32 bytes, two strings behind their length."""
+
+    def string(content: bytes) -> bytes:
+        length, head = len(content), b""
+        while length >= 0x80:
+            head, length = head + bytes([length & 0x7F | 0x80]), length >> 7
+        return head + bytes([length]) + content
+
+    header = sbom.GO + bytes([8, sbom.INLINE]) + bytes(16)
+    return b"\x7fELF" + bytes(124) + header + string(b"go1.27.3 X:a") + string(b"0" * 16 + text.encode() + b"1" * 16)
+
+
+FOUND = [
+    ("deb/debian", "libc6", "2.41-12+deb13u5"),
+    ("golang", "github.com/a/b", "v1.0.0"),
+    ("golang", "github.com/new", "v0.2.0"),
+    ("golang", "stdlib", "1.27.3"),
+    ("pypi", "typing-extensions", "4.15.0"),
+]
+
+
+def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
+    files = {
+        "var/lib/dpkg/status": STATUS,
+        "opt/venv/lib/python3.13/site-packages/typing_extensions-4.15.0.dist-info/METADATA": METADATA,
+        "usr/bin/server*": go_program(MODULES),
+        "usr/bin/other*": b"\x7fELF" + bytes(200),
+        "usr/bin/script*": b"#!/bin/sh\n",
+    }
+    digest = image(tmp_path, "ui", "1", files)
+    bill = sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest)
+    assert [(one["name"], one["version"]) for one in bill["components"]] == [found[1:] for found in FOUND]
+    assert sbom.components(tmp_path / "ui-1.tar") == FOUND
+    purls = [one["purl"] for one in bill["components"]]
+    assert purls[0] == "pkg:deb/debian/libc6@2.41-12%2Bdeb13u5"
+    assert "pkg:golang/github.com/new@v0.2.0" in purls
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    told = bill["metadata"]["component"]
+    assert told["purl"] == f"pkg:oci/ui@sha256%3A{digest.removeprefix('sha256:')}"
+    assert told["licenses"] == [{"expression": "Apache-2.0"}]
+    assert json.dumps(bill) == json.dumps(sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest))
+
+
+def test_a_program_that_ends_in_its_header_is_no_error() -> None:
+    assert sbom.modules(b"\x7fELF" + sbom.GO) == []
