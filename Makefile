@@ -86,9 +86,12 @@ gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until 
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle
+.PHONY: promote-env bundle push
 bundle: .venv/ready ## one file that installs ENV where no registry is reached: images, charts, installer, doctor (ARGS="--set ...")
 	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
+
+push: .venv/ready ## copy the images of ENV to a registry, digests unchanged: REGISTRY=registry.example/house
+	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"
 
 promote-env: .venv/ready ## give an environment the images of another: FROM=vm TO=prod, COMMIT=1 to commit it
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)

@@ -1,0 +1,75 @@
+"""Copy an environment's images to a registry, digests unchanged, and ask the registry for each of them.
+
+python -m ci.bundle.push --registry registry.example/house --env vm
+
+Needs skopeo, and its login (`skopeo login registry.example`). Images that are there already are sent again in no time:
+only what the registry lacks is uploaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ci import expected
+from ci.bundle.make import Part, parts
+from ci.console import Failure, main, phase, run, say
+from ci.doctor import images as doctor
+from ci.images import values
+
+
+def command(part: Part, registry: str) -> list[str]:
+    """How skopeo copies an archive; without TLS to a registry of this machine only."""
+    plain = doctor.parse(target(part, registry)).url.startswith("http:")
+    return [
+        "skopeo", "copy", "--quiet", "--preserve-digests", *(["--dest-tls-verify=false"] if plain else []),
+        f"oci-archive:{part.file}:{part.tag}", f"docker://{target(part, registry).partition('@')[0]}",
+    ]  # fmt: skip
+
+
+def target(part: Part, registry: str) -> str:
+    """What an image is called in a registry, with tag and digest."""
+    name = part.repository.rpartition("/")[2]
+    return f"{registry}/{name}:{part.tag}@{part.digest}"
+
+
+def push(own: Sequence[Part], registry: str) -> None:
+    """Copy images, and compare what the registry then has.
+
+    Raises:
+        Failure: skopeo failed, or the registry answers otherwise; the text says what to do.
+    """
+    for number, part in enumerate(own, 1):
+        with phase(f"push {target(part, registry).partition('@')[0]} ({number} of {len(own)})"):
+            run(command(part, registry))
+            found = doctor.check(target(part, registry), set())
+            if found.level != "ok":
+                raise Failure(f"{found.what}: {found.mend}")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci.bundle.push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--registry", required=True, help="registry and path in front of the names")
+    parser.add_argument("--env", default="kind", help="environment whose images these are (default: %(default)s)")
+    options = parser.parse_args()
+    registry = options.registry.rstrip("/")
+    if "/" not in registry or "://" in registry:
+        raise Failure(f"{registry!r} is not a registry with a path, as registry.example/house: make push REGISTRY=...")
+    named = values.read(options.env)
+    if not named:
+        raise Failure(f"{values.file(options.env)} is missing: `make images ENV={options.env}` writes it")
+    own = parts(registry, named)
+    push(own, registry)
+    say(f"{registry} has all {len(own)} images; set global.imageRegistry to it in values/{options.env}.yaml")
+    known = {image.partition(":")[0].rpartition("/")[2] for image in (part.reference for part in own)}
+    for image in expected.of(options.env).images:
+        if doctor.parse(image).repository.rpartition("/")[2] not in known:
+            name = doctor.parse(image)
+            say(f"not built here: skopeo copy docker://{name.name}@{name.digest} docker://{registry}/"
+                f"{name.repository.rpartition('/')[2]}:{name.tag}, and name it in the values")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(_main)
