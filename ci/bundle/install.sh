@@ -52,23 +52,28 @@ containerd() {
     fi
 }
 
-# A pod's name:tag@digest is found through the record name@digest. Pinned images survive the kubelet's cleaning.
-import_images() {
+# Names of images that containerd lacks. A pod's name:tag@digest is found through the record name@digest.
+lacking() {
     present=$(containerd images ls -q) || refuse "containerd does not answer: run this as root on the node"
-    lacking=0
     while read -r reference; do
         name=${reference%@*}
-        echo "$present" | grep -qxF "${name%:*}@${reference#*@}" || lacking=$((lacking + 1))
+        echo "$present" | grep -qxF "${name%:*}@${reference#*@}" || echo "$name"
     done <images/names
-    if [ "$lacking" -eq 0 ]; then
+}
+
+# Pinned images survive the kubelet's cleaning; nobody could pull them again.
+import_images() {
+    names=$(lacking)
+    if [ -z "$names" ]; then
         say "all $(wc -l <images/names) images are on this node"
         return
     fi
-    say "import $lacking images that this node lacks"
+    say "import" $names # words of a list, here and below
     containerd images import images/images.tar >/dev/null
+    names=$(lacking)
+    [ -z "$names" ] || refuse "containerd took the archive, and still lacks" $names
     while read -r reference; do
-        name=${reference%@*}
-        containerd images label "$name" io.cri-containerd.pinned=pinned >/dev/null
+        containerd images label "${reference%@*}" io.cri-containerd.pinned=pinned >/dev/null
     done <images/names
 }
 
@@ -146,14 +151,14 @@ main() {
 
     verify
     [ $what != verify ] || exit 0
-    doctor --no-cluster
     if [ $what = images ]; then
+        doctor --no-cluster
         import_images
         exit 0
     fi
     find_cluster
+    doctor --before
     import_images
-    doctor
     python3 -S -m ci.secrets
     install_release
     wait_ready

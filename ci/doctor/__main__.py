@@ -2,6 +2,7 @@
 
     python -m ci.doctor                    the machine, the network, every image, the cluster, and what is installed
     python -m ci.doctor --no-cluster       the machine alone, before Kubernetes is installed
+    python -m ci.doctor --before           what an install needs: neither images nor what is installed
     python -m ci.doctor --probe            also prove with pods of its own that network policies are enforced
     python -m ci.doctor --expected FILE    with Python's standard library alone (the bundle has FILE)
 
@@ -51,8 +52,13 @@ def guarded(check: str, look: Callable[[], Result | list[Result]]) -> list[Resul
     return found if isinstance(found, list) else [found]
 
 
-def before(expected: Expected, reachable: bool, data: Path, pods: str, services: str, timeout: float) -> list[Result]:
-    """The machine, its network and the way to the outside."""
+def before(expected: Expected, reachable: bool, data: Path, planned: tuple[str, str], timeout: float) -> list[Result]:
+    """The machine, its network and the way to the outside; `planned` are the ranges of a cluster still to come."""
+
+    def cidrs() -> Result:
+        ranges = cluster.networks(kube.get) if reachable else planned
+        return network.cidrs(*ranges, network.routes(), outside(expected), reachable)
+
     results: list[Result] = []
     for name, look in (
         ("cpu", lambda: host.cpu(expected)),
@@ -63,7 +69,7 @@ def before(expected: Expected, reachable: bool, data: Path, pods: str, services:
         ("inotify", host.inotify),
         ("clock", lambda: host.clock(expected)),
         ("name servers", network.resolver),
-        ("cidr", lambda: network.cidrs(pods, services, network.routes(), outside(expected), reachable)),
+        ("cidr", cidrs),
         ("data API rule", lambda: network.policy_opening(expected, outside(expected).get(DATA_API, ""))),
         ("data API", lambda: network.data_api(expected, timeout)),
     ):
@@ -81,8 +87,8 @@ def outside(expected: Expected) -> dict[str, str]:
     return {DATA_API: address} if address else {}
 
 
-def on_cluster(expected: Expected, probe: bool, installed: bool, timeout: float) -> list[Result]:
-    """The cluster, the images on it, and the platform if it is there."""
+def on_cluster(expected: Expected, probe: bool) -> list[Result]:
+    """The cluster, as an install needs it."""
     results: list[Result] = []
     for name, look in (
         ("kubernetes", _kubernetes),
@@ -90,17 +96,22 @@ def on_cluster(expected: Expected, probe: bool, installed: bool, timeout: float)
         ("nodes", lambda: cluster.nodes(kube.get)),
         ("storage", lambda: cluster.storage(expected, kube.get)),
         ("secrets", lambda: cluster.secrets(expected, kube.get)),
-        ("images", lambda: images.every(expected, present_images(), timeout)),
     ):
         results += guarded(name, look)
     if probe:
         results += guarded("policies", lambda: _policies(expected))
     else:
         results.append(skip("policies", "whether network policies are enforced: --probe tries it with pods"))
+    return results
+
+
+def installed(expected: Expected, demanded: bool, timeout: float) -> list[Result]:
+    """The images on the nodes, and the platform if it is there."""
+    results = guarded("images", lambda: images.every(expected, present_images(), timeout))
     there = bool(kube.kube("-n", kube.PLATFORM, "get", "deployments", "-o", "name", check=False).strip())
     if not there:
         results += guarded("mlflow", lambda: cluster.mlflow(expected, ""))
-        if installed:
+        if demanded:
             results.append(
                 fail("platform", "nothing is installed in the namespace mlops", "make install, or ./install.sh")
             )
@@ -182,6 +193,7 @@ def _main() -> int:
         "--expected", default="", metavar="FILE", help="what the environment needs, by `python -m ci.expected`"
     )
     parser.add_argument("--no-cluster", action="store_true", help="look at the machine alone")
+    parser.add_argument("--before", action="store_true", help="look at neither images nor what is installed")
     parser.add_argument("--installed", action="store_true", help="fail if the platform is not installed")
     parser.add_argument("--probe", action="store_true", help="prove with pods that network policies are enforced")
     parser.add_argument(
@@ -199,17 +211,19 @@ def _main() -> int:
     options = parser.parse_args()
 
     expected = expectations(options.expected, options.env)
-    pods, services, why = options.pod_cidr, options.service_cidr, ""
+    why = ""
     if not options.no_cluster:
         try:
             kube.kube("get", "--raw", "/readyz", "--request-timeout=5s", timeout=15)
-            pods, services = cluster.networks(kube.get)
         except Failure as away:
             why = str(away).splitlines()[-1]
     reachable = not (options.no_cluster or why)
-    results = before(expected, reachable, options.data_dir, pods, services, options.timeout)
+    planned = (options.pod_cidr, options.service_cidr)
+    results = before(expected, reachable, options.data_dir, planned, options.timeout)
     if reachable:
-        results += on_cluster(expected, options.probe, options.installed, options.timeout)
+        results += on_cluster(expected, options.probe)
+        if not options.before:
+            results += installed(expected, options.installed, options.timeout)
     elif why:
         mend = (
             "start it (make cluster, systemctl start k3s), set KUBECONFIG; or --no-cluster to look at the machine alone"

@@ -20,6 +20,7 @@ case "$*" in
 *applications*) [ ! -e "$STATE/argocd" ] || echo application/house ;;
 *'get deployments,statefulsets'*) echo deployment.apps/mlflow; echo deployment.apps/fastapi ;;
 *jsonpath*) ;;
+*'-o json'*) echo '{"items": []}' ;;
 *) cat >/dev/null ;;
 esac
 """
@@ -150,7 +151,7 @@ def test_doctor_that_fails_stops_the_install(machine: Machine) -> None:
     assert done.returncode == 1
     assert "-> give the machine 10000 processors" in done.stdout
     assert "mend what FAIL names, or --no-doctor" in done.stderr
-    assert machine.calls() == []
+    assert machine.calls("k3s") == machine.calls("helm upgrade") == machine.calls("kubectl create") == []
 
 
 def test_images_are_imported_and_the_release_is_installed_with_the_cluster_s_address(machine: Machine) -> None:
@@ -173,6 +174,15 @@ def test_images_are_imported_and_the_release_is_installed_with_the_cluster_s_add
     order = [next(i for i, line in enumerate(machine.calls()) if line.startswith(what))
              for what in ("k3s ctr -n k8s.io images import", "kubectl create", "helm upgrade")]  # fmt: skip
     assert order == sorted(order)
+
+
+def test_import_that_does_not_bring_the_images_is_found_out(machine: Machine) -> None:
+    (machine.place / "bin/k3s").write_text(CTR.replace("images import'", "nothing'"))
+    done = machine.install("--no-doctor")
+    assert (done.returncode, "containerd took the archive, and still lacks ghcr.io/house-platform/" in done.stderr) == (
+        1, True,
+    )  # fmt: skip
+    assert machine.calls("helm upgrade") == []
 
 
 def test_the_same_bundle_again_imports_and_installs_nothing(machine: Machine) -> None:
