@@ -24,6 +24,26 @@ def test_predictions_are_those_of_lightgbm_to_the_last_bit(booster: Booster, tra
     assert np.array_equal(booster.predict(matrix), np.asarray(trained.booster.predict(matrix)))
 
 
+@pytest.mark.parametrize("rows", [0, 1, 2, 1500])
+def test_contributions_are_those_of_lightgbm_and_add_up(booster: Booster, trained: Trained, rows: int) -> None:
+    matrix = trained.matrix[:rows]
+    found = booster.contributions(matrix)
+    assert found.shape == (rows, booster.features + 1)
+    assert np.allclose(found.sum(axis=1), booster.predict(matrix), rtol=0, atol=1e-9)
+    if rows:
+        assert np.array_equal(found, np.asarray(trained.booster.predict(matrix, pred_contrib=True)))
+
+
+def test_threads_may_explain_and_predict_at_once(trained: Trained) -> None:
+    matrix = trained.matrix[:10]
+    want = np.asarray(trained.booster.predict(matrix, pred_contrib=True))
+    fresh = Booster(trained.booster.model_to_string())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: (fresh.contributions(matrix), fresh.predict(matrix)), range(64)))
+    assert all(np.array_equal(explained, want) for explained, _ in found)
+    assert all(np.array_equal(predicted, found[0][1]) for _, predicted in found)
+
+
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, 5e-324])
 def test_special_values_are_lightgbms_too(booster: Booster, trained: Trained, special: float) -> None:
     matrix = trained.matrix[:50].astype(np.float64)

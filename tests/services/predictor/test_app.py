@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 import predictor.assembly
 from core.bundle import Bundle
 from predictor import logs
+from predictor.answers import Explanation
 from predictor.assembly import create_app
 from predictor.champion import ChampionFollower
 from predictor.listing import EXAMPLE, form_schema
@@ -144,7 +145,8 @@ def test_too_much_in_one_request(client: TestClient) -> None:
 
 def test_without_a_model(empty: TestClient) -> None:
     until(lambda: "alias" in empty.get("/model").text)
-    for answer in (empty.post("/predict", json=EXAMPLE), empty.get("/model"), empty.get("/health/ready")):
+    refused = [empty.post(path, json=EXAMPLE) for path in ("/predict", "/explain")]
+    for answer in (*refused, empty.get("/model"), empty.get("/health/ready")):
         assert answer.status_code == 503
         assert answer.json() == {"detail": "no version of house-price has the alias champion: run the pipeline"}
         assert answer.headers["Retry-After"] == "5"
@@ -230,12 +232,38 @@ def test_schema_is_the_forms_schema(client: TestClient) -> None:
     assert client.get("/schema").json() == json.loads(json.dumps(form_schema()))
 
 
+def test_explanation_is_the_price_with_its_reasons(client: TestClient, models: tuple[Model, Model]) -> None:
+    before = count("explained")
+    rows = [*models[0].bundle.golden_listings, EXAMPLE][-10:]
+    one = client.post("/explain", json=EXAMPLE, headers={"X-Request-ID": "mine-5"}).json()
+    told = client.post("/explain", json=rows, headers={"X-Request-ID": "mine-5"}).json()
+    assert set(Explanation.model_validate(one).model_dump()) == set(one)
+    assert [each["price"] for each in told["explanations"]] == client.post("/predict", json=rows).json()["prices"]
+    assert told["explanations"][-1] | {name: told[name] for name in told if name != "explanations"} == one
+    assert (one["request_id"], one["model_name"], one["model_version"]) == ("mine-5", "house-price", "1")
+    values = {each["feature"]: each["value"] for each in one["contributions"]}
+    assert (values["status"], values["house_size"]) == ("for_sale", 1276)
+    assert count("explained") == before + 11
+
+
+def test_explanations_fail_as_prices_do(client: TestClient) -> None:
+    for body in ({"bed": "many"}, [], [{"zip_code": -1}], 3):
+        told, priced = (client.post(path, json=body) for path in ("/explain", "/predict"))
+        assert (told.status_code, told.json()) == (422, priced.json())
+    many = client.post("/explain", json=[{}] * 21)
+    assert (many.status_code, many.json()) == (413, {"detail": "more than 20 listings: send them in several requests"})
+    assert client.post("/explain", content=b" " * 200_000).status_code == 413
+
+
 def test_openapi_lists_the_body_and_every_error(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    predict = document["paths"]["/predict"]["post"]
-    assert set(predict["responses"]) == {"200", "413", "422", "503"}
-    body = predict["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
-    assert body[0] == {"$ref": "#/components/schemas/Listing"}
+    for path in ("/predict", "/explain"):
+        described = document["paths"][path]["post"]
+        assert set(described["responses"]) == {"200", "413", "422", "503"}
+        body = described["requestBody"]["content"]["application/json"]
+        assert body["schema"]["anyOf"][0] == {"$ref": "#/components/schemas/Listing"}
+        for example in body["examples"].values():
+            assert client.post(path, json=example["value"]).status_code == 200
     assert set(document["components"]["schemas"]["Listing"]["properties"]) == set(EXAMPLE)
     for path in ("/model", "/history", "/health/ready"):
         assert "503" in document["paths"][path]["get"]["responses"], path

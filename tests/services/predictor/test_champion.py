@@ -139,11 +139,11 @@ def test_damaged_bundle_is_refused_once_and_the_model_stays(
 ) -> None:
     registry.add(models[0])
     follower.refresh()
-    before = Pricing(follower, 10).answer(LISTING, "r")
+    before = Pricing(follower, 10, 10).answer(LISTING, "r")
     registry.add(damaged(damage))
     for _ in range(3):
         follower.refresh()
-    assert Pricing(follower, 10).answer(LISTING, "r") == before
+    assert Pricing(follower, 10, 10).answer(LISTING, "r") == before
     assert registry.downloads == ["1", "2"], "a refused version is not tried again in a loop"
     assert [refusal.version for refusal in follower.state.refused] == ["2"]
     assert follower.state.refused[0].reason
@@ -285,7 +285,7 @@ def test_every_answer_is_of_one_whole_model(registry: Registry, models: tuple[Mo
     for model in models:
         registry.add(model)
         follower.refresh()
-    pricing = Pricing(follower, 10)
+    pricing = Pricing(follower, 10, 10)
     expected = {}
     for version in ("1", "2"):
         registry.named = version

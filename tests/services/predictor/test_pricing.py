@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from core.features import FEATURES
 from core.registry import ModelVersion
 from predictor.champion import Champion, State
 from predictor.listing import STATES
@@ -36,7 +37,7 @@ listings = some.fixed_dictionaries(
 def pricing(models: tuple[Model, Model]) -> Pricing:
     version = ModelVersion(NAME, "1", "run-1", {}, "")
     state = State(Champion(version, models[0].bundle, datetime.now(UTC)), None)
-    return Pricing(SimpleNamespace(state=state), 100)  # type: ignore[arg-type]
+    return Pricing(SimpleNamespace(state=state), 100, 10)  # type: ignore[arg-type]
 
 
 def prices(pricing: Pricing, rows: list[dict[str, Any]]) -> list[float]:
@@ -53,11 +54,27 @@ def test_accepted_means_priced_and_company_changes_nothing(pricing: Pricing, row
     assert together == [prices(pricing, [row])[0] for row in rows]
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
+@given(rows=some.lists(listings, min_size=1, max_size=5))
+def test_contributions_lead_from_the_base_value_to_the_very_price(pricing: Pricing, rows: list[dict[str, Any]]) -> None:
+    told = pricing.explain(json.dumps(rows).encode(), "r")["explanations"]
+    assert [one["price"] for one in told] == prices(pricing, rows)
+    for one in told:
+        dollars = [each["contribution"] for each in one["contributions"]]
+        assert one["base_value"] + sum(dollars) == pytest.approx(one["price"], abs=0.005)
+        assert sorted(each["feature"] for each in one["contributions"]) == sorted(FEATURES)
+        assert dollars == sorted(dollars, key=abs, reverse=True)
+        assert all(each["contribution"] * each["shap_value"] >= 0 for each in one["contributions"])
+    alone = pricing.explain(json.dumps(rows[0]).encode(), "r")
+    assert {name: alone[name] for name in told[0]} == told[0]
+
+
 @pytest.mark.parametrize("size", [1, 99, 100, 999, 1000, 1001, 3000])
 def test_length_of_the_list_changes_nothing(pricing: Pricing, models: tuple[Model, Model], size: int) -> None:
     """The library uses several threads for long lists."""
     bundle = models[0].bundle
     rows = (bundle.golden_listings * (size // 13 + 1))[:size]
     expected = (bundle.golden_prices * (size // 13 + 1))[:size]
-    large = Pricing(pricing._follower, 5000)
+    large = Pricing(pricing._follower, 5000, 10)
     assert prices(large, rows) == expected

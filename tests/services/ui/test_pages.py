@@ -16,7 +16,14 @@ from predictor.listing import form_schema
 from ui.predictor import Predictor
 
 SCHEMA = form_schema()
-PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6}
+PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
+    "base_value": 200_000.2,
+    "contributions": [
+        {"feature": "house_size", "title": "Area", "value": 1276.0, "shap_value": 0.2, "contribution": 44_000.4},
+        {"feature": "status", "title": "Status", "value": "for_sale", "shap_value": 0.0, "contribution": -790.0},
+        {"feature": "bed", "title": "Bedrooms", "value": None, "shap_value": 0.0, "contribution": 0.0},
+    ],
+}  # fmt: skip
 MODEL = {
     "name": "house-price",
     "version": "7",
@@ -79,11 +86,20 @@ def test_new_field_of_the_schema_gets_its_input() -> None:
 
 
 def test_price_is_shown_with_its_model_and_request() -> None:
-    shown = ask({"/predict": PRICE})
+    shown = ask({"/explain": PRICE})
     assert shown.metric[0].value == "$243,211"
     assert "house-price" in texts(shown)
     assert "**7**" in texts(shown)
     assert "r-1" in texts(shown)
+
+
+def test_price_is_shown_with_its_reasons() -> None:
+    shown = ask({"/explain": PRICE})
+    assert r"before it knows the house is \$200,000" in texts(shown)
+    table = shown.dataframe[0].value
+    assert table["What"].tolist() == ["Area", "Status", "Bedrooms"]
+    assert table["Value"].tolist() == ["1276", "For sale", "not known"]
+    assert table["Adds"].tolist() == [44_000.4, -790.0, 0.0]
 
 
 def test_untouched_form_sends_the_example_and_cleared_fields_are_left_out() -> None:
@@ -98,8 +114,8 @@ def test_untouched_form_sends_the_example_and_cleared_fields_are_left_out() -> N
         shown.text_input(key="city").set_value("")
         shown.date_input(key="prev_sold_date").set_value(None)
 
-    ask({"/predict": keep})
-    ask({"/predict": keep}, clear)
+    ask({"/explain": keep})
+    ask({"/explain": keep}, clear)
     example = {name: field["examples"][0] for name, field in SCHEMA["properties"].items()}
     assert sent[0] == example
     assert sent[1] == {k: v for k, v in example.items() if k not in {"bed", "city", "prev_sold_date"}}
@@ -107,7 +123,7 @@ def test_untouched_form_sends_the_example_and_cleared_fields_are_left_out() -> N
 
 def test_refused_value_is_named_by_its_title() -> None:
     detail = [{"loc": ["body", "zip_code"], "msg": "ZIP code should be five digits", "type": "zip_code"}]
-    shown = ask({"/predict": httpx.Response(422, json={"detail": detail})})
+    shown = ask({"/explain": httpx.Response(422, json={"detail": detail})})
     assert "**ZIP code**: ZIP code should be five digits" in texts(shown)
 
 
@@ -126,7 +142,7 @@ def test_refused_value_is_named_by_its_title() -> None:
     ],
 )
 def test_trouble_is_told_with_what_to_do(answer: Any, words: str) -> None:
-    assert words in texts(ask({"/predict": answer}))
+    assert words in texts(ask({"/explain": answer}))
 
 
 @pytest.mark.parametrize(("name", "path"), [("price", "/schema"), ("history", "/history"), ("model", "/model")])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from core.errors import BundleError
 
 _FLOAT32, _FLOAT64 = 0, 1
-_NORMAL = 0
+_NORMAL, _CONTRIBUTIONS = 0, 3
 
 
 @cache
@@ -44,6 +45,7 @@ class Booster:
                 try it in a child process.
         """
         self._handle = ctypes.c_void_p()
+        self._explaining = threading.Lock()
         rounds, features = ctypes.c_int(), ctypes.c_int()
         _check(
             _library().LGBM_BoosterLoadModelFromString(text.encode(), ctypes.byref(rounds), ctypes.byref(self._handle))
@@ -62,11 +64,30 @@ class Booster:
         Raises:
             BundleError: the matrix has another number of columns than the model has features.
         """
+        return self._predict(matrix, _NORMAL, 1)[:, 0]
+
+    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+        """Exact SHAP values (TreeSHAP), as `lightgbm.Booster.predict(pred_contrib=True)`.
+
+        Args:
+            matrix: (rows, features), float32 or float64.
+
+        Returns:
+            float64, (rows, features + 1): what each feature adds to the raw prediction, and as the last column the
+            expected raw prediction, to which they are added.
+
+        Raises:
+            BundleError: the matrix has another number of columns than the model has features.
+        """
+        with self._explaining:  # LightGBM sizes its buffers by depths that each such call computes anew, in place
+            return self._predict(matrix, _CONTRIBUTIONS, self.features + 1)
+
+    def _predict(self, matrix: np.ndarray, kind: int, columns: int) -> np.ndarray:
         single = matrix.dtype == np.float32
         matrix = np.ascontiguousarray(matrix, dtype=np.float32 if single else np.float64)
         if matrix.ndim != 2 or matrix.shape[1] != self.features:
             raise BundleError(f"the model has {self.features} features, the matrix has shape {matrix.shape}")
-        out = np.empty(matrix.shape[0], dtype=np.float64)
+        out = np.empty((matrix.shape[0], columns), dtype=np.float64)
         written = ctypes.c_int64()
         _check(
             _library().LGBM_BoosterPredictForMat(
@@ -76,7 +97,7 @@ class Booster:
                 ctypes.c_int32(matrix.shape[0]),
                 ctypes.c_int32(matrix.shape[1]),
                 ctypes.c_int(1),  # row by row
-                ctypes.c_int(_NORMAL),
+                ctypes.c_int(kind),
                 ctypes.c_int(0),
                 ctypes.c_int(-1),
                 b"num_threads=1" if matrix.shape[0] < 1000 else b"",

@@ -51,6 +51,12 @@ class Bundle:
         """Prices in dollars, float64 (rows,), of raw listings."""
         return prices(self.booster.predict(build_features(raw, self.encodings)))
 
+    def explain(self, raw: pl.DataFrame) -> Explanation:
+        """Prices of raw listings, and what each feature adds to them."""
+        matrix = build_features(raw, self.encodings)
+        shap = self.booster.contributions(matrix)
+        return Explanation(matrix, prices(self.booster.predict(matrix)), shap[:, -1], shap[:, :-1])
+
     def check_golden(self) -> None:
         """Price the golden listings again.
 
@@ -65,6 +71,35 @@ class Bundle:
                 f"golden listing {at} is priced {found[at]:.2f}, recorded was {self.golden_prices[at]:.2f}: "
                 "the model or its libraries are not the ones it was made with; train again"
             )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why listings have their prices."""
+
+    features: np.ndarray  # float32, (rows, len(FEATURES)); NaN where nothing is known
+    prices: np.ndarray  # float64, (rows,), dollars: those of `Bundle.predict`
+    expected: np.ndarray  # float64, (rows,), the model's expected logarithm of a price
+    shap: np.ndarray  # float64, (rows, len(FEATURES)), SHAP values: what is added to `expected`
+
+    @property
+    def base_values(self) -> np.ndarray:
+        """Dollars, float64 (rows,): the price from which the contributions lead to the listing's."""
+        return prices(self.expected)
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """Dollars of each feature, float64 (rows, len(FEATURES)); with the base value they add up to the price.
+
+        On the straight way from the expected logarithm to the listing's, each feature is paid what it moves the price
+        (the attribution of Aumann and Shapley; integrated gradients). As the way is straight, that is its SHAP value
+        times the logarithmic mean of both prices, (price - base) / (log price - log base): the order of features does
+        not matter, equal SHAP values are worth the same dollars, and signs and zeros stay.
+        """
+        moved = self.shap.sum(axis=1)
+        rate = np.divide(np.expm1(moved), moved, out=np.ones_like(moved), where=moved != 0)
+        dollars: np.ndarray = self.shap * (self.base_values * rate)[:, np.newaxis]
+        return dollars
 
 
 def prices(predictions: np.ndarray) -> np.ndarray:

@@ -26,6 +26,45 @@ class Prices(BaseModel):
     prices: list[float] = Field(description="US dollars, in the order of the listings")
 
 
+class Contribution(BaseModel):
+    """What one feature of the model adds to a price."""
+
+    feature: str = Field(examples=["house_size"])
+    title: str = Field(examples=["Living area (square feet)"])
+    value: float | str | None = Field(
+        description="as the model sees it, or the category's name; null where it is not known", examples=[1276.0]
+    )
+    shap_value: float = Field(description="exact, in logarithms of the price", examples=[-0.1284])
+    contribution: float = Field(description="US dollars", examples=[-36020.4])
+
+
+class Reasons(BaseModel):
+    """Why a listing has its price: the base value and all contributions add up to it."""
+
+    price: float = Field(description="US dollars; that of `/predict`", examples=[243210.55])
+    base_value: float = Field(
+        description="US dollars: exp of the model's expected logarithm of a price", examples=[279230.95]
+    )
+    contributions: list[Contribution] = Field(description="of every feature of the model, the largest first")
+
+
+class Explanation(Reasons):
+    """The answer for one listing."""
+
+    request_id: str
+    model_name: str
+    model_version: str
+
+
+class Explanations(BaseModel):
+    """The answer for a list of listings."""
+
+    request_id: str
+    model_name: str
+    model_version: str
+    explanations: list[Reasons] = Field(description="in the order of the listings")
+
+
 class Detail(BaseModel):
     """Why a request was not answered."""
 

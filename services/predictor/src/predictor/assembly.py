@@ -55,7 +55,7 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.state.ending = False
     app.state.follower = follower
     app.state.history = history
-    app.state.pricing = Pricing(follower, settings.max_listings)
+    app.state.pricing = Pricing(follower, settings.max_listings, settings.max_explained)
     app.include_router(routes.router)
     Instrumentator().instrument(app).expose(app, summary="Metrics for Prometheus")
     app.add_middleware(RequestIds)

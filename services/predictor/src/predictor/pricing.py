@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from core.features import parse_listings
 from predictor import metrics
-from predictor.champion import ChampionFollower
+from predictor.champion import Champion, ChampionFollower
 from predictor.errors import InvalidListingError, NoModelError, TooLargeError
 from predictor.listing import Listings
+from predictor.reasons import reasons
 
 
 class Pricing:
     """The one way from a request body to prices."""
 
-    def __init__(self, follower: ChampionFollower, max_listings: int) -> None:
+    def __init__(self, follower: ChampionFollower, max_listings: int, max_explained: int) -> None:
         self._follower = follower
         self._listings = Listings(max_listings)
+        self._explained = Listings(max_explained)
         self.max_bytes = self._listings.max_bytes
 
     def answer(self, body: bytes, request_id: str) -> dict[str, Any]:
@@ -28,22 +32,44 @@ class Pricing:
             InvalidListingError, TooLargeError: see `Listings.parse`.
         """
         began = time.perf_counter()
+        with self._champion() as champion:
+            listings, many = self._listings.parse(body)
+            prices = [float(price) for price in champion.bundle.predict(parse_listings(listings))]
+        metrics.predict_seconds.observe(time.perf_counter() - began)
+        metrics.predictions.labels(champion.version.version, "priced").inc(len(prices))
+        for price in prices:
+            metrics.prices.observe(price)
+        return _told(champion, request_id) | ({"prices": prices} if many else {"price": prices[0]})
+
+    def explain(self, body: bytes, request_id: str) -> dict[str, Any]:
+        """What `POST /explain` answers: the reasons of one price for one listing, `explanations` for a list.
+
+        Raises:
+            NoModelError, InvalidListingError, TooLargeError: as `answer`.
+        """
+        with self._champion() as champion:
+            listings, many = self._explained.parse(body)
+            explained = reasons(champion.bundle.explain(parse_listings(listings)), listings)
+        metrics.predictions.labels(champion.version.version, "explained").inc(len(explained))
+        return _told(champion, request_id) | ({"explanations": explained} if many else explained[0])
+
+    @contextmanager
+    def _champion(self) -> Iterator[Champion]:
+        """The model to answer with; what goes wrong with it is counted."""
         state = self._follower.state  # read once: the follower may replace it at any moment
-        version = state.served.version.version if state.served else "none"
         try:
             if state.served is None:
                 raise NoModelError(state.problem or "no model yet")
-            listings, many = self._listings.parse(body)
-            prices = [float(price) for price in state.served.bundle.predict(parse_listings(listings))]
+            yield state.served
         except Exception as failed:
+            version = state.served.version.version if state.served else "none"
             metrics.predictions.labels(version, _OUTCOMES.get(type(failed), "failed")).inc()
             raise
-        metrics.predict_seconds.observe(time.perf_counter() - began)
-        metrics.predictions.labels(version, "priced").inc(len(prices))
-        for price in prices:
-            metrics.prices.observe(price)
-        told = {"request_id": request_id, "model_name": state.served.version.name, "model_version": version}
-        return told | ({"prices": prices} if many else {"price": prices[0]})
+
+
+def _told(champion: Champion, request_id: str) -> dict[str, Any]:
+    version = champion.version
+    return {"request_id": request_id, "model_name": version.name, "model_version": version.version}
 
 
 _OUTCOMES = {NoModelError: "no_model", InvalidListingError: "invalid", TooLargeError: "too_large"}

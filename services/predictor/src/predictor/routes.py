@@ -11,7 +11,18 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from core.errors import HouseError, LedgerError
-from predictor.answers import Alive, Detail, History, InvalidDetail, Model, Price, Prices, Version
+from predictor.answers import (
+    Alive,
+    Detail,
+    Explanation,
+    Explanations,
+    History,
+    InvalidDetail,
+    Model,
+    Price,
+    Prices,
+    Version,
+)
 from predictor.errors import InvalidListingError, NoModelError, TooLargeError
 from predictor.listing import EXAMPLE, form_schema
 from predictor.pricing import Pricing
@@ -22,7 +33,7 @@ INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a t
 
 router = APIRouter()
 
-_PREDICT_BODY = {
+_BODY = {
     "requestBody": {
         "required": True,
         "content": {
@@ -33,22 +44,28 @@ _PREDICT_BODY = {
                         {"type": "array", "items": {"$ref": "#/components/schemas/Listing"}, "minItems": 1},
                     ]
                 },
-                "example": EXAMPLE,
+                "examples": {
+                    "one": {"summary": "One listing", "value": EXAMPLE},
+                    "list": {"summary": "A list of listings", "value": [EXAMPLE, {"state": "Massachusetts", "bed": 3}]},
+                },
             }
         },
     }
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Detail, "description": "Too many listings or too many bytes in one request."},
+    422: {"model": InvalidDetail, "description": "Not a listing; every error names its field and its rule."},
+    503: {"model": Detail, "description": "No model yet; the text says why."},
 }
 
 
 @router.post(
     "/predict",
     summary="Price one listing or a list of them",
-    openapi_extra=_PREDICT_BODY,
+    openapi_extra=_BODY,
     responses={
         200: {"model": Price | Prices, "description": "One price for an object, prices in their order for a list."},
-        413: {"model": Detail, "description": "Too many listings or too many bytes in one request."},
-        422: {"model": InvalidDetail, "description": "Not a listing; every error names its field and its rule."},
-        503: {"model": Detail, "description": "No model yet; the text says why."},
+        **_ERRORS,
     },
 )
 async def predict(request: Request) -> JSONResponse:
@@ -59,6 +76,25 @@ async def predict(request: Request) -> JSONResponse:
     return JSONResponse(
         pricing.answer(*arguments) if len(body) <= INLINE_BYTES else await run_in_threadpool(pricing.answer, *arguments)
     )
+
+
+@router.post(
+    "/explain",
+    summary="Price one listing or a few of them, and say why",
+    openapi_extra=_BODY,
+    responses={
+        200: {
+            "model": Explanation | Explanations,
+            "description": "The reasons of one price for an object, of all in their order for a list.",
+        },
+        **_ERRORS,
+    },
+)
+async def explain(request: Request) -> JSONResponse:
+    """Exact SHAP values in dollars. Listings as for `/predict`, but fewer of them: one costs as much as hundreds."""
+    pricing: Pricing = request.app.state.pricing
+    body = await _read(request, pricing.max_bytes)
+    return JSONResponse(await run_in_threadpool(pricing.explain, body, request.state.request_id))
 
 
 @router.get("/health/live", summary="The process works")

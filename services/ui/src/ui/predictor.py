@@ -46,9 +46,9 @@ class Predictor:
         """Batches, decisions, trainings and promotions."""
         return self._json("GET", "/history")
 
-    def price(self, listing: Json) -> Json:
-        """The price of one listing."""
-        return self._json("POST", "/predict", listing)
+    def explain(self, listing: Json) -> Json:
+        """The price of one listing, and what each feature adds to it."""
+        return self._json("POST", "/explain", listing)
 
     def _json(self, method: str, path: str, body: Json | None = None) -> Json:
         try:
@@ -80,7 +80,7 @@ _NO_MODEL = (
     "Airflow. This page needs no restart."
 )
 _ADVICE = {
-    "/predict": _NO_MODEL,
+    "/explain": _NO_MODEL,
     "/model": _NO_MODEL,
     "/history": "The ledger's database may be starting. Prices are answered without it.",
 }

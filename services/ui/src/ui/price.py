@@ -81,7 +81,7 @@ def _spoken(category: str) -> str:
 def _answer(predictor: Predictor, listing: Json, fields: Json) -> None:
     try:
         with st.spinner("Asking the predictor"):
-            told = predictor.price(listing)
+            told = predictor.explain(listing)
     except InvalidListingError as invalid:
         trouble(invalid)
         for name, rule in invalid.fields.items():
@@ -95,3 +95,25 @@ def _answer(predictor: Predictor, listing: Json, fields: Json) -> None:
         st.caption(
             f"Model **{told['model_name']}**, version **{told['model_version']}** · request id `{told['request_id']}`"
         )
+    _reasons(told)
+
+
+def _reasons(told: Json) -> None:
+    """The contributions as a table, the largest first; they add up to the price."""
+    st.subheader("Why this price")
+    st.markdown(
+        f"The model's expectation before it knows the house is \\${told['base_value']:,.0f}; what it knows leads from "
+        "there to the price."
+    )
+    rows = [
+        {"What": each["title"], "Value": _short(each["value"]), "Adds": each["contribution"]}
+        for each in told["contributions"]
+    ]
+    st.dataframe(rows, hide_index=True, column_config={"Adds": st.column_config.NumberColumn(format="dollar")})
+
+
+def _short(value: float | str | None) -> str:
+    """A feature's value for people."""
+    if value is None:
+        return "not known"
+    return _spoken(value) if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
