@@ -109,6 +109,7 @@ lint: .venv/ready ## ruff, generated files, workflows
 	$(PYTHON) -m ci.docs --check
 	$(PYTHON) -m ci.monitoring --check
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
+	$(PYTHON) -m ci.actionlint
 
 types: .venv/ready ## mypy, strict for core
 	$(PYTHON) -m mypy ci services/*/src

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import time
 from pathlib import Path
 
-from ci.console import run, say
+from ci.console import Failure, run, say
 from ci.paths import cache_dir
 
 
@@ -23,6 +26,31 @@ def go_environment() -> dict[str, str]:
         "GOFLAGS": "-trimpath -buildvcs=false -mod=readonly",
         "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "local"),
     }
+
+
+def compiled(module: Path, package: str, name: str) -> Path:
+    """Path of a program of a Go module, compiled into the cache unless this module and toolchain were before.
+
+    Raises:
+        Failure: there is no Go toolchain, or it failed.
+    """
+    if not shutil.which("go"):
+        raise Failure(f"{name} is compiled from its Go module, and there is no Go: install it and put it on PATH")
+    toolchain = run(["go", "env", "GOVERSION"], cwd=module, env=go_environment()).stdout
+    inputs = [(module / file).read_bytes() for file in ("go.mod", "go.sum")]
+    key = hashlib.sha256(b"\0".join([*inputs, toolchain.encode()])).hexdigest()[:12]
+    program = cache_dir() / name / f"{name}-{key}"
+    if program.exists():
+        return program
+    say(f"compiling {name} ... a cold cache makes it long")
+    began = time.monotonic()
+    partial = program.with_suffix(f".{os.getpid()}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    command = ["nice", "-n", "5", "go", "build", "-ldflags", "-s -w", "-o", str(partial), package]
+    run(command, cwd=module, env=go_environment(), log=cache_dir() / "log" / f"{name}.log")
+    partial.replace(program)
+    say(f"compiled {name} in {time.monotonic() - began:.0f} s: {program}")
+    return program
 
 
 def size_gb(folder: Path) -> float:
