@@ -20,16 +20,18 @@ from pipeline.settings import PipelineSettings
 from tests.services.conftest import Provisioned
 from tests.services.pipeline.loop import SCALE, Loop
 
+SETTINGS = PipelineSettings(
+    data_api_url="http://127.0.0.1:9",
+    data_uri="file:///nowhere",
+    ledger_dsn="postgresql://127.0.0.1:9/ledger",
+    mlflow_tracking_uri="http://127.0.0.1:9",
+)
+
 
 @pytest.fixture
 def known() -> PipelineSettings:
     """The stages' settings with their defaults."""
-    return PipelineSettings(
-        data_api_url="http://127.0.0.1:9",
-        data_uri="file:///nowhere",
-        ledger_dsn="postgresql://127.0.0.1:9/ledger",
-        mlflow_tracking_uri="http://127.0.0.1:9",
-    )
+    return SETTINGS
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +42,18 @@ def listings() -> pl.DataFrame:
     )
 
 
-class OneBatch:
-    """A ledger of one stored batch, which keeps what it is told."""
+class Batches:
+    """A ledger of stored batches, which keeps what it is told."""
 
-    def __init__(self, rows: int, key: str) -> None:
+    def __init__(self) -> None:
         self.told: dict[str, Any] = {}
-        self._batch = Batch(0, "ab" * 32, "stored", rows, None, None, None, None, key)
+        self._batches: dict[int, Batch] = {}
+
+    def add(self, number: int, rows: int, key: str) -> None:
+        self._batches[number] = Batch(number, "ab" * 32, "stored", rows, None, None, None, None, key)
 
     def batch(self, number: int) -> Batch:
-        assert number == 0
-        return self._batch
+        return self._batches[number]
 
     def set_validated(self, _: Batch, valid: int, duplicates: int, quarantine: dict[str, int]) -> None:
         self.told = {"valid": valid, "duplicates": duplicates, "quarantine": quarantine}
@@ -62,12 +66,18 @@ class OneBatch:
 
 
 class StageContext:
-    """A context with one stored batch."""
+    """A context with stored batches, at first with one."""
+
+    settings = SETTINGS
 
     def __init__(self, folder: Path, raw: pl.DataFrame) -> None:
         self.store = FolderStore(folder)
-        rows.write(self.store, "raw/0", raw)
-        self.ledger = OneBatch(raw.height, "raw/0")
+        self.ledger = Batches()
+        self.add(0, raw)
+
+    def add(self, number: int, raw: pl.DataFrame) -> None:
+        rows.write(self.store, f"raw/{number}", raw)
+        self.ledger.add(number, raw.height, f"raw/{number}")
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,9 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
     assert (run.data.tags["batches"], run.data.tags["code_version"]) == ("0", "development")
     assert (run.data.tags["commit"], run.data.tags["image_digest"]) == (ORIGIN["COMMIT"], ORIGIN["IMAGE_DIGEST"])
     assert run.data.tags["reason"] in first["decide"].summary
+    for kind in ("json", "html"):
+        logged = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/validation.{kind}")
+        assert logged == story.context.store.get(rows.report_key(0, kind)).decode()
     for part in ("train", "validation", "test"):
         assert {f"{part}_{score}" for score in ("rmse", "mae", "r2", "mape")} <= set(run.data.metrics)
         assert int(run.data.params[f"{part}_rows"]) > 0

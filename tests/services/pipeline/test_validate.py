@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -15,7 +18,8 @@ from core.errors import DataError
 from core.features import RAW_SCHEMA, build_features, fit_encodings
 from pipeline import rows, validate
 from pipeline.body import from_records
-from pipeline.rules import RULES, judge, valid_rows
+from pipeline.contract import BROKEN, IMPLAUSIBLE, Listing, Plausible
+from pipeline.rules import implausible, judge, valid_rows
 
 from .conftest import StageContext
 
@@ -65,7 +69,7 @@ def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any
     quarantined = judged.filter(pl.col("broken_rule").is_not_null())
     valid = valid_rows(raw)
     assert raw.height == valid.height + quarantined.height
-    assert set(quarantined["broken_rule"]) <= set(RULES)
+    assert set(quarantined["broken_rule"]) <= set(BROKEN)
     assert dict(valid.schema) == RAW_SCHEMA
     assert all(math.isfinite(price) and price >= 1_000 for price in valid["price"])
     assert valid.is_unique().all()
@@ -86,6 +90,8 @@ def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any
         ({"price": 999.99}, "price below 1,000"),
         ({"price": -5.0}, "price below 1,000"),
         ({"bed": -1.0}, "negative quantity"),
+        ({"street": "nan"}, "infinite quantity"),
+        ({"bath": "1e400"}, "infinite quantity"),
         ({"house_size": -0.5}, "negative quantity"),
         (dict.fromkeys(("bed", "bath", "acre_lot", "house_size", "city", "state")), "nothing known"),
         ({"street": 3.0}, "duplicate"),
@@ -98,7 +104,7 @@ def test_each_rule_names_itself(row: dict[str, Any], rule: str) -> None:
 
 def test_every_rule_is_tested_here() -> None:
     [cases] = [mark.args[1] for mark in test_each_rule_names_itself.pytestmark]  # type: ignore[attr-defined]
-    assert {rule for _, rule in cases} == set(RULES)
+    assert {rule for _, rule in cases} == set(BROKEN)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +165,107 @@ def test_stage_counts_every_row_and_keeps_the_bad_ones_with_their_rule(tmp_path:
         kept = rows.read(context.store, rows.quarantine_key(0))
         assert kept["broken_rule"].to_list() == ["price below 1,000", "price below 1,000", "unreadable"]
     assert result["summary"].startswith("batch 0: 24 rows = 20 valid + 3 quarantined (2 price below 1,000, 1 ")
+
+
+def test_batch_without_a_valid_row_is_refused_with_its_counts(tmp_path: Path) -> None:
+    context = StageContext(tmp_path, from_records([{**GOOD, "price": 1.0}] * 3))
+    told = "no row of batch 0 can be used: 3 rows = 0 valid + 3 quarantined (3 price below 1,000) + 0 duplicates"
+    with pytest.raises(DataError) as refused:
+        validate.run(context, 0)  # type: ignore[arg-type]
+    assert context.ledger.told == {"refused": told} == {"refused": str(refused.value)}
+    assert checks(context, 0)["schema"]["told"] == told
+
+
+def checks(context: StageContext, batch: int) -> dict[str, dict[str, Any]]:
+    """The checks of a stored report, whose page names each."""
+    told = json.loads(context.store.get(rows.report_key(batch, "json")))
+    page = context.store.get(rows.report_key(batch, "html")).decode()
+    assert told["rows"] == told["valid"] + told["quarantined"] + told["duplicates"]
+    assert told["quarantined"] == sum(told["rules"].values())
+    for check in told["checks"]:
+        assert escape(check["told"]) in page, f"the page does not tell: {check['told']}"
+    return {check["name"]: check for check in told["checks"]}
+
+
+def after(tmp_path: Path, first: pl.DataFrame, then: pl.DataFrame) -> tuple[StageContext, dict[str, dict[str, Any]]]:
+    """Two batches in a row; gives the checks of the second."""
+    context = StageContext(tmp_path, first)
+    validate.run(context, 0)  # type: ignore[arg-type]
+    context.add(1, then)
+    validate.run(context, 1)  # type: ignore[arg-type]
+    return context, checks(context, 1)
+
+
+def test_batch_like_the_one_before_passes_every_check(tmp_path: Path, listings: pl.DataFrame) -> None:
+    context, told = after(tmp_path, listings, listings.with_columns(street=pl.col("street") + 5e6))
+    failed = {name for name, check in told.items() if not check["passed"]}
+    assert failed <= {"sufficiency", "extremes"}, told
+    page = context.store.get(rows.report_key(1, "html")).decode()
+    assert page.count("<svg") >= 6
+    assert "http" not in page.replace("http-equiv", ""), "the page needs nothing from elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "told"),
+    [
+        ({"colour": "red"}, "schema", "fields that the contract does not know, kept beside: colour (40)"),
+        ({"bath": None}, "nulls", "nulls: bath (40)"),
+        ({"status": "ready_to_build"}, "new categories", "new: status ready_to_build (40)"),
+        ({"state": "Atlantis"}, "new categories", "new: state Atlantis (40)"),
+        ({"price": 2e6}, "target", "the median price is $2,000,000, of the batches before $289,900"),
+        ({"bed": 444.0}, "extremes", "implausible, and used: more than 50 bedrooms (40)"),
+        ({"price": 1.0}, "ranges", "quarantined: price below 1,000 (40)"),
+        ({"street": 1.0, "city": "Salem"}, "duplicates", "39 rows repeat another one of the batch, 0 one of another"),
+        ({"street": 3.0}, "duplicates", "39 rows repeat another one of the batch, 1 one of another batch"),
+    ],
+)
+def test_each_check_warns_of_what_it_is_for(tmp_path: Path, change: dict[str, Any], name: str, told: str) -> None:
+    odd = [{**GOOD, "street": 100.0 + at, **change} for at in range(40)]
+    good = [{**GOOD, "street": 200.0 + at} for at in range(30)]
+    _, found = after(tmp_path, with_good(), from_records(odd + good))
+    assert not found[name]["passed"]
+    assert found[name]["told"].startswith(told)
+    others = {other for other, check in found.items() if not check["passed"]} - {name, "sufficiency"}
+    assert not others, f"{change} is no matter of {others}"
+
+
+@pytest.mark.parametrize(("count", "passed"), [(2, True), (200, True), (201, False), (1, False)])
+def test_volume_is_against_the_batches_before(tmp_path: Path, count: int, passed: bool) -> None:
+    many = from_records([{**GOOD, "street": 1000.0 + at} for at in range(count)])
+    _, found = after(tmp_path, with_good(), many)
+    assert found["volume"]["passed"] is passed
+    assert found["volume"]["told"] == f"{count:,} rows, the median of the batches before is 20"
+
+
+def test_rows_of_another_batch_are_counted_and_used(tmp_path: Path) -> None:
+    context, found = after(tmp_path, with_good(), with_good())
+    assert found["duplicates"]["told"] == "0 rows repeat another one of the batch, 20 one of another batch"
+    assert context.ledger.told["valid"] == 20
+
+
+@given(some.lists(dirty, min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_report_is_made_of_any_dirt(bad: list[dict[str, Any]]) -> None:
+    with TemporaryDirectory() as folder:
+        _, found = after(Path(folder), with_good(), with_good(*bad))
+        assert list(found) == [
+            "schema", "nulls", "duplicates", "ranges", "extremes", "target", "volume", "new categories", "sufficiency",
+        ]  # fmt: skip
+
+
+def test_every_rule_of_the_declared_schemas_has_a_name_for_people() -> None:
+    declared = {rule for schema in (Listing, Plausible) for rule in schema._validation_rules(with_cast=False)}
+    named = {rule for rules in BROKEN.values() for rule in rules} | set(IMPLAUSIBLE)
+    silent = {"row|nullability", "row|min", "row|max"} | {f"{name}|{kind}" for name in Plausible.column_names()
+                                                          for kind in ("nullability", "nan", "inf")}  # fmt: skip
+    assert declared - silent <= named
+
+
+def test_implausible_rows_are_counted_per_reason() -> None:
+    valid = valid_rows(with_good({"bed": 51.0, "bath": 222.0, "street": 99.0}, {"acre_lot": 100_000.0, "street": 98.0}))
+    assert implausible(valid) == {
+        "more than 50 bedrooms": 1, "more than 50 bathrooms": 1, "a lot of 100,000 acres or more": 1,
+    }  # fmt: skip
 
 
 def test_text_columns_take_any_text() -> None:

@@ -23,6 +23,25 @@ def quarantine_key(number: int) -> str:
     return f"quarantine/{number:04d}.parquet"
 
 
+REPORTS, FINGERPRINTS = "reports/", "fingerprints/"
+
+
+def report_key(number: int, kind: str) -> str:
+    """Key of the report on a batch, as `json` or `html`."""
+    return f"{REPORTS}{number:04d}.{kind}"
+
+
+def reports(store: Store, number: int) -> dict[str, str]:
+    """The report on a batch by the name of its file; nothing of a batch that an earlier release validated."""
+    keys = {f"validation.{kind}": report_key(number, kind) for kind in ("json", "html")}
+    return {name: store.get(key).decode() for name, key in keys.items() if store.exists(key)}
+
+
+def fingerprints_key(number: int) -> str:
+    """Key of a hash of each valid row of a batch."""
+    return f"{FINGERPRINTS}{number:04d}.parquet"
+
+
 def clean_key(number: int, split: Split) -> str:
     """Key of one split of a batch's clean rows."""
     return f"clean/{number:04d}/{split}.parquet"

@@ -1,4 +1,4 @@
-"""What makes a row valid: validate counts what breaks a rule, split leaves it out."""
+"""Which rows of a batch are valid: validate counts the others, split leaves them out."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ import polars as pl
 from core.errors import DataError
 from core.features import RAW_SCHEMA, conform
 from pipeline.body import UNKNOWN, UNREAD, fields, with_extra
+from pipeline.contract import BROKEN, IMPLAUSIBLE, Listing, Plausible
 
-# A price below this is a placeholder (1 is common): such rows would drive relative errors to thousands of percent.
-LOWEST_PRICE = 1_000.0
 # Of a column's values; more that are not of its type mean that the service changed, not that rows are bad.
 _MOST_UNREADABLE = 0.5
-
-DUPLICATE = "duplicate"  # not bad, but counted before
-
-RULES: dict[str, pl.Expr] = {
-    "unreadable": pl.col("_unreadable"),
-    "price missing": pl.col("price").is_null() | ~pl.col("price").is_finite(),
-    "price below 1,000": pl.col("price") < LOWEST_PRICE,
-    "negative quantity": pl.any_horizontal(pl.col("bed", "bath", "acre_lot", "house_size") < 0),
-    "nothing known": pl.all_horizontal(pl.col("bed", "bath", "acre_lot", "house_size", "city", "state").is_null()),
-    DUPLICATE: pl.col("_repeated"),
-}
 
 
 def judge(raw: pl.DataFrame) -> pl.DataFrame:
@@ -35,15 +23,18 @@ def judge(raw: pl.DataFrame) -> pl.DataFrame:
     listings = conform(raw)
     _check_schema(raw, listings)
     # a raw object of the first release keeps what cannot be read in its column, as text
-    unreadable = pl.col(UNREAD).is_not_null() | pl.any_horizontal(
-        raw[name].is_not_null() & listings[name].is_null() for name in RAW_SCHEMA
+    in_column = pl.any_horizontal(raw[name].is_not_null() & listings[name].is_null() for name in RAW_SCHEMA)
+    unread = raw.select(pl.coalesce(pl.col(UNREAD), pl.when(in_column).then(pl.lit("{}")))).to_series()
+    rows = listings.with_columns(unread.alias(UNREAD)).with_row_index("row")
+    failed = Listing.filter(rows).failure.details()
+    broken = (
+        pl.when(pl.any_horizontal(pl.col(*(rule for rule in names if rule in failed.columns)) == "invalid")).then(
+            pl.lit(name)
+        )
+        for name, names in BROKEN.items()
     )
-    marked = listings.with_columns(
-        _unreadable=raw.select(unreadable).to_series(),
-        _repeated=~listings.select(pl.struct(pl.all()).is_first_distinct()).to_series(),
-    )
-    broken = pl.coalesce(*(pl.when(rule).then(pl.lit(name)) for name, rule in RULES.items()))
-    return marked.with_columns(broken_rule=broken).drop("_unreadable", "_repeated")
+    told = failed.select("row", broken_rule=pl.coalesce(*broken))
+    return rows.join(told, on="row", how="left", maintain_order="left").select(*RAW_SCHEMA, "broken_rule")
 
 
 def _check_schema(raw: pl.DataFrame, listings: pl.DataFrame) -> None:
@@ -63,3 +54,9 @@ def _check_schema(raw: pl.DataFrame, listings: pl.DataFrame) -> None:
 def valid_rows(raw: pl.DataFrame) -> pl.DataFrame:
     """The rows that break no rule, in the schema of the contract."""
     return judge(raw).filter(pl.col("broken_rule").is_null()).drop("broken_rule")
+
+
+def implausible(valid: pl.DataFrame) -> dict[str, int]:
+    """Valid rows that are beyond what one expects, per reason; a row may count for several."""
+    counts = Plausible.filter(valid.select(Plausible.column_names())).failure.counts()
+    return {IMPLAUSIBLE[rule]: count for rule, count in sorted(counts.items(), key=lambda pair: -pair[1])}

@@ -89,6 +89,11 @@ class Tracking:
         for name, content in notes.items():
             mlflow.log_dict(content, f"{name}.json")
 
+    def log_texts(self, texts: dict[str, str]) -> None:
+        """Log to the open run: texts by the name of their file."""
+        for name, text in texts.items():
+            mlflow.log_text(text, name)
+
     def log_bundle(self, folder: Path, manifest_sha256: str) -> None:
         """Log a bundle to the open run as a model that `mlflow.pyfunc.load_model` loads; no pickle."""
         logged = mlflow.pyfunc.log_model(

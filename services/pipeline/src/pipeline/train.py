@@ -69,6 +69,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         importance = dict(zip(FEATURES, trained.gain, strict=True))
         params = {"mode": plan.told, **parameters(settings), "rounds": trained.rounds, **counts}
         tracking.log_training(params, trained.scores, {"feature_importance": importance})
+        tracking.log_texts(rows.reports(context.store, batch))
         tracking.log_bundle(folder, trained.manifest_sha256)
         run_id: str = active.info.run_id
     context.ledger.add_training(run_id, batch, batches, counts["train_rows"], context.code_version, trained.scores)

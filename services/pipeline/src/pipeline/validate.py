@@ -2,39 +2,81 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from typing import Any
 
 import polars as pl
 
 from core.errors import DataError
-from pipeline import rows
+from core.features import RAW_SCHEMA
+from core.ledger import Batch
+from pipeline import report, rows
+from pipeline.body import UNKNOWN, fields, with_extra
 from pipeline.context import Context
-from pipeline.rules import DUPLICATE, judge
+from pipeline.contract import DUPLICATE
+from pipeline.rules import implausible, judge
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
-    """Judge the rows of a stored batch.
+    """Judge the rows of a stored batch, and report on them.
 
     Raises:
-        DataError: the batch's columns are not those of the contract; the ledger notes that none of its rows is used.
+        DataError: the batch's columns are not those of the contract, or no row is valid; the ledger notes that none of
+            its rows is used.
     """
     known = context.ledger.batch(batch)
     raw = rows.read(context.store, known.raw_key)  # unchecked
+    before = _reports(context, batch)
     try:
         judged = judge(raw)
+        counts = report.Counts.of(judged)
+        if not counts.valid:
+            raise DataError(f"no row of batch {batch} can be used: {counts.told()}")
     except DataError as changed:
+        _store(context, report.refused(batch, known.sha256, known.rows, str(changed)), before)
         context.ledger.refuse(known, str(changed))
         raise
-    duplicates = int((judged["broken_rule"] == DUPLICATE).sum())
-    bad = judged.filter(pl.col("broken_rule") != DUPLICATE)
-    rows.write(context.store, rows.quarantine_key(batch), bad)
-    counts = {str(rule): int(count) for rule, count in bad["broken_rule"].value_counts(sort=True).iter_rows()}
-    valid = raw.height - bad.height - duplicates
-    context.ledger.set_validated(known, valid, duplicates, counts)
-    told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items()) or "none"
-    summary = (
-        f"batch {batch}: {raw.height:,} rows = {valid:,} valid + {bad.height:,} quarantined ({told})"
-        f" + {duplicates:,} duplicates"
+    told = report.report(
+        batch,
+        known.sha256,
+        judged,
+        {name: len(values) for name, values in fields(with_extra(raw)[UNKNOWN]).items()},
+        implausible(judged.filter(pl.col("broken_rule").is_null())),
+        _repeated(context, known, judged),
+        before,
+        report.Sufficient(context.settings.min_batch_rows, context.settings.min_batch_states),
     )
-    counted = {"rows": raw.height, "valid": valid, "quarantined": bad.height, "duplicates": duplicates}
-    return {**counted, "rules": counts, "summary": summary}
+    rows.write(context.store, rows.quarantine_key(batch), judged.filter(pl.col("broken_rule") != DUPLICATE))
+    _store(context, told, before)
+    context.ledger.set_validated(known, counts.valid, counts.duplicates, counts.rules)
+    counted = {name: told[name] for name in ("rows", "valid", "quarantined", "duplicates", "rules")}
+    return {**counted, "report": rows.report_key(batch, "html"), "summary": told["told"]}
+
+
+def _store(context: Context, told: dict[str, Any], before: list[dict[str, Any]]) -> None:
+    batch = told["batch"]
+    context.store.put(rows.report_key(batch, "json"), json.dumps(told, indent=1).encode())
+    context.store.put(rows.report_key(batch, "html"), report.page(told, before).encode())
+
+
+def _reports(context: Context, batch: int) -> list[dict[str, Any]]:
+    """The reports on all other batches with valid rows."""
+    keys = [key for key in context.store.keys(rows.REPORTS) if key.endswith(".json")]
+    others = [json.loads(context.store.get(key)) for key in keys if key != rows.report_key(batch, "json")]
+    return [other for other in others if other["valid"]]
+
+
+def _repeated(context: Context, known: Batch, judged: pl.DataFrame) -> int:
+    """How many valid rows are in another batch too; of a batch, eight bytes for each row are kept to know it."""
+    text = judged.filter(pl.col("broken_rule").is_null()).select(
+        pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in RAW_SCHEMA], separator="|")
+    )
+    prints = pl.Series(
+        "fingerprint", [int.from_bytes(blake2b(row.encode(), digest_size=8).digest()) for row in text.to_series()],
+        pl.UInt64,
+    )  # fmt: skip
+    own = rows.fingerprints_key(known.batch_number)
+    rows.write(context.store, own, prints.to_frame())
+    others = [rows.read(context.store, key) for key in context.store.keys(rows.FINGERPRINTS) if key != own]
+    return int(prints.is_in(pl.concat(others)["fingerprint"].implode()).sum()) if others else 0

@@ -1,0 +1,316 @@
+"""What is stored is a function of the batches that came: not of their order, nor of what went wrong on the way.
+
+A real ledger and a real data source, whose faults come in any sequence, and a process that is killed between any two
+steps. Prints what the ledger holds after each fault (`pytest -s`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from ci.local import LocalPlatform
+from core.errors import DataError
+from core.ledger import Batch, Ledger
+from core.storage import FolderStore
+from pipeline import fetch, rows, split, validate
+from pipeline.context import Context
+from pipeline.outcome import SkipRun
+from pipeline.settings import PipelineSettings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
+
+NUMBERS = [0, 1, 2, 3]
+WHO = {"group_number": "1", "day": "Tuesday"}
+TIMEOUT = 0.3  # seconds of silence after which fetch gives up
+MOST_RUNS = 30
+
+
+class Killed(BaseException):
+    """As by SIGKILL: nothing handles it."""
+
+
+@dataclass
+class Life:
+    """How many steps a process has left; None: it lives on."""
+
+    left: int | None = None
+
+    def step(self) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+
+
+class Mortal:
+    """An outside system of a process that may be killed before each call."""
+
+    def __init__(self, system: Any, life: Life) -> None:
+        self._system, self._life = system, life
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._system, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._life.step()
+            return found(*arguments, **named)
+
+        return call
+
+
+class NoModels:
+    """A registry without a champion."""
+
+    def champion(self, *_: str) -> None:
+        return None
+
+
+@dataclass
+class World:
+    """A data source, a ledger and a store, and runs of the stages up to the decision."""
+
+    source: str
+    ledger: Ledger
+    folder: Path
+    dsn: str
+    life: Life = field(default_factory=Life)
+    told: list[str] = field(default_factory=list)
+
+    def context(self) -> Context:
+        known = PipelineSettings(
+            data_api_url=self.source, data_api_timeout_seconds=TIMEOUT, data_uri=self.folder.as_uri(),
+            ledger_dsn=self.dsn, mlflow_tracking_uri="http://127.0.0.1:9",
+        )  # fmt: skip
+        context = Context(known)
+        context.__dict__["ledger"] = Mortal(self.ledger, self.life)
+        context.__dict__["store"] = Mortal(FolderStore(self.folder), self.life)
+        context.__dict__["registry"] = NoModels()
+        return context
+
+    def run(self, killed_after: int | None = None) -> bool:
+        """One run, on a batch at most; whether it found the end of data."""
+        self.life.left = killed_after
+        context = self.context()
+        try:
+            number = fetch.run(context)["batch"]
+            validate.run(context, number)
+            split.run(context, number)
+            context.ledger.decide(context.ledger.batch(number), "skip", "decided", {})
+        except SkipRun as skipped:
+            self.told.append(str(skipped))
+            return "no more data" in str(skipped)
+        except (DataError, Killed) as failed:
+            self.told.append(repr(failed))
+        return False
+
+    def drain(self) -> None:
+        """Run until the end of data, without faults."""
+        httpx.delete(f"{self.source}/admin/faults").raise_for_status()
+        for _ in range(MOST_RUNS):
+            if self.run():
+                return
+        pytest.fail(f"no end after {MOST_RUNS} runs: {self.told}")
+
+    def restart(self) -> None:
+        httpx.get(f"{self.source}/restart_data_generation", params=WHO).raise_for_status()
+
+    def fault(self, **fault: Any) -> None:
+        httpx.post(f"{self.source}/admin/faults", json=fault).raise_for_status()
+
+    def usable(self) -> list[Batch]:
+        history = self.ledger.history()
+        numbers = sorted({row["batch_number"] for row in history if row["state"] in ("split", "used")})
+        return [self.ledger.batch(number) for number in numbers]
+
+    def checksum(self) -> str:
+        """Of all that was stored of the usable batches: raw, quarantined and clean rows."""
+        digest = hashlib.sha256()
+        for batch in self.usable():
+            number = batch.batch_number
+            keys = [batch.raw_key, rows.quarantine_key(number), *(rows.clean_key(number, one) for one in rows.SPLITS)]
+            for key in keys:
+                digest.update(f"{key} {hashlib.sha256((self.folder / key).read_bytes()).hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def check(self) -> None:
+        """What holds at any time."""
+        history = self.ledger.history()
+        for row in history:
+            if row["valid"] is not None:
+                assert row["rows"] == row["valid"] + row["quarantined"] + row["duplicates"]
+        for number in NUMBERS:
+            steps = Counter((step["sha256"], step["state"]) for step in self.ledger.transitions(number))
+            assert set(steps.values()) <= {1}, "a state was entered twice"
+        for batch in self.usable():
+            clean = sum(rows.read_split(FolderStore(self.folder), [batch.batch_number], one).height
+                        for one in rows.SPLITS)  # fmt: skip
+            assert clean == batch.valid, "a row was lost or counted twice"
+
+
+@pytest.fixture(scope="module")
+def source(local: LocalPlatform) -> Iterator[str]:
+    named = ",".join(map(str, NUMBERS))
+    local.start_datasource(
+        scale="0.002", latency_scale="0", admin_enabled="true", house_recording_dir="", batches=named
+    )
+    yield local.datasource_url
+    local.stop("datasource")
+
+
+@pytest.fixture(scope="module")
+def dsn(local: LocalPlatform) -> str:
+    dsn = local.database("purity")
+    Ledger(dsn).ensure_schema()
+    return dsn
+
+
+@pytest.fixture(scope="module")
+def new_world(source: str, dsn: str) -> Callable[[Path], World]:
+    """Makes a world in which nothing has happened yet."""
+
+    def make(folder: Path) -> World:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("truncate ledger.batches, ledger.calls, ledger.gaps, ledger.recoveries cascade")
+        world = World(source, Ledger(dsn, run="run"), folder, dsn)
+        httpx.delete(f"{source}/admin/faults").raise_for_status()
+        world.restart()
+        return world
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_world: Callable[[Path], World], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Checksum of all batches, each received once and in order."""
+    world = new_world(tmp_path_factory.mktemp("undisturbed"))
+    world.drain()
+    assert [batch.batch_number for batch in world.usable()] == NUMBERS
+    return world.checksum()
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "delay": {"kind": "delay", "seconds": 0.05},
+    "time-out after the cursor moved": {"kind": "timeout", "seconds": TIMEOUT + 0.2},
+    "500": {"kind": "error"},
+    "truncated JSON": {"kind": "truncated"},
+    "wrong schema": {"kind": "schema"},
+    "repeated batch": {"kind": "repeat"},
+}
+event = some.one_of(
+    some.tuples(some.just("fault"), some.sampled_from(sorted(FAULTS)), some.integers(1, 2)),
+    some.tuples(some.just("kill"), some.integers(0, 24), some.just(1)),
+    some.tuples(some.just("restart"), some.just(0), some.just(1)),
+    some.tuples(some.just("run"), some.just(0), some.just(1)),
+)
+
+
+def happen(world: World, what: str, which: Any, calls: int) -> None:
+    """One event, and the run that meets it."""
+    if what == "fault":
+        world.fault(**FAULTS[which], calls=calls)
+    elif what == "restart":
+        world.restart()
+    world.run(killed_after=which if what == "kill" else None)
+    world.check()
+
+
+@given(some.lists(event, max_size=10))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_stored_content_is_the_same_whatever_went_wrong(
+    new_world: Callable[[Path], World], undisturbed: str, events: list[tuple[str, Any, int]]
+) -> None:
+    with TemporaryDirectory() as folder:
+        world = new_world(Path(folder))
+        for one in events:
+            happen(world, *one)
+        world.drain()
+        world.check()
+        missing = sorted(set(NUMBERS) - {batch.batch_number for batch in world.usable()})
+        assert world.ledger.gaps() == missing, "what is missing is known"
+        if missing:  # lost in the recovery too, which is tried once
+            world.restart()
+            world.drain()
+        assert world.ledger.gaps() == []
+        assert world.checksum() == undisturbed
+        world.check()
+
+
+@pytest.mark.parametrize("before", [1, 3], ids=["on a batch between", "on the last batch"])
+@pytest.mark.parametrize("step", range(25))
+def test_run_killed_before_any_step_loses_nothing(
+    new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path, step: int, before: int
+) -> None:
+    world = new_world(tmp_path)
+    for _ in range(before):
+        world.run()
+    happen(world, "kill", step, 1)
+    world.drain()
+    assert world.ledger.gaps() == []
+    assert world.checksum() == undisturbed
+
+
+def test_batches_may_come_in_any_order(new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path) -> None:
+    """1, 3, 0, 2: the others are lost at first."""
+    world = new_world(tmp_path)
+    for _ in range(2):
+        happen(world, "fault", "truncated JSON", 1)
+        happen(world, "run", 0, 1)
+    world.drain()
+    order = [row["batch_number"] for row in world.ledger.history()]
+    assert order == [1, 3, 0, 2]
+    assert world.checksum() == undisturbed
+
+
+TABLE = {
+    # of the run that met the fault: outcomes of its calls, states of batch 1, gaps
+    "delay": (["batch"], ["split"], []),
+    "time-out after the cursor moved": (["lost"], [], [1]),
+    "500": (["refused"], [], []),
+    "truncated JSON": (["lost"], [], [1]),
+    "wrong schema": (["batch"], ["quarantined"], [1]),
+    "repeated batch": (["batch", "batch"], ["split"], []),
+    "restart": (["batch", "batch"], ["split"], []),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_the_ledger_holds_after_each_fault(
+    new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path, dsn: str, name: str
+) -> None:
+    world = new_world(tmp_path)
+    world.run()
+    happen(world, "restart" if name == "restart" else "fault", name, 1)
+
+    def calls() -> list[str]:
+        with psycopg.connect(dsn) as connection:
+            found = connection.execute("select outcome, batch_number from ledger.calls order by id").fetchall()
+        return [outcome if number is None else f"{outcome} {number}" for outcome, number in found]
+
+    def contents() -> str:
+        told: dict[str, list[str]] = {}
+        for number in NUMBERS:
+            for step in world.ledger.transitions(number):
+                told.setdefault(f"{number} ({step['sha256'][:4]})", []).append(str(step["state"]))
+        return "; ".join(f"{name}: {' > '.join(states)}" for name, states in told.items())
+
+    print(f"\n| {name} | {', '.join(calls())} | {contents()} | {world.ledger.gaps() or 'none'} |", end=" ")
+    outcomes, states, gaps = TABLE[name]
+    assert [call.split()[0] for call in calls()[1:]] == outcomes
+    assert [row["state"] for row in world.ledger.history() if row["batch_number"] == 1] == states
+    assert world.ledger.gaps() == gaps
+    world.drain()
+    print(f"{', '.join(calls()[len(outcomes) + 1 :])} | {contents()} | {world.ledger.gaps() or 'none'} |")
+    assert world.ledger.gaps() == []
+    assert world.checksum() == undisturbed
