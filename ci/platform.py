@@ -86,9 +86,19 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
     if present and present["status"].startswith("pending"):
         say("an earlier install was interrupted; it is taken up again")
         helm("rollback", RELEASE, "-n", PLATFORM, check=False)
-    words = ["--take-ownership"] if take_ownership else []
+    orphans = [] if present else _orphans()
+    if orphans and not take_ownership:
+        say(f"taking over {', '.join(orphans)}, left with its data when the Applications were removed")
+    words = ["--take-ownership"] if take_ownership or orphans else []
     helm("upgrade", "--install", RELEASE, str(CHART), "-n", PLATFORM, *words, *value_arguments(env, extra or []))
     return True
+
+
+def _orphans() -> list[str]:
+    """Names of workloads of the platform that belong to no release of Helm."""
+    found = get("-n", PLATFORM, "statefulsets,deployments", "-l", PART_OF)["items"]
+    return sorted(item["metadata"]["name"] for item in found
+                  if "meta.helm.sh/release-name" not in item["metadata"].get("annotations", {}))  # fmt: skip
 
 
 def delivered_by_argocd() -> bool:

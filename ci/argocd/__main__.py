@@ -151,6 +151,9 @@ def remove() -> None:
         kube("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", timeout=200)
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": wide})
         kube("delete", "--ignore-not-found", "-f", "-", stdin=text, timeout=200)
+    say(
+        "postgres and minio stay with their data: `make gitops` or `make install` takes them up, `make remove` ends them"
+    )
 
 
 def _main() -> int:
