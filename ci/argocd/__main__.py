@@ -151,9 +151,7 @@ def remove() -> None:
         kube("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", timeout=200)
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": wide})
         kube("delete", "--ignore-not-found", "-f", "-", stdin=text, timeout=200)
-    say(
-        "postgres and minio stay with their data: `make gitops` or `make install` takes them up, `make remove` ends them"
-    )
+    say("postgres and minio stay with their data: `make gitops` or `make install` takes them up again")
 
 
 def _main() -> int:
