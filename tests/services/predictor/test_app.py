@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
+from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
 
 import predictor.assembly
 from core.bundle import Bundle
@@ -21,6 +22,7 @@ from predictor import logs
 from predictor.answers import Explanation
 from predictor.assembly import create_app
 from predictor.champion import ChampionFollower
+from predictor.in_flight import InFlight
 from predictor.listing import EXAMPLE, form_schema
 from predictor.settings import PredictorSettings
 
@@ -36,6 +38,7 @@ SETTINGS = PredictorSettings(
     ledger_dsn="postgresql://127.0.0.1:9/ledger",
     poll_seconds=0.05,
     max_listings=100,
+    max_body_bytes=102_400,
 )
 
 
@@ -141,6 +144,38 @@ def test_too_much_in_one_request(client: TestClient) -> None:
     long = client.post("/predict", content=b" " * 200_000)
     assert long.status_code == 413
     assert "more than 102400 bytes" in long.json()["detail"]
+
+
+def test_too_long_a_body_is_refused_by_its_header_or_as_soon_as_it_is_too_long(client: TestClient) -> None:
+    def refused() -> float:
+        return REGISTRY.get_sample_value("house_requests_refused_total", {"reason": "too_large"}) or 0
+
+    before = refused()
+    assert client.post("/predict", content=(b" " * 1024 for _ in range(1000))).status_code == 413, (
+        "without a Content-Length"
+    )
+    declared = client.post("/explain", content=b"{}", headers={"Content-Length": "102401"})
+    assert (declared.status_code, declared.json()["detail"][:22]) == (413, "more than 102400 bytes")
+    assert client.post("/predict", content=b"{}" + b" " * 102_398).status_code == 200
+    assert refused() == before + 2
+
+
+def test_refusal_under_overload_has_its_id_and_is_counted_as_an_answer(client: TestClient) -> None:
+    client.get("/health/live")  # builds the application's middleware
+    layer: Any = client.app.middleware_stack  # type: ignore[attr-defined]
+    outer = []
+    while not isinstance(layer, InFlight):
+        outer.append(type(layer))
+        layer = layer.app
+    assert PrometheusInstrumentatorMiddleware in outer
+    layer.count = layer.limit
+    answer = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine-6"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.headers["X-Request-ID"] == "mine-6"
+    assert client.get("/health/ready").status_code == 200
+    assert client.get("/metrics").status_code == 200
+    layer.count = 0
+    assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
 def test_without_a_model(empty: TestClient) -> None:

@@ -14,6 +14,7 @@ from core.registry import RegistryClient
 from predictor import routes
 from predictor.champion import ChampionFollower
 from predictor.history import LedgerHistory
+from predictor.in_flight import InFlight
 from predictor.ledger_metrics import LedgerMetrics
 from predictor.listing import Listing
 from predictor.pricing import Pricing
@@ -57,6 +58,7 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.state.history = history
     app.state.pricing = Pricing(follower, settings.max_listings, settings.max_explained)
     app.include_router(routes.router)
+    app.add_middleware(InFlight, limit=settings.max_in_flight)  # inside the next ones, which count and name a refusal
     Instrumentator().instrument(app).expose(app, summary="Metrics for Prometheus")
     app.add_middleware(RequestIds)
     return app

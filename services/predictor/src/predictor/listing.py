@@ -16,7 +16,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from predictor.errors import InvalidListingError, TooLargeError
 
-BYTES_PER_LISTING = 1024  # a spelled-out listing has 250 to 300
 REPORTED_ERRORS = 100  # of one request; the first ones name the mistake
 
 STATUSES = ("for_sale", "sold", "ready_to_build")
@@ -104,7 +103,6 @@ class Listings:
 
     def __init__(self, max_listings: int) -> None:
         self.max_listings = max_listings
-        self.max_bytes = max_listings * BYTES_PER_LISTING
         self._many = TypeAdapter(Annotated[list[Listing], Field(min_length=1, max_length=max_listings)])
 
     def parse(self, body: bytes) -> tuple[list[dict[str, Any]], bool]:

@@ -22,7 +22,6 @@ class Pricing:
         self._follower = follower
         self._listings = Listings(max_listings)
         self._explained = Listings(max_explained)
-        self.max_bytes = self._listings.max_bytes
 
     def answer(self, body: bytes, request_id: str) -> dict[str, Any]:
         """What `POST /predict` answers: `price` for one listing, `prices` in their order for a list.

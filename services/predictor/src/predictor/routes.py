@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from core.errors import HouseError, LedgerError
+from predictor import metrics
 from predictor.answers import (
     Alive,
     Detail,
@@ -55,7 +56,10 @@ _BODY = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": Detail, "description": "Too many listings or too many bytes in one request."},
     422: {"model": InvalidDetail, "description": "Not a listing; every error names its field and its rule."},
-    503: {"model": Detail, "description": "No model yet; the text says why."},
+    503: {
+        "model": Detail,
+        "description": "No model yet, or too many requests at once; the text says why, `Retry-After` what to wait.",
+    },
 }
 
 
@@ -71,7 +75,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 async def predict(request: Request) -> JSONResponse:
     """Unknown fields are ignored, missing and null ones are priced without."""
     pricing: Pricing = request.app.state.pricing
-    body = await _read(request, pricing.max_bytes)
+    body = await _read(request, request.app.state.settings.max_body_bytes)
     arguments = (body, request.state.request_id)
     return JSONResponse(
         pricing.answer(*arguments) if len(body) <= INLINE_BYTES else await run_in_threadpool(pricing.answer, *arguments)
@@ -93,7 +97,7 @@ async def predict(request: Request) -> JSONResponse:
 async def explain(request: Request) -> JSONResponse:
     """Exact SHAP values in dollars. Listings as for `/predict`, but fewer of them: one costs as much as hundreds."""
     pricing: Pricing = request.app.state.pricing
-    body = await _read(request, pricing.max_bytes)
+    body = await _read(request, request.app.state.settings.max_body_bytes)
     return JSONResponse(await run_in_threadpool(pricing.explain, body, request.state.request_id))
 
 
@@ -174,12 +178,18 @@ def history(request: Request) -> History:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be longer than `limit`."""
+    """The body, refused as soon as it is known to be longer than `limit`: by its header, before any of it is read."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLargeError(f"more than {limit} bytes: send the listings in several requests")
+    length = int(request.headers.get("content-length", 0))  # the server has refused what is no number
+    if length <= limit:
+        async for chunk in request.stream():
+            length = len(body) + len(chunk)
+            if length > limit:
+                break
+            body += chunk
+    if length > limit:
+        metrics.refused.labels("too_large").inc()
+        raise TooLargeError(f"more than {limit} bytes: send the listings in several requests")
     return bytes(body)
 
 

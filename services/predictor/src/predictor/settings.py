@@ -19,6 +19,8 @@ class PredictorSettings(BaseSettings):
     poll_seconds: float = Field(default=5, gt=0)
     max_listings: int = Field(default=10_000, gt=0)
     max_explained: int = Field(default=20, gt=0)
+    max_body_bytes: int = Field(default=10_240_000, gt=0)
+    max_in_flight: int = Field(default=64, ge=0)  # 0: no bound
     bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod, which nobody else can write
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # where the running code is from; the chart takes it from the images file
