@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 from ci.console import Failure
@@ -70,9 +71,9 @@ def networks(get: Get) -> tuple[str, str]:
     pods = next((spec["podCIDR"] for spec in specs if spec.get("podCIDR")), POD_CIDR)
     try:
         services = get("servicecidrs")["items"][0]["spec"]["cidrs"][0]
-    except (Failure, LookupError):  # before Kubernetes 1.33; a range has at least this size
-        address = get("-n", "default", "service", "kubernetes")["spec"].get("clusterIP", SERVICE_CIDR)
-        services = f"{address.rpartition('.')[0]}.0/24"
+    except (Failure, LookupError):  # before Kubernetes 1.33 only the first address is told; ranges are seldom smaller
+        address = get("-n", "default", "service", "kubernetes")["spec"].get("clusterIP", SERVICE_CIDR.partition("/")[0])
+        services = str(ip_network(f"{address}/{16 if address.split('.')[2] == '0' else 24}", strict=False))
     return pods, services
 
 

@@ -68,6 +68,11 @@ def parse(text: str) -> Reference:
     return Reference(HUB if registry == "docker.io" else registry, repository, tag or "latest", digest)
 
 
+def all_present(expected: Expected, present: Set[str]) -> bool:
+    """True if nothing is left to import or to pull."""
+    return bool(expected.images) and all(parse(text).identity in present for text in expected.images)
+
+
 def check(text: str, present: Set[str], timeout: float = 10) -> Result:
     """One image: on a node, or in its registry."""
     image = parse(text)

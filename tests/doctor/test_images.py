@@ -138,6 +138,14 @@ def test_registry_that_cannot_be_reached_is_asked_once() -> None:
     assert [one.what for one in found[1:]] == ["likewise"] * 2
 
 
+def test_all_are_present_only_if_each_is_there_by_digest() -> None:
+    needs = Expected("vm", images=[f"a.example/b/{name}:1@{DIGEST}" for name in ("ui", "mlflow")])
+    both = {f"a.example/b/{name}@{DIGEST}" for name in ("ui", "mlflow")}
+    assert images.all_present(needs, both)
+    assert not images.all_present(needs, {f"a.example/b/ui@{DIGEST}", "a.example/b/mlflow:1"})
+    assert not images.all_present(Expected("vm"), both)
+
+
 def test_environment_that_names_no_images() -> None:
     [found] = images.every(Expected("vm", images_missing="values/images-vm.yaml"), set())
     assert (found.level, "values/images-vm.yaml is missing" in found.what) == ("fail", True)
