@@ -20,7 +20,7 @@ from core.bundle import prices
 from core.features import NUMERIC, build_features, training_features
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
-from pipeline.learner import boost
+from pipeline.learner import boost, dataset
 from pipeline.rows import SPLITS, Split
 from pipeline.rules import valid_rows
 from pipeline.scores import score
@@ -64,7 +64,8 @@ def gain(parts: Parts, known: PipelineSettings, on: Split) -> Gain:
 
     def scores(matrices: dict[Split, np.ndarray], *features: tuple[str, ...]) -> dict[str, float]:
         train, validation = ((matrices[name], price[name]) for name in ("train", "validation"))
-        booster = boost(train, validation, known, *features)
+        data = dataset(train, known, None, *features)
+        booster = boost(data, dataset(validation, known, data, *features), known)
         return score(price[on], prices(np.asarray(booster.predict(matrices[on]))))
 
     return Gain(scores(numeric, NUMERIC), scores(platform))
@@ -100,18 +101,20 @@ def synthetic_table(scale: float, seed: int) -> None:
             continue
         parts: Parts = {name: pl.concat([batch[name] for batch in batches.values()]) for name in SPLITS}
         matrix, encodings = training_features(parts["train"])
-        train, validation = parts["train"]["price"].to_numpy(), parts["validation"]["price"].to_numpy()
-        booster = boost((matrix, train), (build_features(parts["validation"], encodings), validation), settings())
+        price = {name: part["price"].to_numpy() for name, part in parts.items()}
+        data = dataset((matrix, price["train"]), settings())
+        unseen = build_features(parts["validation"], encodings), price["validation"]
+        booster = boost(data, dataset(unseen, settings(), data), settings())
         told, rows = "", {at: batch["test"].height for at, batch in batches.items()}
         for at, batch in batches.items():
             predicted = prices(np.asarray(booster.predict(build_features(batch["test"], encodings))))
             told += f"{score(batch['test']['price'].to_numpy(), predicted)['mae'] / floors[at].mae:>9.3f}"
         predicted = prices(np.asarray(booster.predict(build_features(parts["test"], encodings))))
-        whole = score(parts["test"]["price"].to_numpy(), predicted)
+        whole = score(price["test"], predicted)
         share = np.array(list(rows.values())) / sum(rows.values())
         mae = float(share @ [floors[at].mae for at in rows])
         rmse = float(np.sqrt(share @ [floors[at].rmse ** 2 for at in rows]))
-        say(f"{number:>6}{len(train):>12,}{booster.best_iteration:>8}{told:<{9 * len(numbers)}}"
+        say(f"{number:>6}{parts['train'].height:>12,}{booster.best_iteration:>8}{told:<{9 * len(numbers)}}"
             f"{whole['mae'] / mae:>9.3f}{whole['rmse'] / rmse:>9.3f}")  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,18 @@ def one(folder: Path, rounds: int) -> None:
     began = time.perf_counter()
     new = [encoded.read(store, NUMBERS[-1], name) for name in ("train", "validation")]
     own = time.perf_counter() - began
-    boost = learner.boost
 
-    def timed(*given: Any, **named: Any) -> Any:
-        nonlocal spent
-        start = time.perf_counter()
-        done = boost(*given, **named)
-        spent = time.perf_counter() - start
-        return done
+    def timed(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            nonlocal spent
+            start = time.perf_counter()
+            done = work(*given, **named)
+            spent += time.perf_counter() - start
+            return done
 
-    train.boost = timed
+        return run
+
+    train.boost, train.dataset = timed(learner.boost), timed(learner.dataset)
     began = time.perf_counter()
     parts = [encoded.read(store, number, "train") for number in NUMBERS[:-1]] + new[:1]
     validation = [encoded.read(store, number, "validation") for number in NUMBERS[:-1]] + new[1:]

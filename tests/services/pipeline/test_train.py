@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from core.bundle import load_bundle
+from core.encodings import Sums
 from core.features import FEATURES
 from datasource import recorded, synthetic
+from pipeline.encoded import Part
 from pipeline.rows import SPLITS, Split
 from pipeline.rules import valid_rows
 from pipeline.settings import PipelineSettings
@@ -60,3 +62,24 @@ def test_bundle_scores_as_the_training_said(tmp_path: Path) -> None:
     for name in SPLITS[1:]:
         assert bench.score(rows[name]["price"].to_numpy(), bundle.predict(rows[name])) == trained.scores[name]
     assert (bundle.booster.rounds, bundle.booster.features) == (trained.rounds, len(FEATURES))
+
+
+def test_continued_model_keeps_its_trees_and_adds_to_them(tmp_path: Path) -> None:
+    rows, new = parts(), split(valid_rows(synthetic.generate(2, seed=7, scale=0.008)[0]))
+    first = learn(Data.of(rows), SETTINGS, tmp_path / "first")
+    start = (tmp_path / "first" / "model.txt").read_text()
+    data = Data.of(new)
+    data.sums = Sums.total([Part.of(rows["train"]).sums, data.sums])
+    more = learn(data, SETTINGS, tmp_path / "more", start)
+    assert more.rounds > first.rounds
+    assert tree(tmp_path / "more", 0) == tree(tmp_path / "first", 0)
+    before = load_bundle(tmp_path / "first").predict(new["test"])
+    assert bench.score(new["test"]["price"].to_numpy(), before)["mae"] > 1.1 * more.scores["test"]["mae"]
+
+
+def tree(folder: Path, number: int) -> str:
+    """What a tree decides, without where it stands in the text."""
+    found = (folder / "model.txt").read_text().split(f"\nTree={number}\n")[1].split("\n\n")[0]
+    return "\n".join(
+        line for line in found.splitlines() if line.startswith(("split_feature", "threshold", "leaf_value"))
+    )

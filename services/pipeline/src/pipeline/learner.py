@@ -15,37 +15,52 @@ Rows = tuple[np.ndarray, np.ndarray]  # feature matrix, and prices in dollars
 
 
 def boost(
-    train: Rows,
-    validation: Rows,
+    train: lightgbm.Dataset,
+    validation: lightgbm.Dataset,
     settings: PipelineSettings,
-    features: Sequence[str] = FEATURES,
     progress: int = 0,
     start: str | None = None,
 ) -> lightgbm.Booster:
-    """Train until the error on the validation rows does not fall any more.
+    """Train on a `dataset` until the error on another one, made with the first as `like`, does not fall any more.
 
     The target is the logarithm of the price: errors are relative, and the extreme tail does not rule. Huber's loss
     (a relative error of `huber_alpha` counts once, not squared) does not let placeholders and typing errors rule.
     Every `progress` rounds the error goes to the log. `start` is the text of a model whose trees come first.
     """
-    data = lightgbm.Dataset(
-        train[0],
-        label=np.log(train[1]),
-        feature_name=list(features),
-        categorical_feature=[name for name in CATEGORICAL if name in features],
-    )
-    held_out = lightgbm.Dataset(validation[0], label=np.log(validation[1]), reference=data)
     return lightgbm.train(
         parameters(settings),
-        data,
+        train,
         num_boost_round=settings.num_boost_round,
-        valid_sets=[held_out],
+        valid_sets=[validation],
         init_model=lightgbm.Booster(model_str=start) if start else None,
         callbacks=[
             lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False),
             lightgbm.log_evaluation(progress),
         ],
     )
+
+
+def dataset(
+    rows: Rows,
+    settings: PipelineSettings,
+    like: lightgbm.Dataset | None = None,
+    features: Sequence[str] = FEATURES,
+    whole: bool = False,
+) -> lightgbm.Dataset:
+    """Rows as LightGBM holds them, in a quarter of the memory; only a `whole` one keeps the matrix too.
+
+    Trees that continue a model need the matrix, to know what that model says of its rows.
+    """
+    made = lightgbm.Dataset(
+        rows[0],
+        label=np.log(rows[1]),
+        reference=like,
+        feature_name=list(features),
+        categorical_feature=[name for name in CATEGORICAL if name in features],
+        params=parameters(settings),
+        free_raw_data=not whole,
+    )
+    return made.construct()
 
 
 def parameters(settings: PipelineSettings) -> dict[str, Any]:

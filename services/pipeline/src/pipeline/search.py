@@ -24,7 +24,7 @@ from core.storage import Store
 from pipeline import encoded
 from pipeline.context import Context
 from pipeline.encoded import Part, training_matrix
-from pipeline.learner import Rows, boost
+from pipeline.learner import Rows, boost, dataset
 from pipeline.settings import PipelineSettings
 
 # What is searched, and where. The number of rounds is found by early stopping.
@@ -95,7 +95,8 @@ def relative_error(parts: list[Part], validation: list[Part]) -> Callable[[Pipel
     some = train[0][::step], train[1][::step]
 
     def error(settings: PipelineSettings) -> float:
-        return float(boost(some, unseen, settings).best_score["valid_0"]["l1"])
+        data = dataset(some, settings)  # anew: some of the settings are about it
+        return float(boost(data, dataset(unseen, settings, data), settings).best_score["valid_0"]["l1"])
 
     return error
 

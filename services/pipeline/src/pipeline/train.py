@@ -15,16 +15,17 @@ from core.booster import Booster
 from core.bundle import golden_sample, load_bundle, prices, write_bundle
 from core.encodings import Sums, fit
 from core.errors import BundleError, DataError
-from core.features import FEATURES, FINGERPRINT, build_features, matrix
-from pipeline import encoded, rows
+from core.features import FINGERPRINT, build_features, matrix
+from pipeline import card, encoded, rows
 from pipeline.context import Context
 from pipeline.encoded import Part, training_matrix
-from pipeline.learner import Rows, boost, parameters
+from pipeline.learner import Rows, boost, dataset, parameters
 from pipeline.scores import score
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
 
-_SCORED_TRAIN_ROWS = 100_000
+_SCORED_ROWS = 50_000  # of train and validation, at most
+_EXPLAINED_ROWS = 1_000  # of the test rows, by SHAP values
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
@@ -66,10 +67,13 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     with tracking.start_run(f"batch-{batch:04d}", tags) as active, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         trained = learn(data, settings, folder, plan.start)
-        importance = dict(zip(FEATURES, trained.gain, strict=True))
         params = {"mode": plan.told, **parameters(settings), "rounds": trained.rounds, **counts}
-        tracking.log_training(params, trained.scores, {"feature_importance": importance})
-        tracking.log_texts(rows.reports(context.store, batch))
+        facts = card.Facts(
+            batches, reason, context.code_version, params, trained.scores, trained.gain, data.test, trained.predicted,
+            trained.sample, trained.contributions,
+        )  # fmt: skip
+        tracking.log_training(params, trained.scores, {"feature_importance": card.summary(facts)})
+        tracking.log_texts(rows.reports(context.store, batch) | card.texts(facts))
         tracking.log_bundle(folder, trained.manifest_sha256)
         run_id: str = active.info.run_id
     context.ledger.add_training(run_id, batch, batches, counts["train_rows"], context.code_version, trained.scores)
@@ -147,35 +151,47 @@ class Trained:
     rounds: int
     gain: list[float]  # by feature: how much it lowered the loss
     scores: dict[str, dict[str, float]]  # by split
+    predicted: np.ndarray  # prices of the test rows
+    sample: np.ndarray  # feature matrix of some test rows
+    contributions: np.ndarray  # of the features to the logarithms of their prices
     manifest_sha256: str
 
 
 def learn(data: Data, settings: PipelineSettings, folder: Path, start: str | None = None) -> Trained:
     """Train, and write the bundle to `folder`; takes the rows of `data` with it."""
-    encodings = fit(data.sums)
-    train = _rows(data.train, lambda parts: training_matrix(parts, data.sums))
-    validation = _rows(data.validation, lambda parts: np.concatenate([matrix(one.columns, encodings) for one in parts]))
-    test = build_features(data.test, encodings), data.test["price"].to_numpy()
+    encodings, whole = fit(data.sums), start is not None
+    # each matrix is let go before the next step: what LightGBM holds of it is a quarter
+    rows_of_train = _take(data.train, lambda parts: training_matrix(parts, data.sums))
+    train, judged = dataset(rows_of_train, settings, whole=whole), {"train": _some(rows_of_train)}
+    del rows_of_train
+    unseen = _take(data.validation, lambda parts: np.concatenate([matrix(one.columns, encodings) for one in parts]))
+    validation, judged["validation"] = dataset(unseen, settings, train, whole=whole), _some(unseen)
+    del unseen
     booster = boost(train, validation, settings, progress=100, start=start)
     text = booster.model_to_string()
-    gain, rounds = booster.feature_importance("gain").tolist(), booster.current_iteration()
-    del booster  # holds the rows it was trained on
+    gain = booster.feature_importance("gain").tolist()
+    del booster, train, validation
     model = Booster(text)
-    scores: dict[str, dict[str, float]] = {
-        name: score(price, prices(model.predict(features)))
-        for name, (features, price) in zip(rows.SPLITS, (_some(train), validation, test), strict=True)
-    }
+    test = build_features(data.test, encodings), data.test["price"].to_numpy()
+    predicted = prices(model.predict(test[0]))
+    scores = {name: score(price, prices(model.predict(features))) for name, (features, price) in judged.items()}
+    scores["test"] = score(test[1], predicted)
+    sample = test[0][:: -(-len(test[0]) // _EXPLAINED_ROWS)]
+    contributions = model.contributions(sample)[:, :-1]
     # the golden listings come from rows that were not trained on
     manifest = write_bundle(folder, text, encodings, golden_sample(data.test))
-    return Trained(rounds, gain, scores, manifest)
+    return Trained(model.rounds, gain, scores, predicted, sample, contributions, manifest)
+
+
+def _take(parts: list[Part], build: Callable[[list[Part]], np.ndarray]) -> Rows:
+    """Matrix and prices of parts, which are let go."""
+    price = np.concatenate([part.price for part in parts])
+    built = build(parts)
+    parts.clear()
+    return built, price
 
 
 def _some(rows: Rows) -> Rows:
     """Of the rows at most as many as it takes to know their error, evenly spread: predictions cost time."""
-    step = -(-len(rows[1]) // _SCORED_TRAIN_ROWS)
-    return rows[0][::step], rows[1][::step]
-
-
-def _rows(parts: list[Part], build: Callable[[list[Part]], np.ndarray]) -> Rows:
-    price = np.concatenate([part.price for part in parts])
-    return build(parts), price
+    step = -(-len(rows[1]) // _SCORED_ROWS)
+    return rows[0][::step].copy(), rows[1][::step]

@@ -1,0 +1,92 @@
+"""A model's card tells what it was made of and where it errs; its plot is an image that stands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import lightgbm
+import numpy as np
+import polars as pl
+import pytest
+
+from core.booster import Booster
+from core.features import FEATURES, FINGERPRINT
+from datasource import synthetic
+from pipeline import card
+from pipeline.rules import valid_rows
+from pipeline.scores import segments
+from pipeline.settings import PipelineSettings
+from pipeline.split import split
+from pipeline.train import Data, learn
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> card.Facts:
+    listings = [synthetic.generate(number, seed=7, scale=0.005)[0] for number in (2, 4)]
+    parts = split(valid_rows(pl.concat(listings)))
+    data = Data.of(parts)
+    parameters = data.counts()
+    settings = PipelineSettings.model_construct(num_threads=1, num_boost_round=80)
+    trained = learn(data, settings, tmp_path_factory.mktemp("bundle"))
+    return card.Facts([2, 4], "status <sold> is new", "v1.2", parameters, trained.scores, trained.gain, parts["test"],
+                      trained.predicted, trained.sample, trained.contributions)  # fmt: skip
+
+
+def test_card_tells_data_errors_and_limits(facts: card.Facts) -> None:
+    page = card.page(facts)
+    for told in (
+        "batches 2, 4",
+        "status &lt;sold&gt; is new",
+        "v1.2",
+        FINGERPRINT,
+        "Intended use",
+        "Limits",
+        "no appraisal",
+    ):
+        assert told in page
+    for name, part in segments(facts.test, facts.predicted).items():
+        assert f"<td>{name}</td>" in page
+        assert f"${part['mae']:,.0f}" in page
+    for name, part in facts.scores.items():
+        assert f"<td>{name}</td>" in page
+        assert f"${part['rmse']:,.0f}" in page
+    assert card.page(facts) == page, "the same model has the same card"
+
+
+def test_plot_is_an_image_with_a_point_per_row_and_feature(facts: card.Facts) -> None:
+    drawing = ElementTree.fromstring(card.plot(facts))  # noqa: S314 - our own
+    assert drawing.tag == f"{SVG}svg"
+    names = [text.text for text in drawing.iter(f"{SVG}text")]
+    top = list(card.summary(facts))[:5]
+    assert names[:5] == top
+    points = list(drawing.iter(f"{SVG}circle"))
+    rows = len(facts.matrix[:: max(1, len(facts.matrix) // 300)])
+    assert len(points) == rows * 12
+    width, height = float(drawing.get("width", 0)), float(drawing.get("height", 0))
+    for point in points:
+        assert 0 < float(point.get("cx", -1)) < width
+        assert 0 < float(point.get("cy", -1)) < height
+
+
+def test_unknown_values_are_grey(facts: card.Facts) -> None:
+    column = FEATURES.index(next(iter(card.summary(facts))))
+    matrix = facts.matrix.copy()
+    matrix[:, column] = np.nan
+    unknown = card.Facts(**{**vars(facts), "matrix": matrix})
+    assert card.plot(unknown).count("#9aa5b1") > card.plot(facts).count("#9aa5b1")
+
+
+def test_contributions_are_lightgbms_and_add_up_to_the_prediction(facts: card.Facts, tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    matrix = draw.normal(size=(300, 4)).astype(np.float32)
+    matrix[::5, 2] = np.nan
+    data = lightgbm.Dataset(matrix, matrix[:, 0] + np.nan_to_num(matrix[:, 2]))
+    trained = lightgbm.train({"objective": "regression", "verbose": -1, "num_threads": 1}, data, 20)
+    booster = Booster(trained.model_to_string())
+    found = booster.contributions(matrix)
+    assert np.array_equal(found, np.asarray(trained.predict(matrix, pred_contrib=True)))
+    assert found.sum(axis=1) == pytest.approx(booster.predict(matrix))
+    assert facts.contributions.shape == facts.matrix.shape
