@@ -12,11 +12,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import polars as pl
 
 from ci.console import main, say
-from core.bundle import prices
+from core.bundle import baseline
 from core.features import NUMERIC, build_features, training_features
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
@@ -66,9 +67,16 @@ def gain(parts: Parts, known: PipelineSettings, on: Split) -> Gain:
         train, validation = ((matrices[name], price[name]) for name in ("train", "validation"))
         data = dataset(train, known, None, *features)
         booster = boost(data, dataset(validation, known, data, *features), known)
-        return score(price[on], prices(np.asarray(booster.predict(matrices[on]))))
+        if not features:
+            return score(price[on], priced(booster, matrices[on]))
+        return score(price[on], np.exp(np.asarray(booster.predict(matrices[on]))))
 
     return Gain(scores(numeric, NUMERIC), scores(platform))
+
+
+def priced(booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:
+    """Prices of the platform's features."""
+    return np.exp(baseline(matrix) + np.asarray(booster.predict(matrix)))
 
 
 def recorded_table(folder: Path, seeds: int, on: Split) -> None:
@@ -107,9 +115,9 @@ def synthetic_table(scale: float, seed: int) -> None:
         booster = boost(data, dataset(unseen, settings(), data), settings())
         told, rows = "", {at: batch["test"].height for at, batch in batches.items()}
         for at, batch in batches.items():
-            predicted = prices(np.asarray(booster.predict(build_features(batch["test"], encodings))))
+            predicted = priced(booster, build_features(batch["test"], encodings))
             told += f"{score(batch['test']['price'].to_numpy(), predicted)['mae'] / floors[at].mae:>9.3f}"
-        predicted = prices(np.asarray(booster.predict(build_features(parts["test"], encodings))))
+        predicted = priced(booster, build_features(parts["test"], encodings))
         whole = score(price["test"], predicted)
         share = np.array(list(rows.values())) / sum(rows.values())
         mae = float(share @ [floors[at].mae for at in rows])

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.bundle import FILES, MANIFEST, golden_sample, load_bundle, write_bundle
+from core.bundle import FILES, MANIFEST, baseline, golden_sample, load_bundle, write_bundle
 from core.errors import BundleError
 from core.features import FINGERPRINT, RAW_SCHEMA, build_features, parse_listings
 from core.pyfunc import _load_pyfunc
@@ -50,7 +50,8 @@ def refusal(folder: Path) -> str:
 def test_bundle_prices_as_the_model_it_was_made_of(trained: Trained) -> None:
     bundle = load_bundle(trained.folder)
     raw = trained.rows.tail(300)
-    want = np.exp(np.asarray(trained.booster.predict(build_features(raw, bundle.encodings))))
+    matrix = build_features(raw, bundle.encodings)
+    want = np.exp(baseline(matrix) + np.asarray(trained.booster.predict(matrix)))
     assert np.array_equal(bundle.predict(raw), want)
     bundle.check_golden()
 

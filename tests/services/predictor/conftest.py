@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.bundle import Bundle, golden_sample, load_bundle, write_bundle
+from core.bundle import Bundle, baseline, golden_sample, load_bundle, write_bundle
 from core.features import parse_listings, training_features
 from core.registry import ModelVersion
 from predictor.listing import STATES
@@ -57,7 +57,7 @@ class Model:
 def train(folder: Path, rounds: int) -> Model:
     rows = listings()
     matrix, encodings = training_features(rows)
-    data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()))
+    data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()) - baseline(matrix))
     booster = lightgbm.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "seed": 1}, data, rounds)
     sha256 = write_bundle(folder, booster.model_to_string(), encodings, golden_sample(rows))
     return Model(folder, sha256, load_bundle(folder))

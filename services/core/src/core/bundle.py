@@ -25,7 +25,16 @@ import polars as pl
 from core.booster import Booster
 from core.encodings import Encodings
 from core.errors import BundleError
-from core.features import FEATURES, FINGERPRINT, RAW_SCHEMA, TARGET, build_features, parse_listings
+from core.features import (
+    BASELINE,
+    FEATURES,
+    FINGERPRINT,
+    RAW_SCHEMA,
+    TARGET,
+    build_features,
+    parse_listings,
+    typical_baseline,
+)
 
 MANIFEST = "manifest.json"
 FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")
@@ -49,13 +58,12 @@ class Bundle:
 
     def predict(self, raw: pl.DataFrame) -> np.ndarray:
         """Prices in dollars, float64 (rows,), of raw listings."""
-        return prices(self.booster.predict(build_features(raw, self.encodings)))
+        return prices(self.booster, build_features(raw, self.encodings))
 
     def explain(self, raw: pl.DataFrame) -> Explanation:
         """Prices of raw listings, and what each feature adds to them."""
         matrix = build_features(raw, self.encodings)
-        shap = self.booster.contributions(matrix)
-        return Explanation(matrix, prices(self.booster.predict(matrix)), shap[:, -1], shap[:, :-1])
+        return Explanation(matrix, prices(self.booster, matrix), *contributions(self.booster, matrix, self.encodings))
 
     def check_golden(self) -> None:
         """Price the golden listings again.
@@ -85,7 +93,8 @@ class Explanation:
     @property
     def base_values(self) -> np.ndarray:
         """Dollars, float64 (rows,): the price from which the contributions lead to the listing's."""
-        return prices(self.expected)
+        dollars: np.ndarray = np.exp(self.expected)
+        return dollars
 
     @property
     def contributions(self) -> np.ndarray:
@@ -102,10 +111,26 @@ class Explanation:
         return dollars
 
 
-def prices(predictions: np.ndarray) -> np.ndarray:
-    """Dollars of a model's raw predictions, which are logarithms of prices."""
-    dollars: np.ndarray = np.exp(predictions)
+def prices(booster: Booster, matrix: np.ndarray) -> np.ndarray:
+    """Dollars, float64 (rows,), of a feature matrix: the trees add to the baseline's logarithm of the price."""
+    dollars: np.ndarray = np.exp(baseline(matrix) + booster.predict(matrix))
     return dollars
+
+
+def baseline(matrix: np.ndarray) -> np.ndarray:
+    """Logarithms of the prices that the regression gives, float64 (rows,)."""
+    return matrix[:, FEATURES.index(BASELINE)].astype(np.float64)
+
+
+def contributions(booster: Booster, matrix: np.ndarray, encodings: Encodings) -> tuple[np.ndarray, np.ndarray]:
+    """Expected logarithm of a price, (rows,), and what each feature adds to it, (rows, len(FEATURES)), both float64.
+
+    The trees' SHAP values; the baseline's feature adds, besides, what it is away from that of a typical house.
+    """
+    shap, typical = booster.contributions(matrix), typical_baseline(encodings)
+    added = shap[:, :-1].copy()
+    added[:, FEATURES.index(BASELINE)] += baseline(matrix) - typical
+    return shap[:, -1] + typical, added
 
 
 def write_bundle(folder: Path, model_text: str, encodings: Encodings, golden: pl.DataFrame) -> str:
@@ -115,7 +140,7 @@ def write_bundle(folder: Path, model_text: str, encodings: Encodings, golden: pl
     """
     folder.mkdir(parents=True, exist_ok=True)
     listings = golden.select([name for name in RAW_SCHEMA if name != TARGET]).to_dicts()
-    found = prices(Booster(model_text).predict(build_features(parse_listings(listings), encodings)))
+    found = prices(Booster(model_text), build_features(parse_listings(listings), encodings))
     metadata = {
         "fingerprint": FINGERPRINT,
         "features": FEATURES,

@@ -21,7 +21,7 @@ import polars as pl
 
 from core.encodings import BROKER, COLUMNS, FOLDS, Encodings, Key, Sums, fit, in_order, positions
 
-DEFINITION = 2
+DEFINITION = 3
 
 RAW_SCHEMA: dict[str, pl.DataType] = {
     "brokered_by": pl.Float64(),  # encoded id
@@ -60,6 +60,7 @@ FEATURES = (
     "hedonic",  # logarithm of the price that the regression gives
 )
 CATEGORICAL = ("status",)
+BASELINE = "hedonic"  # the trees learn what of the logarithm of the price this feature leaves
 
 FINGERPRINT = hashlib.sha256(
     json.dumps([DEFINITION, {name: str(kind) for name, kind in RAW_SCHEMA.items()}, TARGET, FEATURES]).encode()
@@ -216,6 +217,11 @@ def matrix(columns: Columns, encodings: Encodings) -> np.ndarray:
     for at, values in enumerate(learned, start=len(PLAIN)):
         out[:, at] = values
     return out
+
+
+def typical_baseline(encodings: Encodings) -> float:
+    """The baseline of a typical house in an average place."""
+    return encodings.intercept + math.log(_TYPICAL_PRICE)
 
 
 def folds(raw: pl.DataFrame) -> np.ndarray:

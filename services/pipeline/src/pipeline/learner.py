@@ -8,7 +8,8 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-from core.features import CATEGORICAL, FEATURES
+from core.bundle import baseline
+from core.features import BASELINE, CATEGORICAL, FEATURES
 from pipeline.settings import PipelineSettings
 
 Rows = tuple[np.ndarray, np.ndarray]  # feature matrix, and prices in dollars
@@ -23,8 +24,8 @@ def boost(
 ) -> lightgbm.Booster:
     """Train on a `dataset` until the error on another one, made with the first as `like`, does not fall any more.
 
-    The target is the logarithm of the price: errors are relative, and the extreme tail does not rule. Huber's loss
-    (a relative error of `huber_alpha` counts once, not squared) does not let placeholders and typing errors rule.
+    Huber's loss (a relative error of `huber_alpha` counts once, not squared) does not let placeholders and typing
+    errors rule.
     Every `progress` rounds the error goes to the log. `start` is the text of a model whose trees come first.
     """
     return lightgbm.train(
@@ -49,11 +50,13 @@ def dataset(
 ) -> lightgbm.Dataset:
     """Rows as LightGBM holds them, in a quarter of the memory; only a `whole` one keeps the matrix too.
 
+    The target is the logarithm of the price, less the baseline where that is among the features: errors are relative,
+    the extreme tail does not rule, and prices beyond those of the training rows are not out of the trees' reach.
     Trees that continue a model need the matrix, to know what that model says of its rows.
     """
     made = lightgbm.Dataset(
         rows[0],
-        label=np.log(rows[1]),
+        label=np.log(rows[1]) - (baseline(rows[0]) if BASELINE in features else 0.0),
         reference=like,
         feature_name=list(features),
         categorical_feature=[name for name in CATEGORICAL if name in features],
