@@ -72,6 +72,7 @@ _DAYS_PER_YEAR = 365.25
 # More than this, or less than nothing, is a typing error or a placeholder: unknown. 100,000 acres is a placeholder.
 _MOST = {"bed": 50.0, "bath": 50.0, "acre_lot": 99_999.0, "house_size": 100_000.0, "zip_code": 99_999.0}
 _SQUARE_FEET_PER_ACRE = 43_560.0
+_SLICE = 50_000  # rows that are Python's objects at a time: those take much memory
 # In the regression, an unknown value is a typical one; the trees see that it is unknown.
 _TYPICAL = {"bed": 3.0, "bath": 2.0, "acre_lot": 0.25, "house_size": 1_700.0, "years_since_sale": 10.0}
 _TYPICAL_PRICE = 250_000.0  # near the middle, so that sums of squares keep their digits
@@ -121,24 +122,35 @@ class Columns:
     @staticmethod
     def of(raw: pl.DataFrame) -> Columns:
         """Columns of raw listings in `RAW_SCHEMA`; the target may be missing."""
-        state, city = raw["state"].to_list(), raw["city"].to_list()
-        named: dict[str, Sequence[Key | None]] = {name: raw[name].to_list() for name in COLUMNS if name != "city"}
-        # a city's name counts within its state
-        named["city"] = [None if c is None else f"{c}, {s or ''}" for c, s in zip(city, state, strict=True)]
-        coded = {name: _coded(values) for name, values in named.items()}
-        keys = {name: known for name, (known, _) in coded.items()}
-        return Columns(_plain(raw), keys, {name: codes for name, (_, codes) in coded.items()})
+        index: dict[str, dict[Key, int]] = {name: {} for name in COLUMNS}
+        plain: list[np.ndarray] = []
+        codes: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+        for part in raw.iter_slices(_SLICE) if raw.height else [raw]:
+            plain.append(_plain(part))
+            for name, values in _categories(part).items():
+                codes[name].append(_coded(values, index[name]))
+        keys = {name: in_order(index[name]) for name in COLUMNS}
+        ordered = {name: positions(list(index[name]), keys[name]).astype(np.int32) for name in COLUMNS}
+        return Columns(
+            np.concatenate(plain), keys, {name: ordered[name][np.concatenate(codes[name])] for name in COLUMNS}
+        )
 
     def take(self, rows: np.ndarray) -> Columns:
         """Some of the rows."""
         return Columns(self.plain[rows], self.keys, {name: codes[rows] for name, codes in self.codes.items()})
 
 
-def _coded(values: Sequence[Key | None]) -> tuple[list[Key], np.ndarray]:
-    index: dict[Key, int] = {}
+def _categories(raw: pl.DataFrame) -> dict[str, Sequence[Key | None]]:
+    """The category of each row, by column; a city's name counts within its state."""
+    found: dict[str, Sequence[Key | None]] = {name: raw[name].to_list() for name in COLUMNS}
+    pairs = zip(found["city"], found["state"], strict=True)
+    return found | {"city": [None if city is None else f"{city}, {state or ''}" for city, state in pairs]}
+
+
+def _coded(values: Sequence[Key | None], index: dict[Key, int]) -> np.ndarray:
+    """Places in `index`, which grows; -1 of no category."""
     codes = [-1 if key is None or key != key else index.setdefault(key, len(index)) for key in values]
-    keys = in_order(index)
-    return keys, positions(list(index), keys).astype(np.int32)[codes]
+    return np.array(codes, dtype=np.int32)
 
 
 def _plain(raw: pl.DataFrame) -> np.ndarray:
