@@ -73,7 +73,10 @@ import_images() {
     names=$(lacking)
     [ -z "$names" ] || refuse "containerd took the archive, and still lacks" $names
     while read -r reference; do
-        containerd images label "${reference%@*}" io.cri-containerd.pinned=pinned >/dev/null
+        name=${reference%@*}
+        for record in "$name" "${name%:*}@${reference#*@}"; do
+            containerd images label "$record" io.cri-containerd.pinned=pinned >/dev/null
+        done
     done <images/names
 }
 
