@@ -24,7 +24,9 @@ from ci.local import LocalPlatform
 from core.errors import DataError
 from core.ledger import Batch, Ledger
 from core.storage import FolderStore
-from pipeline import fetch, rows, split, validate
+from datasource import synthetic
+from pipeline import data_api, fetch, rows, split, validate
+from pipeline.body import Content, content_hash
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
@@ -271,6 +273,27 @@ def test_batches_may_come_in_any_order(new_world: Callable[[Path], World], undis
     order = [row["batch_number"] for row in world.ledger.history()]
     assert order == [1, 3, 0, 2]
     assert world.checksum() == undisturbed
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 0, 2, 1)], ids=str)
+def test_of_several_contents_of_a_number_the_same_one_is_used_whatever_their_order(
+    new_world: Callable[[Path], World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...]
+) -> None:
+    whole = synthetic.generate(0, seed=7, scale=0.002)[0]
+    contents = [whole.head(90), whole, whole.rename({"price": "precio"})]  # shorter, whole, not usable
+    answers = [data_api.Answer(Content(0, contents[at], content_hash(contents[at])), 1) for at in order]
+    monkeypatch.setattr(data_api, "next_batch", lambda *_: answers.pop(0) if answers else None)
+    world = new_world(tmp_path)
+    for _ in range(len(order) + 1):
+        world.run()
+    assert not answers
+    assert world.told[-1] == "the data API has no more data"
+    [used] = world.usable()
+    assert (used.sha256, used.valid) == (content_hash(whole), whole.height)
+    world.check()
+    states = {row["sha256"]: row["state"] for row in world.ledger.history()}
+    assert states[content_hash(contents[2])[:12]] == "quarantined"
+    assert states[content_hash(whole)[:12]] == "split"
 
 
 TABLE = {

@@ -18,7 +18,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("fetch", "Ask the data API for the next batch, or take up one that is unfinished.", (), ("batch",), "1536Mi"),
+    Stage("fetch", "Ask the data API for the next batch, or take up one that is unfinished.", (), ("batch",), "768Mi"),
     Stage("validate", "Check every row; set bad ones aside with the rule they break.", ("batch",), (), "1Gi"),
     Stage("split", "Split clean rows 70/15/15 by a stable hash of the listing.", ("batch",), (), "1Gi"),
     Stage("decide", "Decide whether this batch is worth a training, and say why.", ("batch",), (), "1536Mi"),
