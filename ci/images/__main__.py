@@ -50,7 +50,7 @@ def build(names: list[str], registry: str) -> list[Built]:
 def load(built: list[Built], registry: str) -> int:
     """Import what the cluster's nodes lack; returns how many images that were."""
     present = cluster.present_images()
-    lacking = [one for one in built if f"{store.repository(registry, one.name)}:{one.tag}" not in present]
+    lacking = [one for one in built if not store.names(registry, one) <= present]
     for one in lacking:
         with phase(f"load image {one.name}"):
             cluster.import_archive(one.file)

@@ -66,6 +66,12 @@ def repository(registry: str, name: str) -> str:
     return f"{registry}/{name}"
 
 
+def names(registry: str, image: Built) -> set[str]:
+    """Names under which pods look for an image: by tag, and by digest, in which two builds of one tag may differ."""
+    name = repository(registry, image.name)
+    return {f"{name}:{image.tag}", *([f"{name}@{image.digest}"] if image.digest else [])}
+
+
 def tags(image: Image, base_id: str) -> tuple[str, str]:
     """Tag of an image, and the local tag of the Python environment that it is made on ("" if none)."""
     ground = f"{base_id} {base.RECIPE if base_id != 'docker' else ''}"

@@ -10,7 +10,7 @@ import yaml
 
 from ci import platform
 from ci.argocd import served, sync
-from ci.kube import JOBS, PLATFORM, get
+from ci.kube import JOBS, PLATFORM, get, trouble
 from ci.paths import CHECKOUT
 
 ENV = "kind"
@@ -45,7 +45,7 @@ def with_value(path: str, value: object, file: str = VALUES) -> dict[str, str]:
 def ready_pods(name: str) -> dict[str, dict[str, Any]]:
     """Ready pods of a component, by name."""
     return {pod["metadata"]["name"]: pod for pod in platform.pods()
-            if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name and not platform.trouble(pod)
+            if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name and not trouble(pod)
             and "deletionTimestamp" not in pod["metadata"]}  # fmt: skip
 
 

@@ -73,12 +73,16 @@ def test_the_charts_get_tag_digest_and_commit_and_none_of_them_empty(
 
 def test_only_what_the_cluster_lacks_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = "localhost/house-platform"
-    there, lacking = (Built(name, TAG, DIGEST, 1, 0, tmp_path / f"{name}.tar") for name in ("ui", "minio"))
+    there, lacking, rebuilt = (
+        Built(name, TAG, DIGEST, 1, 0, tmp_path / f"{name}.tar") for name in ("ui", "minio", "pipeline")
+    )
+    other = {f"{registry}/pipeline:{TAG}", f"{registry}/pipeline@sha256:another-build-of-the-same-inputs"}
+    present = {f"{registry}/ui:{TAG}", f"{registry}/ui@{DIGEST}", *other}
     imported: list[Path] = []
-    monkeypatch.setattr("ci.cluster.present_images", lambda: {f"{registry}/ui:{TAG}"})
+    monkeypatch.setattr("ci.cluster.present_images", lambda: present)
     monkeypatch.setattr("ci.cluster.import_archive", imported.append)
-    assert program.load([there, lacking], registry) == 1
-    assert imported == [lacking.file]
+    assert program.load([there, lacking, rebuilt], registry) == 2
+    assert imported == [lacking.file, rebuilt.file]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -10,13 +10,18 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from ci import platform, runs
 from ci.argocd import __main__ as argocd
 from ci.argocd import sync
 from ci.console import phase, run, say, wait_for
+from ci.images import __main__ as images
+from ci.images import store
+from ci.images.store import Built
 from ci.kube import kube
 from ci.paths import CHECKOUT
 from tests.gitops.clients import Clients
@@ -46,13 +51,23 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     platform.remove()
     git("worktree", "add", "--detach", str(folder), commit)
     try:
-        with phase(f"deliver {commit[:7]} with its own `make gitops`"):
+        with phase(f"deliver {commit[:7]} with its own commands"):
+            subprocess.run(["make", "-C", str(folder), "images"], check=True, env=_environment())
+            load_named(folder)
             subprocess.run(["make", "-C", str(folder), "gitops"], check=True, env=_environment())
         with runs.airflow() as client:
             runs.run_once(client)
         yield commit
     finally:
         git("worktree", "remove", "--force", str(folder))
+
+
+def load_named(folder: Path) -> None:
+    """Put the images of another checkout into the cluster; some releases take a tag for the whole of it."""
+    named = yaml.safe_load((folder / f"values/images-{ENV}.yaml").read_text())["global"]["images"]
+    built = [Built(name, one["tag"], one.get("digest", ""), 0, 0, store.folder() / f"{name}-{one['tag']}.tar")
+             for name, one in named.items()]  # fmt: skip
+    images.load(built, images.REGISTRY)
 
 
 def _environment() -> dict[str, str]:
