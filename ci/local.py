@@ -25,7 +25,7 @@ from typing import Any, Self
 import httpx
 
 from ci.console import Failure, wait_for
-from pipeline import STAGES, Stage
+from pipeline import STAGES, Stage, following
 
 SKIPPED = 99  # a stage's exit code for "nothing to do, and that is fine"
 
@@ -270,13 +270,14 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         return StageResult(stage.name, done.returncode, result, time.monotonic() - began, output)
 
     def run_stages(self, **settings: str) -> Iterator[StageResult]:
-        """Run the stages in their order on the next batch, yielding what each did; ends after one that skips.
+        """Run the stages on the next batch, as each says which follows, yielding what it did; ends after a skip.
 
         Raises:
             Failure: a stage failed; the message is its own sentence.
         """
         references: dict[str, Any] = {}
-        for stage in STAGES:
+        stage: Stage | None = STAGES[0]
+        while stage:
             done = self.run_stage(stage, references, **settings)
             yield done
             if done.code not in (0, SKIPPED):
@@ -284,3 +285,4 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
             if done.code == SKIPPED:
                 break
             references |= {name: done.result[name] for name in stage.gives}
+            stage = following(stage, done.result)

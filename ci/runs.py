@@ -192,7 +192,7 @@ def _main() -> None:
     say(
         "the data API has no more data"
         if ended.end_of_data
-        else f"run ended in {ended.seconds:.0f} s: {ended.tasks[-1].summary}"
+        else f"run ended in {ended.seconds:.0f} s: {ended.task('report').summary}"
     )
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import pytest
+from airflow.sdk.exceptions import DownstreamTasksSkipped, ParamValidationError
 from kubernetes.client import ApiClient
 
-from pipeline import STAGES
+from pipeline import STAGES, Stage
 
 from .conftest import COMMIT, DAGS, DIGEST
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+
+
+STAGE = {stage.name: stage for stage in STAGES}
 
 
 class Results:
@@ -32,10 +37,65 @@ class Results:
         return self.results[task_ids]
 
 
-def test_tasks_are_the_stages_in_their_order(pipeline_dag: DAG) -> None:
-    assert [task.task_id for task in pipeline_dag.topological_sort()] == [stage.name for stage in STAGES]
-    for before, after in itertools.pairwise(STAGES):
-        assert pipeline_dag.get_task(before.name).downstream_task_ids == {after.name}
+def test_tasks_are_the_stages_and_edges_their_answers(pipeline_dag: DAG) -> None:
+    assert {task.task_id for task in pipeline_dag.tasks} == {stage.name for stage in STAGES}
+    for stage in STAGES:
+        assert pipeline_dag.get_task(stage.name).downstream_task_ids == set(stage.then.values())
+        for answer, following in stage.then.items():
+            assert pipeline_dag.get_edge_info(stage.name, following).get("label", "") == answer
+
+
+def test_every_stage_is_reached_and_every_way_ends_in_the_report() -> None:
+    assert STAGE["fetch"] is STAGES[0]
+    for stage in STAGES:
+        assert stage is STAGES[0] or any(stage.name in other.then.values() for other in STAGES), f"no way to {stage}"
+        assert stage.then or stage.name == "report", f"{stage.name} leads nowhere"
+        assert len(stage.then) != 1 or "" in stage.then, f"{stage.name} has one way: nobody asks for an answer"
+        assert len(stage.then) < 2 or "" not in stage.then, f"{stage.name} has several ways: each needs its answer"
+
+
+Way = tuple[str, ...]
+
+
+def ways(stage: Stage) -> list[Way]:
+    """Every way from a stage to the end."""
+    rest = [way for name in stage.then.values() for way in ways(STAGE[name])]
+    return [(stage.name, *way) for way in rest] or [(stage.name,)]
+
+
+@pytest.mark.parametrize("way", ways(STAGES[0]), ids=lambda way: " ".join(way[3:-1]))
+def test_airflow_runs_the_stages_of_a_way_and_skips_the_others(pipeline_dag: DAG, way: Way) -> None:
+    """As the scheduler does: what a branch skips is skipped, and a task follows its trigger rule."""
+    states: dict[str, str] = {}
+    skipped: set[str] = set()
+    for task in pipeline_dag.topological_sort():
+        above = [states[name] for name in task.upstream_task_ids]
+        if task.task_id in skipped:
+            states[task.task_id] = "skipped"
+        elif task.trigger_rule == "all_success":
+            states[task.task_id] = "success" if all(state == "success" for state in above) else "skipped"
+        else:
+            assert task.trigger_rule == "none_failed_min_one_success"
+            states[task.task_id] = "success" if "success" in above else "skipped"
+        if states[task.task_id] == "success" and len(STAGE[task.task_id].then) > 1:
+            skipped |= direct_skips(task, way[way.index(task.task_id) + 1])
+    assert {name for name, state in states.items() if state == "success"} == set(way)
+
+
+def direct_skips(task: Any, chosen: str) -> set[str]:
+    """What Airflow's own branching skips."""
+    ti = SimpleNamespace(task=task, map_index=-1, xcom_push=lambda **_: None)
+    try:
+        task.skip_all_except(ti, chosen)
+    except DownstreamTasksSkipped as skips:
+        return {name for name, _ in skips.tasks}
+    return set()
+
+
+def test_at_the_end_of_data_all_is_skipped(pipeline_dag: DAG) -> None:
+    report = pipeline_dag.get_task("report")
+    assert report.trigger_rule == "none_failed_min_one_success", "with all upstream skipped it is skipped too"
+    assert "fetch" not in report.upstream_task_ids
 
 
 def test_each_stage_gets_its_memory_and_its_documentation(pipeline_dag: DAG) -> None:
@@ -46,10 +106,11 @@ def test_each_stage_gets_its_memory_and_its_documentation(pipeline_dag: DAG) -> 
 
 
 def test_references_are_given_before_they_are_needed() -> None:
-    given: set[str] = set()
-    for stage in STAGES:
-        assert set(stage.needs) <= given, f"{stage.name} needs what no stage before it gives: {stage.needs}"
-        given |= set(stage.gives)
+    for way in ways(STAGES[0]):
+        given: set[str] = set()
+        for stage in map(STAGE.__getitem__, way):
+            assert set(stage.needs) <= given, f"{stage.name} needs what no stage before it gives: {stage.needs}"
+            given |= set(stage.gives)
 
 
 def test_references_become_arguments(pipeline_dag: DAG) -> None:
@@ -113,12 +174,21 @@ def test_the_dag_processor_takes_it(tmp_path: Path) -> None:
     airflow("dag-processor", "--num-runs", "1")
     with sqlite3.connect(tmp_path / "airflow.db") as database:
         assert database.execute("select filename, stacktrace from import_error").fetchall() == []
-        [(dag_id, timetable)] = database.execute("select dag_id, timetable_summary from dag").fetchall()
-        assert dag_id == "house_price_pipeline"
-        assert timetable == schedule
-        [(stored,)] = database.execute("select data from serialized_dag").fetchall()
-    tasks = [task["__var"]["task_id"] for task in json.loads(stored)["dag"]["tasks"]]
+        found = dict(database.execute("select dag_id, timetable_summary from dag").fetchall())
+        assert found == {"house_price_pipeline": schedule, "house_price_rollback": "None"}
+        stored = dict(database.execute("select dag_id, data from serialized_dag").fetchall())
+    tasks = [task["__var"]["task_id"] for task in json.loads(stored["house_price_pipeline"])["dag"]["tasks"]]
     assert tasks == [stage.name for stage in STAGES]
+
+
+def test_rollback_takes_its_version_and_reason_from_the_form(dags: dict[str, DAG]) -> None:
+    dag = dags["house_price_rollback"]
+    [task] = dag.tasks
+    ready = task.prepare_for_execution()
+    ready.render_template_fields({"params": {"to": "3", "reason": "it's --absurd"}, "run_id": "manual__1"})
+    assert ready.arguments == ["rollback", "--to=3", "--reason=it's --absurd"]
+    with pytest.raises(ParamValidationError):
+        dag.params.validate()
 
 
 def test_missing_setting_is_one_sentence() -> None:

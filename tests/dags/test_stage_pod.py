@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -48,8 +48,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     from pipeline import Stage
 
-    def run_stage(pod: k8s.V1Pod, launch_error: Exception | None = None, gives: tuple[str, ...] = ("run_id",)) -> Any:
-        task = StagePod(stage=Stage(name="train", doc="d", needs=(), gives=gives, memory="1Gi"))
+    def run_stage(
+        pod: k8s.V1Pod,
+        launch_error: Exception | None = None,
+        gives: tuple[str, ...] = ("run_id",),
+        then: Any = MappingProxyType({}),
+    ) -> Any:
+        task = StagePod(stage=Stage(name="train", doc="d", needs=(), gives=gives, memory="1Gi", then=then))
         manager = MagicMock()
         manager.await_pod_completion.return_value = pod
         manager.read_pod.return_value = pod
@@ -164,3 +169,9 @@ def test_success_without_its_references_is_red(run: Run, message: str) -> None:
 
 def test_stage_that_gives_nothing_may_say_nothing(run: Run) -> None:
     assert run(ended_pod(0, ""), gives=()).raised is None
+
+
+@pytest.mark.parametrize("message", ["", '{"next": "elsewhere"}', '{"next": ""}'])
+def test_stage_with_several_ways_that_names_none_is_red(run: Run, message: str) -> None:
+    ended = run(ended_pod(0, message), gives=(), then={"train": "train", "skip": "report"})
+    assert str(ended.raised).startswith("stage train ended well but said no next of train, skip")

@@ -1,23 +1,26 @@
 """
 ### One batch of house listings, from the data API to the price service
 
-Each run takes one batch through the stages below. A stage is one pod that runs `python -m pipeline <stage>`; it hands
-on references (a batch number, an MLflow run id), never rows, and can be cleared and run again with the same result.
+Each run takes one batch along the path below. A stage is one pod that runs `python -m pipeline <stage>`; it hands on
+references (a batch number, an MLflow run id), never rows, and can be cleared and run again with the same result.
 
 | you see | it means |
 |---|---|
-| `fetch` skipped | the data API has no new batch; nothing to do |
-| `decide` skipped | the batch is stored, and is no reason to train; the task's XCom `result` says why |
-| `promote` green | the challenger became champion, or was rejected; `result` has the verdict with its figures |
+| `fetch` skipped, and all after it | the data API has no new batch; nothing to do |
+| `train` and what follows skipped | `decide` says that the batch is no reason to train: its XCom `result` says why |
+| `promote` green | the challenger beat the champion and is champion now |
+| `reject` green | it did not; `result` has the verdict with its figures, the champion stays |
+| `report` green | the run is over; the page is the artifact `report.html` of the decision's run in MLflow |
 | red | the error in the log is one sentence that says what is wrong and what to do; then clear the task |
 
-Decisions, promotions and rejections of all runs are on the page *History* of the price service.
+Decisions, promotions and rejections of all runs are on the page *History* of the price service. The DAG
+`house_price_rollback` makes an earlier version the champion again.
 """
 
 import os
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, Label, TriggerRule
 from stage_pod import StagePod
 
 from pipeline import STAGES
@@ -34,4 +37,12 @@ with DAG(
     default_args={"retries": 3, "retry_delay": timedelta(seconds=10)},
     tags=["house-price"],
 ):
-    chain(*(StagePod(stage=stage) for stage in STAGES))
+    tasks = {stage.name: StagePod(stage=stage) for stage in STAGES}
+    for stage in STAGES:
+        for answer, following in stage.then.items():
+            if answer:
+                tasks[stage.name] >> Label(answer) >> tasks[following]
+            else:
+                tasks[stage.name] >> tasks[following]
+    # whichever way led there; skipped where no way did
+    tasks["report"].trigger_rule = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS

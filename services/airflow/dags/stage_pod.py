@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.container import get_container_status
+from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from kubernetes.client import models as k8s
 
@@ -75,14 +76,15 @@ class PodSettings:
         return {"house-platform/commit": self.commit, **digest}
 
 
-class StagePod(KubernetesPodOperator):
+class StagePod(KubernetesPodOperator, SkipMixin):
     """Runs `python -m pipeline <stage>` in a pod of its own and pushes what it reports as XCom `result`.
 
-    Ends green, skipped with the stage's reason (exit code 99), or red with the stage's sentence.
+    Ends green, skipped with the stage's reason (exit code 99), or red with the stage's sentence. Where several stages
+    may follow, it skips those that the result does not name as `next`.
     A task that is interrupted finds its pod again on the next try.
     """
 
-    def __init__(self, *, stage: Stage, **kwargs: Any) -> None:
+    def __init__(self, *, stage: Stage, arguments: list[str] | None = None, **kwargs: Any) -> None:
         settings = PodSettings.from_environment()
         super().__init__(
             task_id=stage.name,
@@ -91,7 +93,7 @@ class StagePod(KubernetesPodOperator):
             name=f"pipeline-{stage.name}",
             image=settings.image,
             image_pull_policy="IfNotPresent",
-            arguments=[stage.name, *references(stage)],
+            arguments=[stage.name, *(references(stage) if arguments is None else arguments)],
             env_vars=[
                 k8s.V1EnvVar(name="CODE_VERSION", value=settings.code_version),
                 k8s.V1EnvVar(name="COMMIT", value=settings.commit),
@@ -156,6 +158,17 @@ class StagePod(KubernetesPodOperator):
                 f"its result is {self._message()[:200]!r} (a JSON object of at most 4096 bytes is expected)"
             )
         self.log.info("%s", result.get("summary", "the stage gave no summary"))
+        if len(self.stage.then) > 1:
+            self._branch(context, result)
+
+    def _branch(self, context: Context, result: dict[str, Any]) -> None:
+        """Skip what does not follow; last, because Airflow ends the task with it."""
+        if result.get("next") not in self.stage.then:
+            raise StageFailed(
+                f"stage {self.stage.name} ended well but said no next of {', '.join(self.stage.then)}: "
+                f"its result is {self._message()[:200]!r}"
+            )
+        self.skip_all_except(context["ti"], self.stage.then[result["next"]])
 
     def _push(self, context: Context) -> dict[str, Any]:
         result = read_result(self._message())

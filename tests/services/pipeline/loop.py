@@ -22,6 +22,7 @@ from tests.services.conftest import Provisioned
 
 SCALE = 0.01
 STAGE = {stage.name: stage for stage in STAGES}
+WON = ("fetch", "validate", "split", "decide", "train", "evaluate", "promote", "report")  # the way of a new champion
 
 
 @dataclass
@@ -73,7 +74,9 @@ class Loop:
         """
         batch = self.stage("fetch", {})["batch"]
         for name in ("validate", "split", "decide"):
-            self.stage(name, {"batch": batch})
+            done = self.stage(name, {"batch": batch})
+        if done["next"] == "skip":
+            raise SkipRun(done["reason"], batch=batch)
         return int(batch)
 
     def turn(self) -> str:
@@ -82,9 +85,12 @@ class Loop:
         Raises:
             DataError, SkipRun: as `learn`.
         """
-        run_id = self.stage("train", {"batch": self.learn()})["run_id"]
-        self.stage("evaluate", {"run_id": run_id})
-        return str(self.stage("promote", {"run_id": run_id})["summary"])
+        batch = self.learn()
+        run_id = self.stage("train", {"batch": batch})["run_id"]
+        verdict = self.stage("evaluate", {"run_id": run_id})["next"]
+        summary = str(self.stage(verdict, {"run_id": run_id})["summary"])
+        self.stage("report", {"batch": batch})
+        return summary
 
     def drain(self) -> list[str]:
         """Learn until the data API has no more; gives what went otherwise than to a training, in order."""

@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import BundleError, RegistryError
 from core.registry import ModelVersion
-from pipeline import promote
+from pipeline import promote, reject, verdict
 from pipeline.settings import PipelineSettings
 
 WON: dict[str, Any] = {
@@ -84,8 +84,9 @@ class Outside:
 
 
 def act(outside: Outside, known: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(promote, "Tracking", lambda *_: outside)
-    return promote.run(SimpleNamespace(settings=known, registry=outside, ledger=outside), "run")  # type: ignore[arg-type]
+    monkeypatch.setattr(verdict, "Tracking", lambda *_: outside)
+    stage = promote if outside.seen["promoted"] else reject
+    return stage.run(SimpleNamespace(settings=known, registry=outside, ledger=outside), "run")  # type: ignore[arg-type]
 
 
 def test_winner_becomes_champion_after_everything_was_checked(
@@ -133,3 +134,14 @@ def test_verdict_stands_and_a_later_champion_too(known: PipelineSettings, monkey
     outside.champion_now = "3"
     assert act(outside, known, monkeypatch) == first
     assert outside.champion_now == "3", "an old promotion, run again, took the alias back"
+
+
+@pytest.mark.parametrize(("seen", "stage"), [(LOST, promote), (WON, reject)])
+def test_stage_that_the_gate_did_not_name_does_nothing(
+    known: PipelineSettings, monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any], stage: Any
+) -> None:
+    outside = Outside(seen)
+    monkeypatch.setattr(verdict, "Tracking", lambda *_: outside)
+    with pytest.raises(RegistryError, match="the gate said otherwise: MAE"):
+        stage.run(SimpleNamespace(settings=known, registry=outside, ledger=outside), "run")
+    assert not outside.calls

@@ -22,7 +22,7 @@ from datasource.settings import DatasourceSettings
 from pipeline import rows
 from pipeline.outcome import SkipRun
 from tests.services.conftest import Provisioned
-from tests.services.pipeline.loop import SCALE, STAGE, Loop
+from tests.services.pipeline.loop import SCALE, STAGE, WON, Loop
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
 
@@ -57,8 +57,8 @@ def references(done: dict[str, StageResult]) -> dict[str, Any]:
 
 
 def test_first_batch_is_trained_on_and_its_model_promoted(story: Loop, first: dict[str, StageResult]) -> None:
-    assert list(first) == list(STAGE)
-    assert {name: done.code for name, done in first.items()} == dict.fromkeys(STAGE, 0)
+    assert tuple(first) == WON
+    assert {name: done.code for name, done in first.items()} == dict.fromkeys(WON, 0)
     assert first["decide"].summary.startswith("train: batch 0 is the baseline")
     assert first["promote"].summary.startswith("version 1 promoted: it is the first model")
     assert story.champion() == "1"
@@ -91,7 +91,7 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
     assert {"model_card.html", "shap_summary.svg", "feature_importance.json"} <= kept
 
 
-@pytest.mark.parametrize("name", list(STAGE)[1:])
+@pytest.mark.parametrize("name", WON[1:])
 def test_stage_run_again_alone_gives_the_same_and_adds_nothing(
     story: Loop, first: dict[str, StageResult], name: str
 ) -> None:
@@ -148,7 +148,7 @@ def test_promotion_that_fails_is_red_and_leaves_the_champion(story: Loop, first:
         story.platform, story.minio, story.name, {"min_mae_gain": "0", "max_rmse_loss": "9", "max_segment_loss": "9"}
     )
     done: dict[str, Any] = {}
-    for name in list(STAGE)[:-1]:
+    for name in WON[: WON.index("promote")]:
         result = easy.stage(name, done)
         done |= {reference: result[reference] for reference in STAGE[name].gives}
     assert done["batch"] == 1
@@ -191,8 +191,10 @@ def test_all_batches_and_then_the_end(loop: Loop) -> None:
     assert {int(run.data.tags["batch"]): run.data.tags["reason"] for run in decided} == {
         number: row["reason"] for number, row in history.items()
     }
-    files = {item.path for item in mlflow.MlflowClient().list_artifacts(decided[0].info.run_id)}
-    assert {"decision.json", "decision.html"} <= files
+    for run in decided:
+        files = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+        assert {"decision.json", "decision.html"} <= files
+        assert ("report.html" in files) is (run.data.tags["decision"] == "train"), "the others were not asked for it"
     done = loop.process("fetch")
     assert (done.code, done.result) == (SKIPPED, {"summary": "the data API has no more data"})
 
@@ -234,7 +236,7 @@ def test_decision_of_an_interrupted_try_is_logged_once(loop: Loop, monkeypatch: 
     assert (run.info.run_name, run.info.status) == ("batch-0000-decision", "FINISHED")
 
 
-def test_skip_is_99_and_the_same_again(loop: Loop) -> None:
+def test_batch_that_is_no_reason_to_train_leads_to_its_report(loop: Loop) -> None:
     loop.turn()
     for _ in range(2):
         loop.stage("train", {"batch": loop.learn()})
@@ -243,11 +245,11 @@ def test_skip_is_99_and_the_same_again(loop: Loop) -> None:
     for name in ("validate", "split"):
         loop.stage(name, {"batch": 3})
     done = loop.process("decide", {"batch": 3})
-    assert done.code == SKIPPED
-    assert done.result["summary"].startswith("batch 3 has 41 clean rows, fewer than 200")
-    with pytest.raises(SkipRun) as again:
-        loop.stage("decide", {"batch": 3})
-    assert str(again.value) == done.result["summary"]
+    assert (done.code, done.result["decision"], done.result["next"]) == (0, "skip", "skip")
+    assert done.summary.startswith("skip: batch 3 has 41 clean rows, fewer than 200")
+    assert loop.stage("decide", {"batch": 3}) == done.result
+    report = loop.stage("report", {"batch": 3})
+    assert report["summary"] == f"{done.summary}; the champion is version 1"
 
 
 @pytest.mark.parametrize("after", [1, 5], ids=lambda after: f"batch {after}")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from core.errors import HouseError, LedgerError, RegistryError
-from pipeline import promote, rollback
+from pipeline import promote, reject, rollback, verdict
 from pipeline.outcome import SkipRun
-from tests.services.pipeline.loop import STAGE, Loop
+from tests.services.pipeline.loop import STAGE, WON, Loop
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -25,7 +25,7 @@ EASY = {"min_mae_gain": "0", "min_sure_gain": "0", "max_rmse_loss": "9", "max_se
 def challenge(loop: Loop, until: str = "evaluate") -> str:
     """Run the stages on the next batch up to this one; gives the run that was trained."""
     done: dict[str, Any] = {}
-    for name in list(STAGE)[: list(STAGE).index(until) + 1]:
+    for name in WON[: WON.index(until) + 1]:
         result = loop.stage(name, done)
         done |= {reference: result[reference] for reference in STAGE[name].gives}
     return str(done["run_id"])
@@ -72,7 +72,8 @@ def test_two_promoters_end_with_one_champion_and_a_ledger_that_agrees(rivals: tu
     [loser] = [run for run, verdict in zip(runs, verdicts, strict=True) if verdict is None]
     again = loop.stage("evaluate", {"run_id": loser})
     assert again["champion"] is not None, "compared anew, with the champion of now"
-    assert promote.run(loop.context, loser)["promoted"] is again["promoted"]
+    act = promote if again["promoted"] else reject
+    assert act.run(loop.context, loser)["promoted"] is again["promoted"]
 
 
 def test_failure_between_verdict_and_alias_leaves_neither(
@@ -85,7 +86,7 @@ def test_failure_between_verdict_and_alias_leaves_neither(
         raise RegistryError("the alias could not be set")
 
     with monkeypatch.context() as patched:
-        patched.setattr(promote.Tracking, "set_alias", broken)
+        patched.setattr(verdict.Tracking, "set_alias", broken)
         with pytest.raises(RegistryError, match="the alias could not be set"):
             promote.run(loop.context, run)
     after = loop.everything()

@@ -1,31 +1,87 @@
-"""The learning path: seven stages, each `python -m pipeline <stage>`, in the order of `STAGES`; and commands.
+"""The learning path: its stages, each `python -m pipeline <stage>`, and what follows which; and commands beside it.
 
 This module imports nothing that is not Python's own: the DAG reads the stages from here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the path. `needs` and `gives` name the references that it takes and hands on."""
+    """One step of the path. `needs` and `gives` name the references that it takes and hands on.
+
+    `then` are the stages that may follow, by the answer under which they do: a stage with several says in its result,
+    as `next`, which it is; the answer of a stage with one is empty.
+    """
 
     name: str
     doc: str
     needs: tuple[str, ...]
     gives: tuple[str, ...]
     memory: str  # request and limit of its pod
+    then: Mapping[str, str]
 
 
 STAGES = (
-    Stage("fetch", "Ask the data API for the next batch, or take up one that is unfinished.", (), ("batch",), "768Mi"),
-    Stage("validate", "Check every row; set bad ones aside with the rule they break.", ("batch",), (), "1Gi"),
-    Stage("split", "Split clean rows 70/15/15 by a stable hash of the listing.", ("batch",), (), "1Gi"),
-    Stage("decide", "Decide whether this batch is worth a training, and say why.", ("batch",), (), "1536Mi"),
-    Stage("train", "Train on all clean rows so far; log run and bundle to MLflow.", ("batch",), ("run_id",), "2Gi"),
-    Stage("evaluate", "Compare challenger and champion on the holdout of all batches.", ("run_id",), (), "1Gi"),
-    Stage("promote", "Register the version; move the alias, or write down why not.", ("run_id",), (), "512Mi"),
-)
+    Stage(
+        "fetch",
+        "Ask the data API for the next batch, or take up one that is unfinished.",
+        (), ("batch",), "768Mi", {"": "validate"},
+    ),
+    Stage(
+        "validate",
+        "Check every row; set bad ones aside with the rule they break.",
+        ("batch",), (), "1Gi", {"": "split"},
+    ),
+    Stage(
+        "split",
+        "Split clean rows 70/15/15 by a stable hash of the listing.",
+        ("batch",), (), "1Gi", {"": "decide"},
+    ),
+    Stage(
+        "decide",
+        "Compare the batch with what the champion knows: is it worth a training, and why?",
+        ("batch",), (), "1536Mi", {"train": "train", "skip": "report"},
+    ),
+    Stage(
+        "train",
+        "Train on all clean rows so far; log run and bundle to MLflow.",
+        ("batch",), ("run_id",), "2Gi", {"": "evaluate"},
+    ),
+    Stage(
+        "evaluate",
+        "Compare challenger and champion on the holdout of all batches, and judge.",
+        ("run_id",), (), "1Gi", {"promote": "promote", "reject": "reject"},
+    ),
+    Stage(
+        "promote",
+        "Register the challenger and let the alias name it: it is the champion.",
+        ("run_id",), (), "512Mi", {"": "report"},
+    ),
+    Stage(
+        "reject",
+        "Register the challenger with the reason why it lost: the champion stays.",
+        ("run_id",), (), "512Mi", {"": "report"},
+    ),
+    Stage(
+        "report",
+        "Say on one page what became of the batch.",
+        ("batch",), (), "512Mi", {},
+    ),
+)  # fmt: skip
+
+
+def following(stage: Stage, result: Mapping[str, object]) -> Stage | None:
+    """The stage that follows one that ended with this result; None after the last.
+
+    Raises:
+        KeyError: several may follow, and the result names none of them.
+    """
+    if not stage.then:
+        return None
+    name = stage.then[str(result["next"]) if len(stage.then) > 1 else ""]
+    return next(other for other in STAGES if other.name == name)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from core.features import RAW_SCHEMA
 from pipeline import drift, pages, rows
 from pipeline.context import Context
 from pipeline.drift import Shift
-from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
 
@@ -64,7 +63,6 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     """Decide on a batch, once: asked again, the ledger's answer stands.
 
     Raises:
-        SkipRun: the decision is to skip; the batch's rows count in the next training.
         RegistryError: MLflow is away.
     """
     known = context.ledger.batch(batch)
@@ -79,9 +77,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, told, page(told))
         context.ledger.decide(known, *decided, in_short(told) | {"run_id": run_id})
     decision, reason = decided
-    if decision == "skip":
-        raise SkipRun(reason, batch=batch, decision=decision)
-    return {"decision": decision, "reason": reason, "summary": f"train: {reason}"}
+    return {"decision": decision, "reason": reason, "next": decision, "summary": f"{decision}: {reason}"}
 
 
 def gather(context: Context, tracking: Tracking, batch: int) -> Evidence:

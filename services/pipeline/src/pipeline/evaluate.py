@@ -29,7 +29,11 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
     champion = context.registry.champion(context.settings.model_name, context.settings.model_alias)
     batches = context.ledger.decided_batches()
     found = tracking.find_evaluation(run_id)
-    if found and (context.ledger.promotion(run_id) or _stands(found, run_id, champion, batches)):
+    if (
+        found
+        and "promoted" in found
+        and (context.ledger.promotion(run_id) or _stands(found, run_id, champion, batches))
+    ):
         return _result(found)
     holdout = rows.read_split(context.store, batches, "test")
     evaluation: dict[str, Any] = {
@@ -92,5 +96,8 @@ def _bundle(context: Context, version: ModelVersion) -> Bundle:
 
 def _result(evaluation: dict[str, Any]) -> dict[str, Any]:
     told = {name: evaluation[name] for name in ("challenger", "champion", "promoted", "reason")}
-    verdict = "wins" if evaluation["promoted"] else "loses"
-    return told | {"summary": f"on {evaluation['rows']:,} rows the challenger {verdict}: {evaluation['reason']}"}
+    verdict, following = ("wins", "promote") if evaluation["promoted"] else ("loses", "reject")
+    return told | {
+        "next": following,
+        "summary": f"on {evaluation['rows']:,} rows the challenger {verdict}: {evaluation['reason']}",
+    }

@@ -26,6 +26,11 @@ def document(title: str, lead: str, parts: Iterable[str]) -> str:
     )
 
 
+def text(plain: str) -> str:
+    """Text as HTML."""
+    return escape(plain)
+
+
 def section(title: str, *parts: str) -> str:
     """A heading and what follows it."""
     return f"<h2>{escape(title)}</h2>{''.join(parts)}"

@@ -1,50 +1,13 @@
-"""Stage 7: register the challenger; let the alias name it, or write down why not."""
+"""Stage 7, if the challenger won: register it, and let the alias name it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from core.errors import RegistryError
-from core.features import FINGERPRINT
+from pipeline import verdict
 from pipeline.context import Context
-from pipeline.tracking import Tracking
 
 
 def run(context: Context, run_id: str) -> dict[str, Any]:
-    """Act on the evaluation of a run, once: asked again, the ledger's verdict stands, and a later champion too.
-
-    The alias moves last, in one call, in a transaction of the ledger that holds the verdict and that no other
-    promotion enters meanwhile: what fails before leaves both as they were, and another promoter sees this champion.
-
-    Raises:
-        RegistryError: MLflow failed, or has another champion than was compared with; the alias is as it was.
-        BundleError: the run's bundle is damaged or of other features.
-    """
-    tracking = Tracking(context.settings, context.registry)
-    evaluation = tracking.evaluation(run_id)
-    tracking.bundle(run_id).check_golden()
-    manifest = tracking.run(run_id).data.tags["manifest_sha256"]
-    with context.ledger.alone() as ledger:
-        version = tracking.register(run_id, {"manifest_sha256": manifest, "fingerprint": FINGERPRINT})
-        known = ledger.promotion(run_id)
-        promoted, reason = (known or evaluation)["promoted"], (known or evaluation)["reason"]
-        outcome = "promoted" if promoted else "rejected"
-        if promoted and not known:
-            _check_champion(context, evaluation["champion_version"], version)
-        tracking.tag_version(version, verdict=outcome, reason=reason)
-        scores = {name: evaluation[name] for name in ("challenger", "champion")}
-        ledger.add_promotion(run_id, version, promoted, reason, evaluation["champion_version"], scores)
-        if promoted and not known:
-            ledger.add_move(version, evaluation["champion_version"], "promotion", reason)
-            tracking.set_alias(version)
-    summary = f"version {version} {outcome}: {reason}"
-    return {"promoted": promoted, "version": version, "reason": reason, "summary": summary}
-
-
-def _check_champion(context: Context, compared: str | None, version: str) -> None:
-    now = context.registry.champion(context.settings.model_name, context.settings.model_alias)
-    if now and now.version not in (compared, version):
-        raise RegistryError(
-            f"the challenger was compared with version {compared}, but the champion is version {now.version} now: "
-            "run evaluate again"
-        )
+    """Promote the model of a run, once; see `verdict.act`."""
+    return verdict.act(context, run_id, promoted=True)

@@ -133,6 +133,10 @@ class Tracking:
                 self._client.log_metric(run_id, f"holdout_{who}_{name}", value)
         self._client.log_dict(run_id, evaluation, EVALUATION)
 
+    def log_page(self, run_id: str, name: str, page: str) -> None:
+        """Add a page to a finished run; done again it replaces the one before."""
+        self._client.log_text(run_id, page, name)
+
     def find_evaluation(self, run_id: str) -> dict[str, Any] | None:
         """The evaluation of a run; None if there is none yet."""
         if not any(item.path == EVALUATION for item in self._client.list_artifacts(run_id)):

@@ -11,7 +11,7 @@ import polars as pl
 from core.errors import DataError
 from core.features import RAW_SCHEMA
 from core.ledger import Batch
-from pipeline import report, rows
+from pipeline import rows, validation
 from pipeline.body import UNKNOWN, fields, with_extra
 from pipeline.context import Context
 from pipeline.contract import DUPLICATE
@@ -30,14 +30,14 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     before = _reports(context, batch)
     try:
         judged = judge(raw)
-        counts = report.Counts.of(judged)
+        counts = validation.Counts.of(judged)
         if not counts.valid:
             raise DataError(f"no row of batch {batch} can be used: {counts.told()}")
     except DataError as changed:
-        _store(context, report.refused(batch, known.sha256, known.rows, str(changed)), before)
+        _store(context, validation.refused(batch, known.sha256, known.rows, str(changed)), before)
         context.ledger.refuse(known, str(changed))
         raise
-    told = report.report(
+    told = validation.report(
         batch,
         known.sha256,
         judged,
@@ -45,7 +45,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         implausible(judged.filter(pl.col("broken_rule").is_null())),
         _repeated(context, known, judged),
         before,
-        report.Sufficient(context.settings.min_batch_rows, context.settings.min_batch_states),
+        validation.Sufficient(context.settings.min_batch_rows, context.settings.min_batch_states),
     )
     rows.write(context.store, rows.quarantine_key(batch), judged.filter(pl.col("broken_rule") != DUPLICATE))
     _store(context, told, before)
@@ -57,7 +57,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
 def _store(context: Context, told: dict[str, Any], before: list[dict[str, Any]]) -> None:
     batch = told["batch"]
     context.store.put(rows.report_key(batch, "json"), json.dumps(told, indent=1).encode())
-    context.store.put(rows.report_key(batch, "html"), report.page(told, before).encode())
+    context.store.put(rows.report_key(batch, "html"), validation.page(told, before).encode())
 
 
 def _reports(context: Context, batch: int) -> list[dict[str, Any]]:
