@@ -205,7 +205,7 @@ def test_champion_of_an_earlier_release_is_trained_anew_though_no_batch_comes(
     """Once: predictors of the new release would otherwise wait for the next batch."""
     with monkeypatch.context() as earlier:
         earlier.setenv("CODE_VERSION", "earlier")
-        for module in ("core.bundle", "pipeline.train", "pipeline.promote", "pipeline.fetch"):
+        for module in ("core.bundle", "pipeline.train", "pipeline.verdict", "pipeline.fetch"):
             earlier.setattr(f"{module}.FINGERPRINT", "of an earlier release")
         while "no more data" not in (told := _ended(loop.turn)):
             pass
