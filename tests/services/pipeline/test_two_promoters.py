@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -150,3 +151,25 @@ def test_rollback_and_promotion_at_once_end_as_one_after_the_other(rivals: tuple
     moves = loop.context.ledger.champions()
     assert moves[-1]["version"] == loop.champion()
     assert [move["before"] for move in moves[1:]] == [move["version"] for move in moves[:-1]], "a chain without a break"
+
+
+def test_lineage_of_a_version_leads_to_its_batches_decision_and_report(second: Loop) -> None:
+    environment = {**second.platform.stage_environment(**second.environment), "COMMIT": "3f2a91b"}
+    command = [sys.executable, "-m", "pipeline", "lineage", "--version", "2"]
+    done = subprocess.run(
+        [*command, "--json"], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    ledger = second.context.ledger
+    assert found["champion"] is True
+    assert [(each["number"], each["sha256"]) for each in found["batches"]] == [
+        (number, ledger.batch(number).sha256) for number in (0, 1, 2)
+    ]
+    assert (found["decision"]["answer"], found["decision"]["reason"]) == ledger.decision(ledger.batch(2))
+    assert found["verdict"]["promoted"] is True
+    assert found["code"] == "development"
+    assert len(found["bundle_sha256"]) == 64
+    assert [move["kind"] for move in found["moves"]] == ["promotion"]
+    told = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
+    for words in (found["run"], found["report"], found["batches"][1]["sha256"], found["verdict"]["reason"]):
+        assert words in told

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from core.booster import Booster
+from core.compatibility import check_libraries
 from core.encodings import Encodings
 from core.errors import BundleError
 from core.features import (
@@ -176,6 +177,7 @@ def load_bundle(folder: Path) -> Bundle:
                 f"the model was trained with features {fingerprint}, this program has {FINGERPRINT}: "
                 "deploy the matching image or train again"
             )
+        check_libraries(metadata.get("libraries", {}))
         encodings = Encodings.from_json(learned)
         booster = Booster(contents["model.txt"].decode())
         bundle = Bundle(booster, encodings, metadata, golden["listings"], golden["prices"])

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from core.compatibility import check_mlflow
 from core.errors import RegistryError
 
 BUNDLE_PATH = "data/bundle"  # of the bundle within a model logged by the pipeline
@@ -54,12 +55,27 @@ class RegistryClient:
         except (KeyError, TypeError) as malformed:
             raise RegistryError(f"MLflow answered something else than a model version: {answer}") from malformed
 
+    def check_server(self, exact: bool = False) -> None:
+        """Compare the server's version with the client's; see `compatibility.check_mlflow`.
+
+        Raises:
+            RegistryError: it is away, or of a version that cannot be used.
+        """
+        try:
+            answer = self._http.get("/version").raise_for_status()
+        except httpx.HTTPError as away:
+            uri = str(self._http.base_url).rstrip("/")
+            raise RegistryError(f"MLflow at {uri} does not answer: {away!r}") from away
+        check_mlflow(answer.text.strip(), exact)
+
     def download(self, version: ModelVersion, directory: Path) -> None:
         """Write the files of a version's bundle into `directory`.
 
         Raises:
-            RegistryError: MLflow did not hand out a file, or its artifacts are not proxied (`--serve-artifacts`).
+            RegistryError: MLflow did not hand out a file, its artifacts are not proxied (`--serve-artifacts`), or its
+                version is another.
         """
+        self.check_server()
         where = {"name": version.name, "version": version.version}
         uri = self._get("/api/2.0/mlflow/model-versions/get-download-uri", where)["artifact_uri"]
         self.download_from(str(uri), directory)

@@ -100,6 +100,11 @@ COMMANDS = (
         {"to": "version that becomes the champion", "reason": "why, for whoever reads the history"},
     ),
     Command(
+        "lineage",
+        "Say where a model version comes from: run, code, image, batches, decision, verdict, report.",
+        {"version": "registered version"},
+    ),
+    Command(
         "search",
         "Search for better hyperparameters on the clean rows of all batches.",
         {"trials": "how many in all; those that were done before count"},

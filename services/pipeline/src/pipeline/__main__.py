@@ -45,13 +45,16 @@ def parser() -> argparse.ArgumentParser:
         one = stages.add_parser(command.name, help=command.doc, description=command.doc)
         for name, told in command.takes.items():
             one.add_argument(f"--{name}", required=True, help=told)
+        one.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     return top
 
 
 def run(stage: Stage | Command, references: dict[str, Any]) -> int:
     """Run a stage or command, report its result, and return the exit code."""
     began = time.monotonic()
-    print(f"{stage.name}: {stage.doc}", flush=True)
+    as_json = references.pop("json", False)
+    if not as_json:
+        print(f"{stage.name}: {stage.doc}", flush=True)
     try:
         work = importlib.import_module(f"pipeline.{stage.name}").run
         result = work(Context(load(PipelineSettings, "airflow.pipeline.config")), **references)
@@ -64,6 +67,9 @@ def run(stage: Stage | Command, references: dict[str, Any]) -> int:
         report({"error": f"{type(unforeseen).__name__}: {unforeseen}"})
         raise  # the traceback is for the log
     report(result)
+    if as_json:
+        print(json.dumps({name: value for name, value in result.items() if name != "summary"}, indent=2))
+        return code
     said = result.get("summary") or result["error"]
     print(f"{stage.name}: {said} ({time.monotonic() - began:.1f} s)", file=sys.stderr if code == 1 else sys.stdout)
     return code

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 
+import httpx
+
 from core.ledger import Ledger
 from core.registry import RegistryClient
 from core.storage import Store, open_store
@@ -34,7 +36,9 @@ class Context:
     @cached_property
     def registry(self) -> RegistryClient:
         """Registered versions, as the predictor sees them."""
-        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60)
+        # a new pod's way to other pods can be closed for seconds
+        patient = httpx.HTTPTransport(retries=5)
+        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=patient)
 
     @property
     def code_version(self) -> str:

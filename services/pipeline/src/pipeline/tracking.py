@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx
 import mlflow
 import mlflow.pyfunc
 from mlflow.entities import Run
@@ -35,21 +34,9 @@ class Tracking:
         """
         self._settings = settings
         self._registry = registry
-        self._check_version()
+        registry.check_server(exact=True)
         mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
         self._client = mlflow.MlflowClient()
-
-    def _check_version(self) -> None:
-        uri = self._settings.mlflow_tracking_uri
-        try:
-            with httpx.Client(timeout=20, transport=httpx.HTTPTransport(retries=5)) as client:
-                served = client.get(f"{uri.rstrip('/')}/version").raise_for_status().text.strip()
-        except httpx.HTTPError as away:
-            raise RegistryError(f"MLflow at {uri} does not answer: {away!r}") from away
-        if served != mlflow.__version__:
-            raise RegistryError(
-                f"MLflow's server is {served}, this client {mlflow.__version__}: deploy images of one release"
-            )
 
     def start_run(self, name: str, tags: dict[str, str]) -> Any:
         """Begin a run, as a context manager; one that an interrupted try of the same name left open is closed."""
@@ -65,10 +52,8 @@ class Tracking:
 
         A decision on the same content that an interrupted try logged is written over.
         """
-        experiment = mlflow.set_experiment(self._settings.experiment_name)
-        same = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in ("batch", "sha256", "stage"))
-        known = self._client.search_runs([experiment.experiment_id], same, max_results=1)
-        with mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=name, tags=tags) as active:
+        known = self.decision_run(tags["batch"], tags["sha256"])
+        with mlflow.start_run(run_id=known, run_name=name, tags=tags) as active:
             figures = {
                 f"{figure}_{column['column'].replace(' ', '_')}": column[figure]
                 for column in evidence["columns"]
@@ -81,6 +66,13 @@ class Tracking:
             mlflow.log_dict(evidence, f"{DECISION}.json")
             mlflow.log_text(page, f"{DECISION}.html")
             return str(active.info.run_id)
+
+    def decision_run(self, batch: str, sha256: str) -> str | None:
+        """The run that holds the decision on a batch's content."""
+        experiment = mlflow.set_experiment(self._settings.experiment_name)
+        same = f"tags.stage = 'decide' and tags.batch = '{batch}' and tags.sha256 = '{sha256}'"
+        known = self._client.search_runs([experiment.experiment_id], same, max_results=1)
+        return str(known[0].info.run_id) if known else None
 
     def log_training(self, params: dict[str, Any], scores: dict[str, dict[str, float]], notes: dict[str, Any]) -> None:
         """Log to the open run: parameters, `train_mae` and the like, and one JSON file per note."""

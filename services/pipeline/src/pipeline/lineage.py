@@ -1,0 +1,67 @@
+"""Where a model version comes from: run, code, image, batches with their hashes, decision, verdict and report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.tracking import Tracking
+
+
+def run(context: Context, version: str) -> dict[str, Any]:
+    """Gather the lineage of a registered version from MLflow and the ledger.
+
+    Raises:
+        RegistryError: there is no such version, or MLflow is away.
+    """
+    tracking = Tracking(context.settings, context.registry)
+    run_id = str(tracking.version(version).run_id)
+    training = context.ledger.training(run_id) or {}
+    tags = tracking.run(run_id).data.tags
+    champion = context.registry.champion(context.settings.model_name, context.settings.model_alias)
+    numbers: list[int] = training.get("batches", [])
+    batches = [context.ledger.batch(number) for number in numbers]
+    led = context.ledger.batch(training["batch_number"]) if training else None
+    decision = context.ledger.decision(led) if led else None
+    verdict = context.ledger.promotion(run_id)
+    found: dict[str, Any] = {
+        "model": context.settings.model_name,
+        "version": version,
+        "champion": bool(champion and champion.version == version),
+        "run": run_id,
+        "code": training.get("code_version") or tags.get("code_version"),
+        "commit": tags.get("commit"),
+        "image_digest": tags.get("image_digest"),
+        "features": tags.get("fingerprint"),
+        "bundle_sha256": tags.get("manifest_sha256"),
+        "batches": [{"number": known.batch_number, "sha256": known.sha256, "clean": known.valid} for known in batches],
+        "decision": decision and {"batch": led and led.batch_number, "answer": decision[0], "reason": decision[1]},
+        "verdict": verdict and {"promoted": verdict["promoted"], "reason": verdict["reason"]},
+        "moves": [move for move in context.ledger.champions() if version in (move["version"], move["before"])],
+        "report": tracking.decision_run(str(led.batch_number), led.sha256) if led else None,
+    }
+    return found | {"summary": told(found)}
+
+
+def told(found: dict[str, Any]) -> str:
+    """The lineage as text, a line each."""
+    decision, verdict = found["decision"] or {}, found["verdict"] or {}
+    lines = {
+        "model": f"{found['model']} version {found['version']}" + (", the champion" if found["champion"] else ""),
+        "MLflow run": found["run"],
+        "code": found["code"],
+        "commit": found["commit"],
+        "image": found["image_digest"],
+        "features": found["features"],
+        "bundle": found["bundle_sha256"],
+        "decision": decision and f"batch {decision['batch']}: {decision['answer']}: {decision['reason']}",
+        "verdict": verdict and f"{'promoted' if verdict['promoted'] else 'rejected'}: {verdict['reason']}",
+        "report": found["report"] and f"report.html of MLflow run {found['report']}",
+    }
+    rows = [f"{name:<11} {text or 'unknown'}" for name, text in lines.items()]
+    rows += [
+        f"{'batch':<11} {each['number']} {each['sha256']} ({each['clean']:,} clean rows)" for each in found["batches"]
+    ]
+    rows += [f"{'alias':<11} {move['at']} {move['kind']} of version {move['version']}: {move['reason']}"
+             for move in found["moves"]]  # fmt: skip
+    return "\n".join(rows)
