@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from core.errors import DataError
 from core.features import RAW_SCHEMA, build_features, fit_encodings
-from pipeline import rows, validate
+from pipeline import drift, rows, validate
 from pipeline.body import from_records
 from pipeline.contract import BROKEN, IMPLAUSIBLE, Listing, Plausible
 from pipeline.rules import implausible, judge, valid_rows
@@ -202,6 +202,8 @@ def test_batch_like_the_one_before_passes_every_check(tmp_path: Path, listings: 
     assert failed <= {"sufficiency", "extremes"}, told
     page = context.store.get(rows.report_key(1, "html")).decode()
     assert page.count("<svg") >= 6
+    known = [name for name in drift.bins("house_size") if f">{escape(name)}</text>" in page]
+    assert known == sorted(known, key=page.index), "bins are in their order"
     assert "http" not in page.replace("http-equiv", ""), "the page needs nothing from elsewhere"
 
 

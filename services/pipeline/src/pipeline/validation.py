@@ -232,7 +232,9 @@ def page(told: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> str:
         ),
         pages.section(
             "Quarantined rows",
-            pages.table(["rule", "rows"], [[rule, f"{count:,}"] for rule, count in told["rules"].items()]),
+            pages.table(["rule", "rows"], [[rule, f"{count:,}"] for rule, count in told["rules"].items()])
+            if told["rules"]
+            else "<p>None.</p>",
         ),
     ]
     if told["columns"]:
@@ -243,19 +245,25 @@ def page(told: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> str:
         ]
         parts.append(pages.section("Values as received", pages.table(["column", *figures], lines)))
         plots = [
-            pages.bars(name, _shares(counts, [one["profile"][name] for one in before]))
+            pages.bars(name, _shares(name, counts, [one["profile"][name] for one in before]))
             for name, counts in told["profile"].items()
         ]
         parts.append(
             pages.section(
-                f"Valid rows, beside those of {len(before)} other batches", f'<div class="plots">{"".join(plots)}</div>'
+                f"Valid rows (blue), and those of all other batches so far: {len(before)} (grey)",
+                f'<div class="plots">{"".join(plots)}</div>',
             )
         )
     return pages.document(f"Batch {told['batch']}", told["told"], parts)
 
 
-def _shares(now: Mapping[str, int], before: Sequence[Mapping[str, int]]) -> dict[str, tuple[float, float]]:
-    names = dict.fromkeys(name for counts in (now, *before) for name in counts)
+def _shares(column: str, now: Mapping[str, int], before: Sequence[Mapping[str, int]]) -> dict[str, tuple[float, float]]:
+    """Shares before and now: of a number in the order of its bins, of a category the most frequent first."""
+    found = {name for counts in (now, *before) for name in counts}
+    if column in drift.BINS:
+        names = [name for name in drift.bins(column) if name in found]
+    else:
+        names = sorted(found, key=lambda name: (-now.get(name, 0), name))
     past = {name: sum(counts.get(name, 0) for counts in before) for name in names}
     all_past, all_now = sum(past.values()) or 1, sum(now.values()) or 1
     return {name: (past[name] / all_past, now.get(name, 0) / all_now) for name in names}
