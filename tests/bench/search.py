@@ -42,7 +42,8 @@ def _main() -> None:
     batches = [
         split(valid_rows(synthetic.generate(shape.number, SEED, options.scale)[0])) for shape in synthetic.SHAPES
     ]
-    errors = [error_on({name: pl.concat([batch[name] for batch in batches]) for name in SPLITS})]
+    whole: Parts = {name: pl.concat([batch[name] for batch in batches]) for name in SPLITS}
+    errors = [error_on(whole)]
     folder = os.environ.get("HOUSE_RECORDING_DIR")
     if folder:
         listings = valid_rows(recorded.load(Path(folder), WHOLE, SEED))
