@@ -45,15 +45,15 @@ class PipelineSettings(BaseSettings):
     training_mode: Literal["full", "continue", "window"] = "full"
     training_window: int = Field(default=3, ge=1)
     training_search_trials: int = Field(default=0, ge=0)
-    # LightGBM
+    # LightGBM; the first seven after the rounds are what `python -m tests.bench.search` found
     num_boost_round: int = Field(default=1500, ge=1)
-    learning_rate: float = Field(default=0.06, gt=0)
-    num_leaves: int = Field(default=31, ge=2)
-    min_data_in_leaf: int = Field(default=20, ge=1)
-    feature_fraction: float = Field(default=0.6, gt=0, le=1)
-    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
-    lambda_l2: float = Field(default=5, ge=0)
-    huber_alpha: float = Field(default=0.2, gt=0)
+    learning_rate: float = Field(default=0.089, gt=0)
+    num_leaves: int = Field(default=9, ge=2)
+    min_data_in_leaf: int = Field(default=15, ge=1)
+    feature_fraction: float = Field(default=0.577, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.761, gt=0, le=1)
+    lambda_l2: float = Field(default=3.49, ge=0)
+    huber_alpha: float = Field(default=0.0917, gt=0)
     early_stopping_rounds: int = Field(default=60, ge=1)
     seed: int = Field(default=7, ge=0)
     num_threads: int = Field(default=2, ge=1)
