@@ -97,7 +97,7 @@ def test_missing_fields_are_unknown() -> None:
 
 
 @given(some.lists(listing, min_size=1, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rows_mean_the_same_alone_among_others_and_in_columns(records: list[dict[str, Any]]) -> None:
     together = parse_listings(records)
     assert dict(together.schema) == RAW_SCHEMA

@@ -51,7 +51,7 @@ def sent(listings: list[dict[str, Any]], number: int = 3) -> Content:
 
 
 @given(some.lists(listing, min_size=1, max_size=12), some.data(), some.integers(1, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_content_and_hash_are_the_same_for_every_spelling(
     listings: list[dict[str, Any]], draw: some.DataObject, chunk: int
 ) -> None:
@@ -67,7 +67,7 @@ def test_content_and_hash_are_the_same_for_every_spelling(
 
 
 @given(some.lists(listing, min_size=2, max_size=6, unique_by=str), some.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_other_listings_or_another_order_have_another_hash(
     listings: list[dict[str, Any]], draw: some.DataObject
 ) -> None:
@@ -87,7 +87,7 @@ odd = some.sampled_from([True, [1], {"a": "b"}, "many", [], {}, "1e", [{"a": 1},
                min_size=1, max_size=8),
     some.integers(1, 5),
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_cannot_be_read_is_kept_as_it_came_beside_what_can(
     rows: list[tuple[dict[str, Any], dict[str, Any]]], chunk: int
 ) -> None:

@@ -229,7 +229,7 @@ def happen(world: World, what: str, which: Any, calls: int) -> None:
 
 
 @given(some.lists(event, max_size=10))
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_stored_content_is_the_same_whatever_went_wrong(
     new_world: Callable[[Path], World], undisturbed: str, events: list[tuple[str, Any, int]]
 ) -> None:

@@ -44,7 +44,7 @@ def test_shares_are_about_70_15_15(own: pl.DataFrame) -> None:
 
 
 @given(some.integers(0, 2**32), some.integers(1, 2000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_order_and_company_of_rows_do_not_matter(own: pl.DataFrame, seed: int, rows: int) -> None:
     order = np.random.default_rng(seed).permutation(own.height).tolist()
     known = where(own)

@@ -57,7 +57,7 @@ dirty = some.fixed_dictionaries({}, optional={**dict.fromkeys(RAW_SCHEMA, value)
 
 
 @given(some.lists(dirty, max_size=12), some.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @example([{"status": -1}, {"status": 2**63}], False)
 def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any]], among_good: bool) -> None:
     raw = with_good(*bad) if among_good else from_records(bad or [{}])
@@ -246,7 +246,7 @@ def test_rows_of_another_batch_are_counted_and_used(tmp_path: Path) -> None:
 
 
 @given(some.lists(dirty, min_size=1, max_size=12))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_report_is_made_of_any_dirt(bad: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as folder:
         _, found = after(Path(folder), with_good(), with_good(*bad))

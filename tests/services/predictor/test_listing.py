@@ -116,7 +116,7 @@ json_values = some.recursive(
 records = some.dictionaries(some.sampled_from([*Listing.model_fields, "price"]), json_values)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draws load tables
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draws load tables
 @given(records | some.lists(records, max_size=4))
 def test_any_json_is_parsed_or_refused(value: Any) -> None:
     body = json.dumps(value).encode()

@@ -46,7 +46,7 @@ def prices(pricing: Pricing, rows: list[dict[str, Any]]) -> list[float]:
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200)
 @given(rows=some.lists(listings, min_size=1, max_size=5))
 def test_accepted_means_priced_and_company_changes_nothing(pricing: Pricing, rows: list[dict[str, Any]]) -> None:
     together = prices(pricing, rows)
@@ -55,7 +55,7 @@ def test_accepted_means_priced_and_company_changes_nothing(pricing: Pricing, row
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=100)
 @given(rows=some.lists(listings, min_size=1, max_size=5))
 def test_contributions_lead_from_the_base_value_to_the_very_price(pricing: Pricing, rows: list[dict[str, Any]]) -> None:
     told = pricing.explain(json.dumps(rows).encode(), "r")["explanations"]
