@@ -121,4 +121,4 @@ def test_public_bases_are_neither_compared_nor_recorded(
 
 
 def built(file: Path, found: dict[str, str]) -> Built:
-    return Built("postgres", "1", "sha256:1", 1, 0, file, found)
+    return Built("postgres", "1", "sha256:1", 1, 0, file, packages=found)
