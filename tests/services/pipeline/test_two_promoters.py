@@ -38,7 +38,7 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
     def outcome(act: Callable[[], Any]) -> Any:
         try:
             return act()
-        except HouseError as error:
+        except (HouseError, SkipRun) as error:
             return error
 
     with ThreadPoolExecutor(len(acts)) as together:

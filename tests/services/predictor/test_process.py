@@ -126,7 +126,7 @@ def test_alias_moves_and_the_new_version_answers(
 ) -> None:
     for each in (models[1], models[0]):
         version = register(each)
-        wait_for(f"version {version}", partial(answers_with, url, version), POLL_SECONDS + 2, every=0.1)
+        wait_for(f"version {version}", partial(answers_with, url, version), POLL_SECONDS + 20, every=0.1)
         rows = each.bundle.golden_listings
         prices = httpx.post(f"{url}/predict", json=rows, timeout=5).json()["prices"]
         assert prices == each.bundle.golden_prices
