@@ -16,19 +16,11 @@ from ci.images import values
 from ci.kube import JOBS, PLATFORM, forward, get, kube
 from core.bundle import load_bundle
 from core.registry import RegistryClient
+from tests.gitops.data import ledger
 
 from .conftest import Fed
 
 pytestmark = pytest.mark.e2e
-
-
-def ledger(query: str) -> list[list[str]]:
-    """Rows of a query against the ledger, asked inside the postgres pod."""
-    words = ["psql", "-h", "/tmp", "-U", "postgres", "-d", "ledger", "-At", "-F", "\t", "-c", query]
-    return [
-        row.split("\t")
-        for row in kube("-n", PLATFORM, "exec", "postgres-0", "-c", "postgres", "--", *words).splitlines()
-    ]
 
 
 def stored() -> dict[str, list[list[str]]]:
