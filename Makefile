@@ -17,7 +17,7 @@ help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ The whole loop
-.PHONY: up down demo run drain status pages
+.PHONY: up down demo run drain status pages smoke lineage
 up: .venv/ready ## from an empty machine to a price: cluster, images, platform, pipeline run, prediction
 	@$(PYTHON) -m ci.up --env $(ENV)
 
@@ -38,6 +38,12 @@ status: .venv/ready ## every pod, and why those that are not Ready are not
 
 pages: .venv/ready ## addresses of all pages
 	@$(PYTHON) -m ci.platform pages
+
+smoke: .venv/ready ## a one-tree model's whole way through MLflow, from a pod like a stage's; each step told
+	@$(PYTHON) -m ci.commands smoke
+
+lineage: .venv/ready ## where a model version comes from: run, code, image, batches, decision, verdict, report: VERSION=3
+	@$(PYTHON) -m ci.commands lineage --version "$(VERSION)"
 
 ##@ Steps
 .PHONY: setup cluster cluster-stop cluster-start cluster-down images secrets install remove

@@ -62,7 +62,8 @@ def release() -> dict[str, Any] | None:
 def changes(env: str, extra: list[str]) -> list[str]:
     """Names of the objects that an install would make, change or remove, as `Deployment/fastapi`."""
     dependencies()
-    wanted = _objects(helm("template", RELEASE, str(CHART), "-n", PLATFORM, *value_arguments(env, extra)))
+    words = ["--skip-tests", *value_arguments(env, extra)]  # those are in no release's manifest
+    wanted = _objects(helm("template", RELEASE, str(CHART), "-n", PLATFORM, *words))
     present = _objects(helm("get", "manifest", RELEASE, "-n", PLATFORM, check=False))
     return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
 

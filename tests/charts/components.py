@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from tests.charts.rendering import COMPONENTS, VARIANTS, Object, Workload, parse, text
+from tests.charts.rendering import COMPONENTS, VARIANTS, Object, Workload, parse, pod_template, text
 
 
 @cache
@@ -21,7 +21,7 @@ def by_chart(variant: str) -> dict[str, list[Object]]:
 
 def workloads_of(variant: str, chart: str) -> list[Workload]:
     """What of a component makes pods."""
-    return [Workload(variant, item) for item in by_chart(variant)[chart] if "template" in item.get("spec", {})]
+    return [Workload(variant, item) for item in by_chart(variant)[chart] if pod_template(item)]
 
 
 def environment(variant: str, chart: str) -> dict[str, str]:

@@ -70,6 +70,17 @@ def name(item: Object) -> str:
     return f"{item['kind']} {space + '/' if space else ''}{item['metadata']['name']}"
 
 
+def pod_template(item: Object) -> Object | None:
+    """The pods that an object makes, or of which pods are made by hand."""
+    found: Object | None = (item if item["kind"] == "PodTemplate" else item.get("spec", {})).get("template")
+    return found
+
+
+def is_hook(item: Object) -> bool:
+    """Whether an object comes with `helm test` only."""
+    return "helm.sh/hook" in item["metadata"].get("annotations", {})
+
+
 @dataclass(frozen=True)
 class Workload:
     """An object that makes pods, and their template."""
@@ -90,18 +101,24 @@ class Workload:
         return str(self.item["kind"])
 
     @property
+    def _template(self) -> Object:
+        template = pod_template(self.item)
+        assert template, f"{self.name} makes no pods"
+        return template
+
+    @property
     def labels(self) -> dict[str, str]:
-        labels: dict[str, str] = self.item["spec"]["template"]["metadata"]["labels"]
+        labels: dict[str, str] = self._template["metadata"]["labels"]
         return labels
 
     @property
     def annotations(self) -> dict[str, str]:
-        annotations: dict[str, str] = self.item["spec"]["template"]["metadata"].get("annotations", {})
+        annotations: dict[str, str] = self._template["metadata"].get("annotations", {})
         return annotations
 
     @property
     def pod(self) -> Object:
-        pod: Object = self.item["spec"]["template"]["spec"]
+        pod: Object = self._template["spec"]
         return pod
 
     @property
@@ -114,7 +131,7 @@ class Workload:
 
 def workloads(variant: str) -> Iterator[Workload]:
     """Everything in a variant that makes pods."""
-    return (Workload(variant, item) for item in objects(variant) if "template" in item.get("spec", {}))
+    return (Workload(variant, item) for item in objects(variant) if pod_template(item))
 
 
 def every_workload() -> list[Workload]:

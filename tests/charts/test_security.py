@@ -35,7 +35,7 @@ def test_volumes_are_of_the_kinds_that_restricted_admits(workload: Workload) -> 
 
 def test_every_mount_has_its_volume(workload: Workload) -> None:
     volumes = {volume["name"] for volume in workload.pod.get("volumes", [])}
-    volumes |= {claim["metadata"]["name"] for claim in workload.item["spec"].get("volumeClaimTemplates", [])}
+    volumes |= {claim["metadata"]["name"] for claim in workload.item.get("spec", {}).get("volumeClaimTemplates", [])}
     mounted = {mount["name"] for container in workload.containers for mount in container.get("volumeMounts", [])}
     assert mounted == volumes, f"{workload.name}: mounts {sorted(mounted)}, volumes {sorted(volumes)}"
 

@@ -79,6 +79,33 @@ def test_every_access_of_a_stage_is_granted_on_both_sides(objects: list[dict[str
     assert {task.task_id for task in pipeline_dag.tasks if calling.items() <= task.labels.items()} == {"fetch"}
 
 
+def test_pods_that_are_made_by_hand_are_like_those_of_the_stages(
+    objects: list[dict[str, Any]], environment: dict[str, str], dags: dict[str, DAG]
+) -> None:
+    """From a pod that may do more or less than they the smoke test would prove nothing."""
+    [task] = dags["house_price_rollback"].tasks
+    stage = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(dry_run=True))
+    made = [named(objects, "PodTemplate", "pipeline", "mlops-jobs")["template"]]
+    made += [named(objects, "Job", "pipeline-smoke", "mlops-jobs")["spec"]["template"]]
+    for template in made:
+        pod, theirs = template["spec"], stage["spec"]
+        [box], [their_box] = pod["containers"], theirs["containers"]
+        assert box["image"] == environment["PIPELINE_IMAGE"]
+        for field in ("serviceAccountName", "automountServiceAccountToken", "restartPolicy", "volumes"):
+            assert pod[field] == theirs[field], field
+        assert theirs["securityContext"].items() <= pod["securityContext"].items()
+        assert {entry["name"] for entry in box["env"]} == {entry["name"] for entry in their_box["env"]} - {"RUN_ID"}
+        for field in ("envFrom", "securityContext", "volumeMounts", "imagePullPolicy", "terminationMessagePolicy"):
+            assert box[field] == their_box[field], field
+        for part in ("requests", "limits"):
+            assert box["resources"][part]["memory"] == their_box["resources"][part]["memory"]
+        labels, theirs = template["metadata"]["labels"], task.labels
+        assert {name for name in labels if name.startswith("access/")} == {
+            name for name in theirs if name.startswith("access/")
+        }
+        assert labels["app.kubernetes.io/name"] == theirs["app.kubernetes.io/name"]
+
+
 def test_service_account_exists_without_token(objects: list[dict[str, Any]], pipeline_dag: DAG) -> None:
     for task in pipeline_dag.tasks:
         account = named(objects, "ServiceAccount", task.service_account_name, "mlops-jobs")

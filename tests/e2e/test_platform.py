@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ci import platform, runs
+from ci import commands, platform, runs
 from ci.console import wait_for
 from ci.example import LISTING
 from ci.images import values
@@ -45,6 +45,19 @@ def test_alias_champion_names_a_registered_version(fed: Fed, mlflow: str) -> Non
     champion = RegistryClient(mlflow, timeout=20).champion("house-price", "champion")
     assert champion is not None
     assert champion.version == fed.first.task("promote").result["version"]
+
+
+def test_smoke_test_passes_by_hand_and_by_helm_and_leaves_nothing(fed: Fed, mlflow: str) -> None:
+    assert commands.run(["smoke"]) == 0
+    assert "Phase:          Succeeded" in platform.helm("test", platform.RELEASE, "-n", PLATFORM)
+    steps = kube("-n", JOBS, "logs", "job/pipeline-smoke")
+    assert "load      it is whole and gives its golden prices" in steps
+    assert RegistryClient(mlflow, timeout=20).champion("house-price-smoke", "champion") is None
+
+
+def test_lineage_of_the_champion_is_one_command(fed: Fed, capfd: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["lineage", "--version", fed.first.task("promote").result["version"]]) == 0
+    assert fed.first.task("train").result["run_id"] in capfd.readouterr().out
 
 
 def test_small_one_sided_batch_is_skipped_with_its_reason(fed: Fed) -> None:

@@ -105,6 +105,11 @@ COMMANDS = (
         {"version": "registered version"},
     ),
     Command(
+        "smoke",
+        "Try MLflow: log, register, alias, download and load a model of one tree, and remove it again.",
+        {},
+    ),
+    Command(
         "search",
         "Search for better hyperparameters on the clean rows of all batches.",
         {"trials": "how many in all; those that were done before count"},

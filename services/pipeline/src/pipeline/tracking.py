@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import mlflow.pyfunc
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.logging_utils import disable_logging
 
 import core
 from core.bundle import Bundle, load_bundle
@@ -21,6 +24,7 @@ from pipeline.settings import PipelineSettings
 
 EVALUATION = "evaluation.json"
 DECISION = "decision"  # .json and .html
+FAILURES = (MlflowException, OSError)  # what MLflow's client raises; those of HTTP are an OSError
 
 
 class Tracking:
@@ -176,6 +180,42 @@ class Tracking:
     def set_alias(self, version: str) -> None:
         """Let the alias name this version: from now on it is the champion."""
         self._client.set_registered_model_alias(self._settings.model_name, self._settings.model_alias, version)
+
+
+class Rehearsal(Tracking):
+    """Tracking under names of its own, made of the real ones, under which everything can be forgotten."""
+
+    def __init__(self, settings: PipelineSettings, registry: RegistryClient) -> None:
+        """As `Tracking`; from then on MLflow's client prints nothing of its own."""
+        disable_logging()  # type: ignore[no-untyped-call]
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        own = {name: f"{getattr(settings, name)}-smoke" for name in ("model_name", "experiment_name")}
+        super().__init__(settings.model_copy(update=own), registry)
+
+    @property
+    def model_name(self) -> str:
+        """Name of its registered model."""
+        return self._settings.model_name
+
+    def forget(self) -> None:
+        """Remove the registered model, and runs and logged models with their artifacts; the experiment stays, empty.
+
+        MLflow keeps the rows of what was deleted until `mlflow gc`.
+        """
+        name = self._settings.model_name
+        if self._client.search_registered_models(f"name = '{name}'"):
+            self._client.delete_registered_model(name)
+        experiment = mlflow.set_experiment(self._settings.experiment_name).experiment_id
+        for model in self._client.search_logged_models([experiment]):
+            _delete(model.artifact_location)
+            self._client.delete_logged_model(model.model_id)
+        for run in self._client.search_runs([experiment]):
+            _delete(run.info.artifact_uri)
+            self._client.delete_run(run.info.run_id)
+
+
+def _delete(artifacts: str) -> None:
+    get_artifact_repository(artifacts).delete_artifacts()  # type: ignore[no-untyped-call]
 
 
 def _libraries(folder: Path) -> dict[str, str]:
