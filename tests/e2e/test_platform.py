@@ -78,10 +78,11 @@ def test_service_answers_as_the_bundle_does(predictor: str, mlflow: str, tmp_pat
     assert champion is not None
     client.download(champion, tmp_path)
     bundle = load_bundle(tmp_path)
-    rows, expected = bundle.golden_listings, bundle.golden_prices
-    answer = httpx.post(f"{predictor}/predict", json=rows, timeout=20)
+    answer = httpx.post(f"{predictor}/predict", json=bundle.golden_listings, timeout=20)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["prices"] == list(expected)
+    assert answer.json()["prices"] == bundle.golden_prices
+    assert [answer.json()[end] for end in ("low", "high")] == [bundle.golden_low, bundle.golden_high]
+    assert bundle.ranges
     assert answer.json()["model_version"] == champion.version
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from core.booster import Booster
 from core.bundle import baseline, golden_sample, write_bundle
 from core.features import training_features
 from datasource import synthetic
+from pipeline.calibration import calibrate, measured
+from pipeline.encoded import Part
 
 
 @dataclass(frozen=True)
@@ -33,5 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()) - baseline(matrix))
     booster = lightgbm.train({"objective": "regression", "num_leaves": 31, "verbose": -1, "num_threads": 2}, data, 30)
     folder = tmp_path_factory.mktemp("bundle")
-    sha256 = write_bundle(folder, booster.model_to_string(), encodings, golden_sample(rows))
+    text = booster.model_to_string()
+    ranges = calibrate(Booster(text), encodings, measured([Part.of(rows)]))
+    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), ranges)
     return Trained(booster, matrix, rows, folder, sha256)

@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.bundle import FILES, MANIFEST, baseline, golden_sample, load_bundle, write_bundle
+from core.bundle import FILES, MANIFEST, RANGES, baseline, golden_sample, load_bundle, write_bundle
 from core.errors import BundleError
 from core.features import FINGERPRINT, RAW_SCHEMA, build_features, parse_listings
 from core.pyfunc import _load_pyfunc
 
 from .conftest import Trained
 
-EVERY = (*FILES, MANIFEST)
+EVERY = (*FILES, RANGES, MANIFEST)
 
 
 @pytest.fixture
@@ -36,6 +36,11 @@ def rewrite(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {name: hashlib.sha256(content).hexdigest()}))
+
+
+def of_each_group(known: Any, **changes: list[Any]) -> Any:
+    """Ranges with other numbers: of a bundle whose groups have one bin each."""
+    return known | {"groups": [{"edges": [], "low": [0.5], "high": [2.0]} | changes for _ in known["groups"]]}
 
 
 def refusal(folder: Path) -> str:
@@ -78,7 +83,11 @@ def test_golden_sample_of_any_number_of_rows(trained: Trained, rows: int) -> Non
 def test_same_model_gives_the_same_bundle(trained: Trained, tmp_path: Path) -> None:
     bundle = load_bundle(trained.folder)
     again = write_bundle(
-        tmp_path, (trained.folder / "model.txt").read_text(), bundle.encodings, golden_sample(trained.rows)
+        tmp_path,
+        (trained.folder / "model.txt").read_text(),
+        bundle.encodings,
+        golden_sample(trained.rows),
+        bundle.ranges,
     )
     assert again == trained.sha256 == hashlib.sha256((trained.folder / MANIFEST).read_bytes()).hexdigest()
     assert bundle.fingerprint == FINGERPRINT
@@ -142,6 +151,17 @@ def test_foreign_fingerprint_is_refused_with_both_and_a_remedy(copy: Path) -> No
             lambda known: known | {"tables": {name: known["tables"][name] for name in ("state", "city")}},
         ),
         ("encodings.json", lambda known: known | {"tables": 5}),
+        ("golden.json", lambda known: {name: value for name, value in known.items() if name != "low"}),
+        ("ranges.json", lambda _: None),
+        ("ranges.json", lambda _: []),
+        ("ranges.json", lambda known: known | {"level": 0.9}),
+        ("ranges.json", lambda known: known | {"groups": known["groups"][:-1]}),
+        ("ranges.json", lambda known: of_each_group(known, low=[1.5])),
+        ("ranges.json", lambda known: of_each_group(known, low=[0.5, 0.5])),
+        ("ranges.json", lambda known: of_each_group(known, high=[float("nan")])),
+        ("ranges.json", lambda known: of_each_group(known, high=[float("inf")])),
+        ("ranges.json", lambda known: of_each_group(known, edges=[2e5, 1e5], low=[1] * 3, high=[1] * 3)),
+        ("ranges.json", lambda known: of_each_group(known, edges=["many"], low=[1] * 2, high=[1] * 2)),
     ],
 )
 def test_whole_bundle_of_another_form_is_refused(copy: Path, name: str, change: Callable[[Any], Any]) -> None:
@@ -154,6 +174,40 @@ def test_changed_price_of_a_golden_listing_is_found(copy: Path) -> None:
     rewrite(copy, "golden.json", lambda known: known | {"prices": [1.0001 * price for price in known["prices"]]})
     with pytest.raises(BundleError, match=r"golden listing 0 is priced .* train again"):
         load_bundle(copy).check_golden()
+
+
+@pytest.mark.parametrize(("end", "told"), [("low", "from"), ("high", "to")])
+def test_changed_range_of_a_golden_listing_is_found(copy: Path, end: str, told: str) -> None:
+    rewrite(copy, "golden.json", lambda known: known | {end: [*known[end][:-1], 1.0001 * known[end][-1]]})
+    with pytest.raises(BundleError, match=rf"golden listing 12 has a range {told} .* train again"):
+        load_bundle(copy).check_golden()
+    rewrite(copy, "ranges.json", of_each_group)
+    with pytest.raises(BundleError, match="golden listing 0 has a range from"):
+        load_bundle(copy).check_golden()
+
+
+def test_bundle_of_an_earlier_release_gives_the_same_prices_without_ranges(trained: Trained, tmp_path: Path) -> None:
+    new = load_bundle(trained.folder)
+    write_bundle(
+        tmp_path, (trained.folder / "model.txt").read_text(), new.encodings, golden_sample(trained.rows.tail(90))
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*FILES, MANIFEST)), "as bundles were"
+    assert set(json.loads((tmp_path / "golden.json").read_text())) == {"listings", "prices"}
+    old, raw = load_bundle(tmp_path), trained.rows.head(100)
+    old.check_golden()
+    found = old.estimate(raw)
+    assert (found.low, found.high) == (None, None)
+    assert np.array_equal(found.prices, new.estimate(raw).prices)
+    assert np.array_equal(found.prices, new.predict(raw))
+    assert found.row(7) == {"price": found.prices[7], "low": None, "high": None}
+
+
+def test_ranges_taken_out_of_a_bundle_are_missed(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    del manifest[RANGES]
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="golden listings have ranges and it has none"):
+        load_bundle(copy)
 
 
 def test_bundle_holds_no_pickle_and_no_code(trained: Trained) -> None:

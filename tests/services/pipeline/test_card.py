@@ -15,7 +15,7 @@ from core.features import FEATURES, FINGERPRINT
 from datasource import synthetic
 from pipeline import card
 from pipeline.rules import valid_rows
-from pipeline.scores import segments
+from pipeline.scores import range_segments, segments
 from pipeline.settings import PipelineSettings
 from pipeline.split import split
 from pipeline.train import Data, learn
@@ -32,7 +32,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> card.Facts:
     settings = PipelineSettings.model_construct(num_threads=1, num_boost_round=80)
     trained = learn(data, settings, tmp_path_factory.mktemp("bundle"))
     return card.Facts([2, 4], "status <sold> is new", "v1.2", parameters, trained.scores, trained.gain, parts["test"],
-                      trained.predicted, trained.sample, trained.contributions)  # fmt: skip
+                      trained.estimates, trained.sample, trained.contributions)  # fmt: skip
 
 
 def test_card_tells_data_errors_and_limits(facts: card.Facts) -> None:
@@ -47,9 +47,14 @@ def test_card_tells_data_errors_and_limits(facts: card.Facts) -> None:
         "no appraisal",
     ):
         assert told in page
-    for name, part in segments(facts.test, facts.predicted).items():
+    for name, part in segments(facts.test, facts.estimates.prices).items():
         assert f"<td>{name}</td>" in page
         assert f"${part['mae']:,.0f}" in page
+    ranged = range_segments(facts.test, facts.estimates)
+    assert ranged
+    for name, part in ranged.items():
+        cells = f"<td>{name}</td><td>{part['rows']:,}</td><td>{part['coverage']:.1%}</td><td>${part['width']:,.0f}</td>"
+        assert cells in page.replace(" class=number", "")
     for name, part in facts.scores.items():
         assert f"<td>{name}</td>" in page
         assert f"${part['rmse']:,.0f}" in page

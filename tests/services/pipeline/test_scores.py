@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from core.bundle import Estimates
 from core.features import parse_listings
-from pipeline.scores import score, segments
+from pipeline.scores import coverage, range_segments, score, segments
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
@@ -46,6 +47,26 @@ def test_segments_cover_all_rows_three_times_and_leave_out_small_ones() -> None:
         "state Utah": 30,
     }
     assert all(part["mae"] == pytest.approx(1) for part in found.values())
+
+
+def test_coverage_is_the_share_within_the_ends_and_they_belong_to_the_range() -> None:
+    actual = np.array([1.0, 2.0, 3.0, 4.0])
+    estimates = Estimates(actual, np.array([1.0, 0.0, 3.5, 0.0]), np.array([1.0, 1.5, 4.5, 8.0]))
+    assert coverage(actual, estimates) == {"coverage": 0.5, "width": pytest.approx((0 + 1.5 + 1 + 8) / 4)}
+    assert coverage(actual, Estimates(actual, None, None)) == {}
+
+
+def test_segments_of_ranges_are_of_what_is_known_when_asked() -> None:
+    listings = parse_listings([{"price": 50_000.0, "state": "Utah", "status": "sold"}] * 60)
+    estimated = np.repeat([60_000.0, 150_000.0], 30)
+    found = range_segments(listings, Estimates(estimated, estimated * 0.5, estimated * 2))
+    assert {name: (part["rows"], part["coverage"]) for name, part in found.items()} == {
+        "estimate 0 to 100,000": (30, 1.0),
+        "estimate 100,000 to 200,000": (30, 0.0),
+        "status sold": (60, 0.5),
+        "state Utah": (60, 0.5),
+    }
+    assert range_segments(listings, Estimates(estimated, None, None)) == {}
 
 
 def test_no_rows_have_no_segments() -> None:

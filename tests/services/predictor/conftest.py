@@ -12,9 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from core.booster import Booster
 from core.bundle import Bundle, baseline, golden_sample, load_bundle, write_bundle
 from core.features import parse_listings, training_features
 from core.registry import ModelVersion
+from pipeline.calibration import calibrate, measured
+from pipeline.encoded import Part
 from predictor.listing import STATES
 
 NAME = "house-price"
@@ -59,7 +62,9 @@ def train(folder: Path, rounds: int) -> Model:
     matrix, encodings = training_features(rows)
     data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()) - baseline(matrix))
     booster = lightgbm.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "seed": 1}, data, rounds)
-    sha256 = write_bundle(folder, booster.model_to_string(), encodings, golden_sample(rows))
+    text = booster.model_to_string()
+    ranges = calibrate(Booster(text), encodings, measured([Part.of(rows)]))
+    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), ranges)
     return Model(folder, sha256, load_bundle(folder))
 
 

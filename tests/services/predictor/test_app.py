@@ -17,9 +17,10 @@ from prometheus_client import REGISTRY
 from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
 
 import predictor.assembly
-from core.bundle import Bundle
+from core.bundle import Bundle, load_bundle, write_bundle
+from core.features import parse_listings
 from predictor import logs
-from predictor.answers import Explanation
+from predictor.answers import Explanation, Price, Prices
 from predictor.assembly import create_app
 from predictor.champion import ChampionFollower
 from predictor.in_flight import InFlight
@@ -77,14 +78,16 @@ def test_one_listing(client: TestClient) -> None:
     before = count("priced")
     answer = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine-1"})
     assert answer.status_code == 200
-    price = answer.json()["price"]
+    price, low, high = (answer.json()[name] for name in ("price", "low", "high"))
     assert answer.json() == {
         "request_id": "mine-1",
         "model_name": "house-price",
         "model_version": "1",
         "price": price,
+        "low": low,
+        "high": high,
     }
-    assert price > 0
+    assert 0 < low < price < high
     assert count("priced") == before + 1
 
 
@@ -92,10 +95,35 @@ def test_list_is_answered_in_its_order_and_as_one_by_one(client: TestClient, mod
     bundle: Bundle = models[0].bundle
     rows = [*bundle.golden_listings, EXAMPLE, {}] * 6
     told = client.post("/predict", json=rows).json()
-    alone = [client.post("/predict", json=row).json()["price"] for row in rows]
-    assert told["prices"] == alone
-    assert alone[: len(bundle.golden_prices)] == bundle.golden_prices
-    assert client.post("/predict", json=rows[:1]).json()["prices"] == alone[:1]
+    each = [client.post("/predict", json=row).json() for row in rows]
+    for many, one, golden in (
+        ("prices", "price", bundle.golden_prices),
+        ("low", "low", bundle.golden_low),
+        ("high", "high", bundle.golden_high),
+    ):
+        alone = [answer[one] for answer in each]
+        assert told[many] == alone
+        assert alone[: len(bundle.golden_listings)] == golden
+        assert client.post("/predict", json=rows[:1]).json()[many] == alone[:1]
+
+
+def test_model_of_an_earlier_release_answers_without_ranges(
+    client: TestClient, registry: Registry, models: tuple[Model, Model], tmp_path: Path
+) -> None:
+    bundle = models[0].bundle
+    text = (models[0].folder / "model.txt").read_text()
+    sha256 = write_bundle(tmp_path / "old", text, bundle.encodings, parse_listings(bundle.golden_listings))
+    with_ranges = client.post("/predict", json=[EXAMPLE, {}]).json()
+    registry.add(Model(tmp_path / "old", sha256, load_bundle(tmp_path / "old")))
+    until(lambda: client.get("/model").json()["version"] == "2")
+    one, many = (client.post("/predict", json=body).json() for body in (EXAMPLE, [EXAMPLE, {}]))
+    assert (one["price"], one["low"], one["high"]) == (with_ranges["prices"][0], None, None)
+    assert (many["prices"], many["low"], many["high"]) == (with_ranges["prices"], None, None)
+    explained = client.post("/explain", json=EXAMPLE).json()
+    assert (explained["price"], explained["low"], explained["high"]) == (one["price"], None, None)
+    Explanation.model_validate(explained)
+    Price.model_validate(one)
+    Prices.model_validate(many)
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ def test_alias_taken_away_keeps_the_model(
 
 
 def rewrite_manifest(folder: Path) -> None:
-    names = ("encodings.json", "golden.json", "metadata.json", "model.txt")
-    manifest = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    files = [path for path in folder.iterdir() if path.name != "manifest.json"]
+    manifest = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -156,9 +156,11 @@ def test_damaged_bundle_is_refused_once_and_the_model_stays(
     [
         (change_json("metadata.json", fingerprint="91bc"), "trained with features 91bc"),
         (change_json("golden.json", prices=[1.0] * 13), "golden listing 0 is priced"),
+        (change_json("golden.json", high=[1.0] * 13), "golden listing 0 has a range to"),
         (change_json("encodings.json", tables=5), "malformed"),
+        (change_json("ranges.json", groups=[]), "malformed"),
     ],
-    ids=["foreign features", "other prices", "malformed encodings"],
+    ids=["foreign features", "other prices", "other ranges", "malformed encodings", "malformed ranges"],
 )
 def test_bundle_that_is_whole_but_wrong_is_refused_with_its_reason(
     damage: Damage, words: str, damaged: Callable[[Damage], Model], follower: ChampionFollower, registry: Registry

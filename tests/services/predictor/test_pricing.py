@@ -49,9 +49,11 @@ def prices(pricing: Pricing, rows: list[dict[str, Any]]) -> list[float]:
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200)
 @given(rows=some.lists(listings, min_size=1, max_size=5))
 def test_accepted_means_priced_and_company_changes_nothing(pricing: Pricing, rows: list[dict[str, Any]]) -> None:
-    together = prices(pricing, rows)
-    assert all(math.isfinite(price) and price > 0 for price in together)
-    assert together == [prices(pricing, [row])[0] for row in rows]
+    together = pricing.answer(json.dumps(rows).encode(), "r")
+    ranged = list(zip(together["low"], together["prices"], together["high"], strict=True))
+    assert all(0 < low <= price <= high < math.inf for low, price, high in ranged)
+    alone = [pricing.answer(json.dumps(row).encode(), "r") for row in rows]
+    assert ranged == [(one["low"], one["price"], one["high"]) for one in alone]
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -59,7 +61,9 @@ def test_accepted_means_priced_and_company_changes_nothing(pricing: Pricing, row
 @given(rows=some.lists(listings, min_size=1, max_size=5))
 def test_contributions_lead_from_the_base_value_to_the_very_price(pricing: Pricing, rows: list[dict[str, Any]]) -> None:
     told = pricing.explain(json.dumps(rows).encode(), "r")["explanations"]
-    assert [one["price"] for one in told] == prices(pricing, rows)
+    priced = pricing.answer(json.dumps(rows).encode(), "r")
+    for name, many in (("price", "prices"), ("low", "low"), ("high", "high")):
+        assert [one[name] for one in told] == priced[many]
     for one in told:
         dollars = [each["contribution"] for each in one["contributions"]]
         assert one["base_value"] + sum(dollars) == pytest.approx(one["price"], abs=0.005)

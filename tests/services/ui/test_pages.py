@@ -17,6 +17,8 @@ from ui.predictor import Predictor
 
 SCHEMA = form_schema()
 PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
+    "low": 196_270.9,
+    "high": 287_961.3,
     "base_value": 200_000.2,
     "contributions": [
         {"feature": "house_size", "title": "Area", "value": 1276.0, "shap_value": 0.2, "contribution": 44_000.4},
@@ -91,6 +93,14 @@ def test_price_is_shown_with_its_model_and_request() -> None:
     assert "house-price" in texts(shown)
     assert "**7**" in texts(shown)
     assert "r-1" in texts(shown)
+
+
+def test_price_is_shown_with_its_range_if_it_has_one() -> None:
+    assert r"\$196,271 to \$287,961" in texts(ask({"/explain": PRICE}))
+    for without in ({**PRICE, "low": None, "high": None}, {k: v for k, v in PRICE.items() if k not in ("low", "high")}):
+        shown = ask({"/explain": without})
+        assert shown.metric[0].value == "$243,211"
+        assert "Four of five" not in texts(shown)
 
 
 def test_price_is_shown_with_its_reasons() -> None:

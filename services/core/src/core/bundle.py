@@ -4,9 +4,11 @@
     model.txt        LightGBM's text
     encodings.json   what build_features needs to have learned
     metadata.json    fingerprint of the features, versions of the libraries
-    golden.json      listings with the prices that this model gives
+    ranges.json      how far its prices can be trusted
+    golden.json      listings with the prices and ranges that this model gives
 
-No pickle: nothing in a bundle is executed.
+A bundle without ranges (of an earlier release, or of too few rows to tell) gives prices alone. No pickle: nothing in a
+bundle is executed.
 """
 
 from __future__ import annotations
@@ -36,9 +38,11 @@ from core.features import (
     parse_listings,
     typical_baseline,
 )
+from core.ranges import Ranges
 
 MANIFEST = "manifest.json"
-FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")
+RANGES = "ranges.json"
+FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")  # and RANGES, where there are any
 _CLOSE = 1e-9  # relative; another processor may round the last bits of exp() otherwise
 
 
@@ -51,6 +55,9 @@ class Bundle:
     metadata: dict[str, Any]
     golden_listings: list[dict[str, Any]]
     golden_prices: list[float]
+    golden_low: list[float] | None = None
+    golden_high: list[float] | None = None
+    ranges: Ranges | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -61,25 +68,55 @@ class Bundle:
         """Prices in dollars, float64 (rows,), of raw listings."""
         return prices(self.booster, build_features(raw, self.encodings))
 
+    def estimate(self, raw: pl.DataFrame) -> Estimates:
+        """Prices of raw listings with their ranges."""
+        return estimates(self.booster, self.ranges, build_features(raw, self.encodings))
+
     def explain(self, raw: pl.DataFrame) -> Explanation:
         """Prices of raw listings, and what each feature adds to them."""
         matrix = build_features(raw, self.encodings)
-        return Explanation(matrix, prices(self.booster, matrix), *contributions(self.booster, matrix, self.encodings))
+        found = estimates(self.booster, self.ranges, matrix)
+        return Explanation(matrix, found, *contributions(self.booster, matrix, self.encodings))
 
     def check_golden(self) -> None:
-        """Price the golden listings again.
+        """Price the golden listings again, with their ranges.
 
         Raises:
-            BundleError: a price is not the one that was recorded.
+            BundleError: a price, or an end of a range, is not the one that was recorded.
         """
-        found = self.predict(parse_listings(self.golden_listings))
-        wrong = ~np.isclose(found, self.golden_prices, rtol=_CLOSE, atol=0)
-        if wrong.any():
-            at = int(np.flatnonzero(wrong)[0])
-            raise BundleError(
-                f"golden listing {at} is priced {found[at]:.2f}, recorded was {self.golden_prices[at]:.2f}: "
-                "the model or its libraries are not the ones it was made with; train again"
-            )
+        found = self.estimate(parse_listings(self.golden_listings))
+        for what, now, recorded in (
+            ("is priced", found.prices, self.golden_prices),
+            ("has a range from", found.low, self.golden_low),
+            ("has a range to", found.high, self.golden_high),
+        ):
+            if now is None or recorded is None:
+                continue
+            wrong = ~np.isclose(now, recorded, rtol=_CLOSE, atol=0)
+            if wrong.any():
+                at = int(np.flatnonzero(wrong)[0])
+                raise BundleError(
+                    f"golden listing {at} {what} {now[at]:.2f}, recorded was {recorded[at]:.2f}: "
+                    "the model or its libraries are not the ones it was made with; train again"
+                )
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Prices of listings, and the ranges they lie in (`core.ranges`)."""
+
+    prices: np.ndarray  # float64, (rows,), dollars
+    low: np.ndarray | None  # as prices; None where the model has no ranges
+    high: np.ndarray | None  # as low
+
+    def row(self, at: int) -> dict[str, float | None]:
+        """`price`, `low` and `high` of one listing; null where there are no ranges."""
+        columns = {"price": self.prices, "low": self.low, "high": self.high}
+        return {name: None if dollars is None else float(dollars[at]) for name, dollars in columns.items()}
+
+    def to_json(self) -> dict[str, list[float] | None]:
+        """`prices`, `low` and `high` of all listings, as plain values; null where there are no ranges."""
+        return {name: None if dollars is None else dollars.tolist() for name, dollars in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,7 @@ class Explanation:
     """Why listings have their prices."""
 
     features: np.ndarray  # float32, (rows, len(FEATURES)); NaN where nothing is known
-    prices: np.ndarray  # float64, (rows,), dollars: those of `Bundle.predict`
+    estimates: Estimates  # those of `Bundle.estimate`
     expected: np.ndarray  # float64, (rows,), the model's expected logarithm of a price
     shap: np.ndarray  # float64, (rows, len(FEATURES)), SHAP values: what is added to `expected`
 
@@ -118,6 +155,12 @@ def prices(booster: Booster, matrix: np.ndarray) -> np.ndarray:
     return dollars
 
 
+def estimates(booster: Booster, ranges: Ranges | None, matrix: np.ndarray) -> Estimates:
+    """Prices of a feature matrix, and their ranges where there are any."""
+    dollars = prices(booster, matrix)
+    return Estimates(dollars, *(ranges.of_many(matrix, dollars) if ranges else (None, None)))
+
+
 def baseline(matrix: np.ndarray) -> np.ndarray:
     """Logarithms of the prices that the regression gives, float64 (rows,)."""
     return matrix[:, FEATURES.index(BASELINE)].astype(np.float64)
@@ -134,14 +177,17 @@ def contributions(booster: Booster, matrix: np.ndarray, encodings: Encodings) ->
     return shap[:, -1] + typical, added
 
 
-def write_bundle(folder: Path, model_text: str, encodings: Encodings, golden: pl.DataFrame) -> str:
+def write_bundle(
+    folder: Path, model_text: str, encodings: Encodings, golden: pl.DataFrame, ranges: Ranges | None = None
+) -> str:
     """Write a bundle and return the sha256 of its manifest.
 
-    `golden` are raw listings; the bundle records the prices that it gives them itself.
+    `golden` are raw listings; the bundle records the prices and ranges that it gives them itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
     listings = golden.select([name for name in RAW_SCHEMA if name != TARGET]).to_dicts()
-    found = prices(Booster(model_text), build_features(parse_listings(listings), encodings))
+    found = estimates(Booster(model_text), ranges, build_features(parse_listings(listings), encodings))
+    recorded = {name: dollars for name, dollars in found.to_json().items() if dollars is not None}
     metadata = {
         "fingerprint": FINGERPRINT,
         "features": FEATURES,
@@ -149,10 +195,10 @@ def write_bundle(folder: Path, model_text: str, encodings: Encodings, golden: pl
     }
     contents = {
         "encodings.json": _json(encodings.to_json()),
-        "golden.json": _json({"listings": listings, "prices": found.tolist()}),
+        "golden.json": _json({"listings": listings} | recorded),
         "metadata.json": _json(metadata),
         "model.txt": model_text.encode(),
-    }
+    } | ({RANGES: _json(ranges.to_json())} if ranges else {})
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     manifest = _json({name: _sha256(content) for name, content in contents.items()})
@@ -179,8 +225,12 @@ def load_bundle(folder: Path) -> Bundle:
             )
         check_libraries(metadata.get("libraries", {}))
         encodings = Encodings.from_json(learned)
+        ranges = Ranges.from_json(json.loads(contents[RANGES])) if RANGES in contents else None
+        if any((name in golden) != (ranges is not None) for name in ("low", "high")):
+            raise ValueError("its golden listings have ranges and it has none, or the other way round")
         booster = Booster(contents["model.txt"].decode())
-        bundle = Bundle(booster, encodings, metadata, golden["listings"], golden["prices"])
+        recorded = golden["listings"], golden["prices"], golden.get("low"), golden.get("high")
+        bundle = Bundle(booster, encodings, metadata, *recorded, ranges)
     except (ValueError, KeyError, TypeError) as malformed:
         raise BundleError(f"the bundle in {folder} is malformed: {malformed!r}") from malformed
     if booster.features != len(FEATURES):
@@ -191,12 +241,13 @@ def load_bundle(folder: Path) -> Bundle:
 def _checked_files(folder: Path) -> dict[str, bytes]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        contents = {name: (folder / name).read_bytes() for name in FILES}
         listed = {str(name): str(digest) for name, digest in manifest.items()}
+        expected = (*FILES, RANGES) if RANGES in listed else FILES
+        contents = {name: (folder / name).read_bytes() for name in expected}
     except (OSError, ValueError, AttributeError) as unreadable:
         raise BundleError(f"the bundle in {folder} cannot be read: {unreadable}") from unreadable
-    if set(listed) != set(FILES):
-        raise BundleError(f"the manifest in {folder} lists {sorted(listed)}, expected {list(FILES)}")
+    if set(listed) != set(contents):
+        raise BundleError(f"the manifest in {folder} lists {sorted(listed)}, expected {list(expected)}")
     for name, content in contents.items():
         if _sha256(content) != listed[name]:
             raise BundleError(f"{name} in {folder} is damaged: its sha256 is not the manifest's")

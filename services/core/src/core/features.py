@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -60,6 +60,7 @@ FEATURES = (
     "hedonic",  # logarithm of the price that the regression gives
 )
 CATEGORICAL = ("status",)
+_MADE_OF = {"house_size": ("house_size", "size_per_room", "lot_coverage"), "zip_code": ("zip_code",)}  # of PLAIN
 BASELINE = "hedonic"  # the trees learn what of the logarithm of the price this feature leaves
 
 FINGERPRINT = hashlib.sha256(
@@ -138,6 +139,15 @@ class Columns:
     def take(self, rows: np.ndarray) -> Columns:
         """Some of the rows."""
         return Columns(self.plain[rows], self.keys, {name: codes[rows] for name, codes in self.codes.items()})
+
+    def without(self, unknown: Collection[str]) -> Columns:
+        """The same listings, had they been without these fields: of those of `COLUMNS`, and the living area."""
+        plain, codes = self.plain.copy(), dict(self.codes)
+        for name in unknown:
+            plain[:, [PLAIN.index(made) for made in _MADE_OF.get(name, ())]] = np.nan
+            if name in codes:
+                codes[name] = np.full_like(codes[name], len(self.keys[name]))
+        return Columns(plain, self.keys, codes)
 
 
 def _categories(raw: pl.DataFrame) -> dict[str, Sequence[Key | None]]:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from core.bundle import Estimates
 from core.features import FEATURES, FINGERPRINT
+from core.ranges import LEVEL
 from pipeline.pages import document, section, table
-from pipeline.scores import segments
+from pipeline.scores import range_segments, segments
 
 _USE = (
     "Asking prices and past sale prices of houses in the United States, for orientation: to sort listings, to find "
@@ -38,7 +40,7 @@ class Facts:
     scores: Mapping[str, Mapping[str, float]]  # by split
     gain: list[float]  # by feature
     test: pl.DataFrame
-    predicted: np.ndarray  # of the test rows, dollars
+    estimates: Estimates  # of the test rows
     matrix: np.ndarray  # of some test rows
     contributions: np.ndarray  # to the logarithm of their prices, (rows, len(FEATURES))
 
@@ -69,7 +71,8 @@ def page(facts: Facts) -> str:
     made += [[name, f"{value}"] for name, value in facts.parameters.items()]
     splits = [[name, *_figures(part)] for name, part in facts.scores.items()]
     parts = [
-        [name, f"{part['rows']:,}", *_figures(part)] for name, part in segments(facts.test, facts.predicted).items()
+        [name, f"{part['rows']:,}", *_figures(part)]
+        for name, part in segments(facts.test, facts.estimates.prices).items()
     ]
     known = [[name, f"{part['gain']:.1%}", f"{part['shap']:.4f}"] for name, part in summary(facts).items()]
     error = ["MAE", "RMSE", "R2", "MAPE"]
@@ -81,6 +84,7 @@ def page(facts: Facts) -> str:
             section("Limits", "<ul>" + "".join(f"<li>{escape(limit)}</li>" for limit in limits(facts)) + "</ul>"),
             section("Errors per split", table(["split", *error], splits)),
             section("Errors per segment of the test rows", table(["segment", "rows", *error], parts)),
+            section("Ranges per segment of the test rows", *_ranges(facts)),
             section(
                 "What a price depends on",
                 "<p>Share of the loss that a feature lowered in training, and the mean size of its contribution to the "
@@ -93,6 +97,22 @@ def page(facts: Facts) -> str:
     )
 
 
+def _ranges(facts: Facts) -> list[str]:
+    parts = range_segments(facts.test, facts.estimates)
+    if not parts:
+        return ["<p>There are none: the validation rows are too few to measure them on.</p>"]
+    whole = {"all": {"rows": facts.test.height, **facts.scores["test"]}}
+    told = [
+        [name, f"{part['rows']:,}", f"{part['coverage']:.1%}", f"${part['width']:,.0f}"]
+        for name, part in (whole | parts).items()
+    ]
+    what = (
+        f"<p>The ranges were measured on the validation rows, to hold {LEVEL:.0%} of the prices; these are the test "
+        "rows. An estimate is the price that the model gives.</p>"
+    )
+    return [what, table(["segment", "rows", "within the range", "mean width"], told)]
+
+
 def _figures(part: Mapping[str, float]) -> list[str]:
     return [f"${part['mae']:,.0f}", f"${part['rmse']:,.0f}", f"{part['r2']:.3f}", f"{part['mape']:.1%}"]
 
@@ -101,13 +121,14 @@ def limits(facts: Facts) -> list[str]:
     """What the card's reader should know before a price is believed."""
     price = facts.test["price"].to_numpy()
     low, high = np.quantile(price, [0.01, 0.99])
-    parts = segments(facts.test, facts.predicted)
+    parts = segments(facts.test, facts.estimates.prices)
     worst = max(parts, key=lambda name: parts[name]["mape"], default=None)
     told = [
         f"98 % of the prices it knows lie between ${low:,.0f} and ${high:,.0f}; beyond them it guesses.",
         "It knows listings as they were advertised; condition, view and interior are unknown to it.",
         "Ages of the last sale count from 2023; a market that has moved since needs a new training.",
         "A zip code, city or broker that it has never seen is valued as the city, the state or an average one.",
+        f"{LEVEL:.0%} of houses lie within their ranges as long as they are like those it has seen.",
     ]
     if worst:
         told.insert(0, f"Its relative error is largest for {worst}: {parts[worst]['mape']:.1%} on average.")

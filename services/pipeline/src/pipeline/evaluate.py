@@ -15,7 +15,7 @@ from core.registry import ModelVersion
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.gate import gain_interval, guarded_segments, judge, row_blocks
-from pipeline.scores import score, segments
+from pipeline.scores import coverage, score, segments
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
 
@@ -61,20 +61,25 @@ def run(context: Context, run_id: str) -> dict[str, Any]:
 def compare(
     holdout: pl.DataFrame, challenger: Bundle, champion: Bundle | None, settings: PipelineSettings
 ) -> dict[str, Any]:
-    """Errors of both models on the holdout: over all, per segment, and how sure their difference is."""
+    """Errors of both models on the holdout: over all, per segment, and how sure their difference is.
+
+    Beside the errors stands how many prices are within their ranges, for people: no rule of the gate asks for it.
+    """
     actual = holdout["price"].to_numpy()
-    priced = challenger.predict(holdout)
+    estimates = challenger.estimate(holdout)
+    priced = estimates.prices
     found: dict[str, Any] = {
-        "challenger": score(actual, priced),
+        "challenger": score(actual, priced) | coverage(actual, estimates),
         "challenger_segments": segments(holdout, priced),
     }
     if champion is None:
         return found
-    before = champion.predict(holdout)
+    estimates = champion.estimate(holdout)
+    before = estimates.prices
     errors = np.abs(before - actual), np.abs(priced - actual)
     blocks = row_blocks(holdout["zip_code"].to_numpy())
     return found | {
-        "champion": score(actual, before),
+        "champion": score(actual, before) | coverage(actual, estimates),
         "champion_segments": segments(holdout, before),
         "interval": gain_interval(*errors, blocks, settings.gain_confidence, settings.seed),
         "guarded_segments": guarded_segments(holdout, before, *errors),

@@ -1,12 +1,15 @@
-"""Errors of a model in dollars, for all rows and per segment."""
+"""Errors of a model in dollars, and how its ranges hold, for all rows and per segment."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
+
+from core.bundle import Estimates
 
 PRICE_BANDS = (0, 100_000, 200_000, 300_000, 500_000, 1_000_000, float("inf"))
 _SMALLEST_SEGMENT = 30  # rows; fewer say nothing
@@ -29,19 +32,47 @@ def band_name(low: float, high: float) -> str:
     return f"{low:,.0f} to {high:,.0f}" if high < float("inf") else f"from {low:,.0f}"
 
 
+def coverage(actual: np.ndarray, estimates: Estimates) -> dict[str, float]:
+    """Share of the prices that lie within their ranges, and the ranges' mean width in dollars; nothing without any."""
+    if estimates.low is None or estimates.high is None:
+        return {}
+    inside = (actual >= estimates.low) & (actual <= estimates.high)
+    return {"coverage": float(inside.mean()), "width": float((estimates.high - estimates.low).mean())}
+
+
 def segments(listings: pl.DataFrame, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
     """Scores per price band, status and state; those of fewer than 30 rows are left out."""
     actual = listings["price"].to_numpy()
-    found: dict[str, dict[str, Any]] = {}
+    return {
+        name: {"rows": int(inside.sum()), **score(actual[inside], predicted[inside])}
+        for name, inside in _segments(listings, "price", actual)
+    }
+
+
+def range_segments(listings: pl.DataFrame, estimates: Estimates) -> dict[str, dict[str, Any]]:
+    """Coverage per band of the estimated price, status and state; those of fewer than 30 rows are left out.
+
+    Not per band of the price that was paid: nobody who asks for a range knows it, and of the houses that are estimated
+    alike, the cheapest lie below their range, however good it is.
+    """
+    actual = listings["price"].to_numpy()
+    if estimates.low is None or estimates.high is None:
+        return {}
+    ends = np.stack([estimates.prices, estimates.low, estimates.high])
+    return {
+        name: {"rows": int(inside.sum()), **coverage(actual[inside], Estimates(*ends[:, inside]))}
+        for name, inside in _segments(listings, "estimate", estimates.prices)
+    }
+
+
+def _segments(listings: pl.DataFrame, kind: str, dollars: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and rows of each band of dollars, status and state that is large enough."""
     for low, high in pairwise(PRICE_BANDS):
-        found[f"price {band_name(low, high)}"] = _part((actual >= low) & (actual < high), actual, predicted)
+        inside = (dollars >= low) & (dollars < high)
+        if inside.sum() >= _SMALLEST_SEGMENT:
+            yield f"{kind} {band_name(low, high)}", inside
     for column in ("status", "state"):
         for value in listings[column].drop_nulls().unique().sort():
             inside = (listings[column] == value).fill_null(False).to_numpy()
-            found[f"{column} {value}"] = _part(inside, actual, predicted)
-    return {name: part for name, part in found.items() if part["rows"] >= _SMALLEST_SEGMENT}
-
-
-def _part(inside: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    count = int(inside.sum())
-    return {"rows": count, **(score(actual[inside], predicted[inside]) if count else {})}
+            if inside.sum() >= _SMALLEST_SEGMENT:
+                yield f"{column} {value}", inside

@@ -12,15 +12,16 @@ import numpy as np
 import polars as pl
 
 from core.booster import Booster
-from core.bundle import contributions, golden_sample, load_bundle, prices, write_bundle
+from core.bundle import Estimates, contributions, estimates, golden_sample, load_bundle, prices, write_bundle
 from core.encodings import Sums, fit
 from core.errors import BundleError, DataError
 from core.features import FINGERPRINT, build_features, matrix
 from pipeline import card, encoded, rows
+from pipeline.calibration import calibrate, measured
 from pipeline.context import Context
 from pipeline.encoded import Part, training_matrix
 from pipeline.learner import Rows, boost, dataset, parameters
-from pipeline.scores import score
+from pipeline.scores import coverage, score
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
 
@@ -69,7 +70,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         trained = learn(data, settings, folder, plan.start)
         params = {"mode": plan.told, **parameters(settings), "rounds": trained.rounds, **counts}
         facts = card.Facts(
-            batches, reason, context.code_version, params, trained.scores, trained.gain, data.test, trained.predicted,
+            batches, reason, context.code_version, params, trained.scores, trained.gain, data.test, trained.estimates,
             trained.sample, trained.contributions,
         )  # fmt: skip
         tracking.log_training(params, trained.scores, {"feature_importance": card.summary(facts)})
@@ -151,7 +152,7 @@ class Trained:
     rounds: int
     gain: list[float]  # by feature: how much it lowered the loss
     scores: dict[str, dict[str, float]]  # by split
-    predicted: np.ndarray  # prices of the test rows
+    estimates: Estimates  # of the test rows
     sample: np.ndarray  # feature matrix of some test rows
     contributions: np.ndarray  # of the features to the logarithms of their prices
     manifest_sha256: str
@@ -164,6 +165,7 @@ def learn(data: Data, settings: PipelineSettings, folder: Path, start: str | Non
     rows_of_train = _take(data.train, lambda parts: training_matrix(parts, data.sums))
     train, judged = dataset(rows_of_train, settings, whole=whole), {"train": _some(rows_of_train)}
     del rows_of_train
+    known = measured(data.validation)
     unseen = _take(data.validation, lambda parts: np.concatenate([matrix(one.columns, encodings) for one in parts]))
     validation, judged["validation"] = dataset(unseen, settings, train, whole=whole), _some(unseen)
     del unseen
@@ -172,15 +174,16 @@ def learn(data: Data, settings: PipelineSettings, folder: Path, start: str | Non
     gain = booster.feature_importance("gain").tolist()
     del booster, train, validation
     model = Booster(text)
+    ranges = calibrate(model, encodings, known)
     test = build_features(data.test, encodings), data.test["price"].to_numpy()
-    predicted = prices(model, test[0])
+    estimated = estimates(model, ranges, test[0])
     scores = {name: score(price, prices(model, features)) for name, (features, price) in judged.items()}
-    scores["test"] = score(test[1], predicted)
+    scores["test"] = score(test[1], estimated.prices) | coverage(test[1], estimated)
     sample = test[0][:: -(-len(test[0]) // _EXPLAINED_ROWS)]
     added = contributions(model, sample, encodings)[1]
     # the golden listings come from rows that were not trained on
-    manifest = write_bundle(folder, text, encodings, golden_sample(data.test))
-    return Trained(model.rounds, gain, scores, predicted, sample, added, manifest)
+    manifest = write_bundle(folder, text, encodings, golden_sample(data.test), ranges)
+    return Trained(model.rounds, gain, scores, estimated, sample, added, manifest)
 
 
 def _take(parts: list[Part], build: Callable[[list[Part]], np.ndarray]) -> Rows:

@@ -7,6 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+_LOW = "US dollars: four of five such houses (80 %) have prices from `low` to `high`; null if the model has no ranges"
+_HIGH = "US dollars; null if the model has no ranges"
+
 
 class Price(BaseModel):
     """The answer for one listing."""
@@ -14,7 +17,9 @@ class Price(BaseModel):
     request_id: str
     model_name: str
     model_version: str
-    price: float = Field(description="US dollars")
+    price: float = Field(description="US dollars", examples=[243210.55])
+    low: float | None = Field(description=_LOW, examples=[196270.91])
+    high: float | None = Field(description=_HIGH, examples=[287961.29])
 
 
 class Prices(BaseModel):
@@ -24,6 +29,8 @@ class Prices(BaseModel):
     model_name: str
     model_version: str
     prices: list[float] = Field(description="US dollars, in the order of the listings")
+    low: list[float] | None = Field(description=f"of each price; {_LOW}")
+    high: list[float] | None = Field(description=f"of each price; {_HIGH}")
 
 
 class Contribution(BaseModel):
@@ -42,6 +49,8 @@ class Reasons(BaseModel):
     """Why a listing has its price: the base value and all contributions add up to it."""
 
     price: float = Field(description="US dollars; that of `/predict`", examples=[243210.55])
+    low: float | None = Field(description=_LOW, examples=[196270.91])
+    high: float | None = Field(description=_HIGH, examples=[287961.29])
     base_value: float = Field(
         description="US dollars: exp of the model's expected logarithm of a price", examples=[279230.95]
     )

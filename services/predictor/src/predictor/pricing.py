@@ -24,7 +24,7 @@ class Pricing:
         self._explained = Listings(max_explained)
 
     def answer(self, body: bytes, request_id: str) -> dict[str, Any]:
-        """What `POST /predict` answers: `price` for one listing, `prices` in their order for a list.
+        """What `POST /predict` answers: `price` for one listing, `prices` in their order for a list; `low` and `high`.
 
         Raises:
             NoModelError: no model has been loaded yet.
@@ -33,12 +33,12 @@ class Pricing:
         began = time.perf_counter()
         with self._champion() as champion:
             listings, many = self._listings.parse(body)
-            prices = [float(price) for price in champion.bundle.predict(parse_listings(listings))]
+            estimates = champion.bundle.estimate(parse_listings(listings))
         metrics.predict_seconds.observe(time.perf_counter() - began)
-        metrics.predictions.labels(champion.version.version, "priced").inc(len(prices))
-        for price in prices:
+        metrics.predictions.labels(champion.version.version, "priced").inc(len(listings))
+        for price in estimates.prices.tolist():
             metrics.prices.observe(price)
-        return _told(champion, request_id) | ({"prices": prices} if many else {"price": prices[0]})
+        return _told(champion, request_id) | (estimates.to_json() if many else estimates.row(0))
 
     def explain(self, body: bytes, request_id: str) -> dict[str, Any]:
         """What `POST /explain` answers: the reasons of one price for one listing, `explanations` for a list.

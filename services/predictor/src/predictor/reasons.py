@@ -28,7 +28,7 @@ TITLES = {name: field.title or name for name, field in Listing.model_fields.item
 
 
 def reasons(explanation: Explanation, listings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each listing its price, base value and the contributions of all features, the largest first."""
+    """For each listing its price and range, base value and the contributions of all features, the largest first."""
     columns = (explanation.features, explanation.shap, explanation.contributions)
     told = []
     for at, listing in enumerate(listings):
@@ -44,8 +44,8 @@ def reasons(explanation: Explanation, listings: Sequence[Mapping[str, Any]]) -> 
             for name, value, shap_value, contribution in each
         ]
         contributions.sort(key=lambda one: -abs(one["contribution"]))
-        price, base_value = float(explanation.prices[at]), float(explanation.base_values[at])
-        told.append({"price": price, "base_value": base_value, "contributions": contributions})
+        base_value = float(explanation.base_values[at])
+        told.append(explanation.estimates.row(at) | {"base_value": base_value, "contributions": contributions})
     return told
 
 

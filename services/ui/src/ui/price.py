@@ -92,6 +92,8 @@ def _answer(predictor: Predictor, listing: Json, fields: Json) -> None:
         return
     with st.container(border=True):
         st.metric("Estimated price", f"${told['price']:,.0f}")
+        if told.get("low") is not None:  # a predictor of an earlier release tells none
+            st.markdown(f"Four of five such houses have prices from \\${told['low']:,.0f} to \\${told['high']:,.0f}.")
         st.caption(
             f"Model **{told['model_name']}**, version **{told['model_version']}** · request id `{told['request_id']}`"
         )
