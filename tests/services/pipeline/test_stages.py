@@ -80,6 +80,11 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
     assert (run.data.tags["batches"], run.data.tags["code_version"]) == ("0", "development")
     assert (run.data.tags["commit"], run.data.tags["image_digest"]) == (ORIGIN["COMMIT"], ORIGIN["IMAGE_DIGEST"])
     assert run.data.tags["reason"] in first["decide"].summary
+    content = story.context.ledger.batch(0).sha256
+    assert run.data.tags["batch_sha256.0"] == content
+    decided = mlflow.MlflowClient().get_run(run.data.tags["decision_run"])
+    assert (decided.data.tags["stage"], decided.data.tags["sha256"]) == ("decide", content)
+    assert "promoted" in mlflow.artifacts.load_text(run.data.tags["report"])
     for kind in ("json", "html"):
         logged = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/validation.{kind}")
         assert logged == story.context.store.get(rows.report_key(0, kind)).decode()
@@ -102,6 +107,17 @@ def test_stage_run_again_alone_gives_the_same_and_adds_nothing(
     else:
         assert again == first[name].result
     assert story.everything() == before
+
+
+def test_version_in_mlflow_says_where_it_comes_from(story: Loop, first: dict[str, StageResult]) -> None:
+    mlflow.set_tracking_uri(story.platform.mlflow_url)
+    run = mlflow.MlflowClient().get_run(first["train"].result["run_id"]).data.tags
+    version = mlflow.MlflowClient().get_model_version(story.name, "1").tags
+    same = ("batch", "batches", "batch_sha256.0", "decision_run", "report", "commit", "image_digest", "code_version")
+    for name in (*same, "fingerprint", "manifest_sha256"):
+        assert version[name] == run[name], name
+    assert version["reason"] == story.context.ledger.promotion(first["train"].result["run_id"])["reason"]  # type: ignore[index]
+    assert not [name for name in version if name.startswith("mlflow.")]
 
 
 def test_pyfunc_of_the_champion_gives_the_prices_of_the_bundle(

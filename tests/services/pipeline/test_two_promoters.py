@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from core.errors import HouseError, LedgerError, RegistryError
-from pipeline import promote, reject, rollback, verdict
+from pipeline import lineage, promote, reject, rollback, verdict
 from pipeline.outcome import SkipRun
 from tests.services.pipeline.loop import STAGE, WON, Loop
 
@@ -165,6 +166,9 @@ def test_lineage_of_a_version_leads_to_its_batches_decision_and_report(second: L
     assert [(each["number"], each["sha256"]) for each in found["batches"]] == [
         (number, ledger.batch(number).sha256) for number in (0, 1, 2)
     ]
+    tags = mlflow.MlflowClient().get_run(found["run"]).data.tags
+    assert {f"batch_sha256.{each['number']}": each["sha256"] for each in found["batches"]}.items() <= tags.items()
+    assert found["report"] == tags["decision_run"]
     assert (found["decision"]["answer"], found["decision"]["reason"]) == ledger.decision(ledger.batch(2))
     assert found["verdict"]["promoted"] is True
     assert found["code"] == "development"
@@ -173,3 +177,8 @@ def test_lineage_of_a_version_leads_to_its_batches_decision_and_report(second: L
     told = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
     for words in (found["run"], found["report"], found["batches"][1]["sha256"], found["verdict"]["reason"]):
         assert words in told
+    stood = ledger.batch(1)
+    ledger.set_stored(ledger.receive(1, "f" * 64, stood.rows + 1, "raw/other"))
+    other = lineage.run(second.context, "2")
+    assert other["batches"][1] == {"number": 1, "sha256": stood.sha256, "clean": None}, "not what was trained on"
+    assert f"1 {stood.sha256} (replaced since by another content)" in other["summary"]

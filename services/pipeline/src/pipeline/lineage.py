@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.context import Context
-from pipeline.tracking import Tracking
+from pipeline.tracking import REPORT, Tracking, contents
 
 
 def run(context: Context, version: str) -> dict[str, Any]:
@@ -19,8 +19,10 @@ def run(context: Context, version: str) -> dict[str, Any]:
     training = context.ledger.training(run_id) or {}
     tags = tracking.run(run_id).data.tags
     champion = context.registry.champion(context.settings.model_name, context.settings.model_alias)
-    numbers: list[int] = training.get("batches", [])
-    batches = [context.ledger.batch(number) for number in numbers]
+    known = {number: context.ledger.batch(number) for number in training.get("batches", [])}
+    # what was trained on; another content of a number may stand since
+    used = contents(tags) or {number: batch.sha256 for number, batch in known.items()}
+    clean = {batch.sha256: batch.valid for batch in known.values()}
     led = context.ledger.batch(training["batch_number"]) if training else None
     decision = context.ledger.decision(led) if led else None
     verdict = context.ledger.promotion(run_id)
@@ -34,11 +36,11 @@ def run(context: Context, version: str) -> dict[str, Any]:
         "image_digest": tags.get("image_digest"),
         "features": tags.get("fingerprint"),
         "bundle_sha256": tags.get("manifest_sha256"),
-        "batches": [{"number": known.batch_number, "sha256": known.sha256, "clean": known.valid} for known in batches],
+        "batches": [{"number": at, "sha256": sha256, "clean": clean.get(sha256)} for at, sha256 in used.items()],
         "decision": decision and {"batch": led and led.batch_number, "answer": decision[0], "reason": decision[1]},
         "verdict": verdict and {"promoted": verdict["promoted"], "reason": verdict["reason"]},
         "moves": [move for move in context.ledger.champions() if version in (move["version"], move["before"])],
-        "report": tracking.decision_run(str(led.batch_number), led.sha256) if led else None,
+        "report": tags.get("decision_run") or (led and tracking.decision_run(str(led.batch_number), led.sha256)),
     }
     return found | {"summary": told(found)}
 
@@ -56,12 +58,14 @@ def told(found: dict[str, Any]) -> str:
         "bundle": found["bundle_sha256"],
         "decision": decision and f"batch {decision['batch']}: {decision['answer']}: {decision['reason']}",
         "verdict": verdict and f"{'promoted' if verdict['promoted'] else 'rejected'}: {verdict['reason']}",
-        "report": found["report"] and f"report.html of MLflow run {found['report']}",
+        "report": found["report"] and f"{REPORT} of MLflow run {found['report']}",
     }
     rows = [f"{name:<11} {text or 'unknown'}" for name, text in lines.items()]
-    rows += [
-        f"{'batch':<11} {each['number']} {each['sha256']} ({each['clean']:,} clean rows)" for each in found["batches"]
-    ]
+    rows += [f"{'batch':<11} {each['number']} {each['sha256']} ({_rows(each['clean'])})" for each in found["batches"]]
     rows += [f"{'alias':<11} {move['at']} {move['kind']} of version {move['version']}: {move['reason']}"
              for move in found["moves"]]  # fmt: skip
     return "\n".join(rows)
+
+
+def _rows(clean: int | None) -> str:
+    return "replaced since by another content" if clean is None else f"{clean:,} clean rows"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import pages
 from pipeline.context import Context
-from pipeline.tracking import Tracking
+from pipeline.tracking import REPORT, Tracking
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     lead = told(row, champion.version if champion else None)
     decided_in = (row["evidence"] or {}).get("run_id")
     if decided_in:
-        tracking.log_page(decided_in, "report.html", page(row, evaluation, lead))
+        tracking.log_page(decided_in, REPORT, page(row, evaluation, lead))
     return {"champion": champion.version if champion else None, "summary": lead}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,32 @@ from pipeline.settings import PipelineSettings
 
 EVALUATION = "evaluation.json"
 DECISION = "decision"  # .json and .html
+REPORT = "report.html"  # in the run of the decision
 FAILURES = (MlflowException, OSError)  # what MLflow's client raises; those of HTTP are an OSError
+
+
+_CONTENT = "batch_sha256."  # and the number: a tag per batch
+_OF_THE_RUN = ("dag_run", "model_uri", "reason")  # tags that say nothing of a version, or something else
+
+
+def contents(tags: Mapping[str, str]) -> dict[int, str]:
+    """Content hash of each batch that a run with these tags was trained on, by its number."""
+    found = {name.removeprefix(_CONTENT): text for name, text in tags.items() if name.startswith(_CONTENT)}
+    return {int(number): found[number] for number in sorted(found, key=int)}
+
+
+def lineage_tags(batches: Mapping[int, str], decision_run: str | None) -> dict[str, str]:
+    """Tags that name the content of each batch, and the run that holds the decision and, later, the report."""
+    tags = {"batches": ",".join(map(str, batches))}
+    tags |= {f"{_CONTENT}{number}": sha256 for number, sha256 in batches.items()}
+    if decision_run:
+        tags |= {"decision_run": decision_run, "report": f"runs:/{decision_run}/{REPORT}"}
+    return tags
+
+
+def version_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those tags of a training's run that say where its model comes from."""
+    return {name: text for name, text in tags.items() if not name.startswith("mlflow.") and name not in _OF_THE_RUN}
 
 
 class Tracking:

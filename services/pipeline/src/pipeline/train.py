@@ -23,7 +23,7 @@ from pipeline.encoded import Part, training_matrix
 from pipeline.learner import Rows, boost, dataset, parameters
 from pipeline.scores import coverage, score
 from pipeline.settings import PipelineSettings
-from pipeline.tracking import Tracking
+from pipeline.tracking import Tracking, lineage_tags
 
 _SCORED_ROWS = 50_000  # of train and validation, at most
 _EXPLAINED_ROWS = 400  # of the test rows, by SHAP values
@@ -41,7 +41,8 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     if known:
         return {"run_id": known, "summary": f"batches {batches} were trained on before, in run {known}"}
     tracking = Tracking(context.settings, context.registry)
-    decided = context.ledger.decision(context.ledger.batch(batch))
+    cause = context.ledger.batch(batch)
+    decided = context.ledger.decision(cause)
     reason = decided[1] if decided else "by hand, without a decision"
     plan = _plan(context, tracking, batches)
     train = {number: encoded.read(context.store, number, "train") for number in batches}
@@ -59,7 +60,10 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     tags = {
         "dag_run": context.dag_run,
         "batch": str(batch),
-        "batches": ",".join(map(str, batches)),
+        **lineage_tags(
+            {number: context.ledger.batch(number).sha256 for number in batches},
+            tracking.decision_run(str(batch), cause.sha256),
+        ),
         "reason": reason,
         "code_version": context.code_version,
         **context.origin,

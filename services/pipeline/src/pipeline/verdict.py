@@ -7,7 +7,7 @@ from typing import Any
 from core.errors import RegistryError
 from core.features import FINGERPRINT
 from pipeline.context import Context
-from pipeline.tracking import Tracking
+from pipeline.tracking import Tracking, version_tags
 
 
 def act(context: Context, run_id: str, promoted: bool) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def act(context: Context, run_id: str, promoted: bool) -> dict[str, Any]:
         said = f"the gate said otherwise: {evaluation['reason']}" if "promoted" in evaluation else "there is no verdict"
         raise RegistryError(f"{said}; run evaluate again, and then what it says")
     tracking.bundle(run_id).check_golden()
-    manifest = tracking.run(run_id).data.tags["manifest_sha256"]
+    origin = version_tags(tracking.run(run_id).data.tags)
     outcome, reason = "promoted" if promoted else "rejected", evaluation["reason"]
     with context.ledger.alone() as ledger:
-        version = tracking.register(run_id, {"manifest_sha256": manifest, "fingerprint": FINGERPRINT})
+        version = tracking.register(run_id, {**origin, "fingerprint": FINGERPRINT})
         if ledger.promotion(run_id) is None:
             if promoted:
                 _check_champion(context, evaluation["champion_version"], version)
