@@ -14,6 +14,7 @@ import pytest
 
 from core.booster import Booster
 from core.bundle import Bundle, baseline, golden_sample, load_bundle, write_bundle
+from core.errors import BundleError
 from core.features import parse_listings, training_features
 from core.registry import ModelVersion
 from pipeline.calibration import calibrate, measured
@@ -101,10 +102,12 @@ class Registry:
             raise self.broken
         return self.versions[self.named] if self.named else None
 
-    def download(self, version: ModelVersion, directory: Path) -> None:
+    def download(self, version: ModelVersion, directory: Path, max_bytes: int | None = None) -> None:
         self.downloads.append(version.version)
         if self.broken_download:
             raise self.broken_download
+        if max_bytes and sum(path.stat().st_size for path in self.folders[version.version].iterdir()) > max_bytes:
+            raise BundleError(f"it has more than {max_bytes} bytes")
         shutil.copytree(self.folders[version.version], directory, dirs_exist_ok=True)
 
 

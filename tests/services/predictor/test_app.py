@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import time
@@ -22,7 +21,6 @@ from core.features import parse_listings
 from predictor import logs
 from predictor.answers import Explanation, Price, Prices
 from predictor.assembly import create_app
-from predictor.champion import ChampionFollower
 from predictor.in_flight import InFlight
 from predictor.listing import EXAMPLE, form_schema
 from predictor.settings import PredictorSettings
@@ -47,8 +45,7 @@ SETTINGS = PredictorSettings(
 def empty(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The service over a registry that names no champion."""
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
-    quick = functools.partial(ChampionFollower, trial=lambda _: None)  # trials have tests of their own
-    monkeypatch.setattr(predictor.assembly, "ChampionFollower", quick)
+    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)  # trials have tests of their own
     settings = SETTINGS.model_copy(update={"bundle_dir": tmp_path / "bundles", **ORIGIN})
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client

@@ -46,11 +46,14 @@ class Booster:
         """
         self._handle = ctypes.c_void_p()
         self._explaining = threading.Lock()
-        rounds, features = ctypes.c_int(), ctypes.c_int()
+        rounds, features, outputs = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         _check(
             _library().LGBM_BoosterLoadModelFromString(text.encode(), ctypes.byref(rounds), ctypes.byref(self._handle))
         )
         _check(_library().LGBM_BoosterGetNumFeature(self._handle, ctypes.byref(features)))
+        _check(_library().LGBM_BoosterGetNumClasses(self._handle, ctypes.byref(outputs)))
+        if outputs.value != 1:  # more would be written behind the end of the predictions' array
+            raise BundleError(f"the model gives {outputs.value} values for each row, a price is one: train again")
         self.rounds = rounds.value
         self.features = features.value
 

@@ -10,6 +10,7 @@ REQUESTS_IN_FLIGHT = "house_requests_in_flight"
 MODEL_INFO = "house_model_info"  # labels: name, version, run_id
 MODEL_LOADED = "house_model_loaded_timestamp_seconds"
 MODEL_REFRESH = "house_model_refresh_total"  # label: outcome
+MODEL_REFUSED = "house_model_versions_refused_total"  # label: version
 LEDGER_UP = "house_ledger_up"
 # read from the ledger
 BATCHES = "house_batches"  # label: state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,6 +22,7 @@ from predictor.pricing import Pricing
 from predictor.request_ids import RequestIds
 from predictor.settings import PredictorSettings
 from predictor.shutdown import drain_on_sigterm
+from predictor.trial import run_trial
 
 REGISTRY_TIMEOUT_SECONDS = 5
 LEDGER_METRICS_SECONDS = 30
@@ -30,7 +32,13 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     """The application; its threads run from its start to its end."""
     registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
     follower = ChampionFollower(
-        registry, settings.model_name, settings.model_alias, settings.bundle_dir, settings.poll_seconds
+        registry,
+        settings.model_name,
+        settings.model_alias,
+        settings.bundle_dir,
+        settings.poll_seconds,
+        partial(run_trial, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes),
+        settings.max_bundle_bytes,
     )
     history = LedgerHistory(settings.ledger_dsn)
     ledger_metrics = LedgerMetrics(history, LEDGER_METRICS_SECONDS)

@@ -2,18 +2,15 @@
 
 A background thread asks MLflow which version the alias names. A new version is downloaded, compared with the sha256
 that the registry holds, tried in a child process, and only then swapped in, by one assignment: a request sees the old
-model or the new one, whole. What fails on the way leaves the last good model in place. That model also stays on disk,
-so that a restarted container answers even if MLflow is away.
+model or the new one, whole. What fails on the way leaves the last good model in place, and is not tried again. Models
+that served stay on disk, so that a new process answers even if MLflow is away.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +20,10 @@ from typing import Any
 
 from core.bundle import MANIFEST, Bundle, load_bundle
 from core.errors import BundleError, RegistryError
-from core.registry import ModelVersion, RegistryClient
+from core.registry import MANIFEST_TAG, ModelVersion, RegistryClient
 from predictor import metrics
+from predictor.cache import MOST_REFUSED, BundleCache, Refusal
 from predictor.trial import run_trial
-
-MANIFEST_TAG = "manifest_sha256"  # of a registered version, set by the pipeline
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +35,6 @@ class Champion:
     version: ModelVersion
     bundle: Bundle
     loaded_at: datetime
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A version that the alias named and that may not serve."""
-
-    version: str
-    run_id: str
-    reason: str
-    refused_at: str
 
 
 @dataclass(frozen=True)
@@ -76,15 +62,19 @@ class ChampionFollower:
         directory: Path,
         poll_seconds: float,
         trial: Callable[[Path], None] = run_trial,
+        max_bundle_bytes: int | None = None,
     ) -> None:
         self.state = State()
         self.name = name
         self.alias = alias
         self._registry = registry
-        self._directory = directory
+        self._cache = BundleCache(directory)
         self._poll_seconds = poll_seconds
         self._trial = trial
+        self._max_bundle_bytes = max_bundle_bytes
+        self._looked = False
         self._named: ModelVersion | None = None  # by the alias, when it was last seen
+        self._stepping = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
 
@@ -98,33 +88,43 @@ class ChampionFollower:
         self._thread.join(timeout=1)
 
     def _follow(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
         self.resume()
         while True:
             self.refresh()
             if self._stopped.wait(self._poll_seconds):
                 return
 
-    def refresh(self) -> None:
-        """Ask which version the alias names, and take it up if it is another than the one served."""
-        before = self.state.problem
-        try:
-            outcome = self._step()
-        except (RegistryError, OSError) as away:
-            outcome = "unreachable"
-            self._say(problem=f"cannot read the champion from the registry: {away}")
-        except Exception as unknown:  # the thread must outlive whatever one step meets
-            outcome = "failed"
-            log.exception("following the alias failed")
-            self._say(problem=f"following the alias failed: {unknown}")
-        metrics.model_refresh.labels(outcome).inc()
-        if self.state.problem != before and self.state.problem is not None:
-            log.warning("not serving the champion: %s", self.state.problem, extra={"outcome": outcome})
+    def refresh(self, again: bool = False) -> str:
+        """Ask which version the alias names, and take it up if it is another than the one served.
 
-    def _step(self) -> str:
+        Safe to call from any thread: one look at a time. With `again`, a version that was refused is tried anew.
+
+        Returns:
+            what came of it: current, loaded, absent, refused, unreachable or failed; `state` says more.
+        """
+        with self._stepping:
+            before = self.state.problem
+            try:
+                outcome = self._step(again)
+            except RegistryError as away:
+                outcome = "unreachable"
+                self._say(problem=f"cannot read the champion from the registry: {away}")
+            except OSError as disk:
+                outcome = "failed"
+                self._say(problem=f"cannot use the folder for bundles (BUNDLE_DIR): {disk}")
+            except Exception as unknown:  # the thread must outlive whatever one step meets
+                outcome = "failed"
+                log.exception("following the alias failed")
+                self._say(problem=f"following the alias failed: {unknown}")
+            metrics.model_refresh.labels(outcome).inc()
+            if self.state.problem != before and self.state.problem is not None:
+                log.warning("not serving the champion: %s", self.state.problem, extra={"outcome": outcome})
+            return outcome
+
+    def _step(self, again: bool) -> str:
         named = self._registry.champion(self.name, self.alias)
-        set_again = named is None or self._named is None or _identity(named) != _identity(self._named)
-        self._named = named
+        set_anew = self._looked and _identity(named) != _identity(self._named)
+        self._looked, self._named = True, named
         if named is None:
             self._say(problem=f"no version of {self.name} has the alias {self.alias}: run the pipeline")
             return "absent"
@@ -132,7 +132,7 @@ class ChampionFollower:
             self._say(problem=None)
             return "current"
         refusal = next((known for known in self.state.refused if _is(named, known)), None)
-        if refusal is None or set_again:
+        if refusal is None or set_anew or again:
             refusal = self._take(named)
         if refusal is None:
             return "loaded"
@@ -140,32 +140,53 @@ class ChampionFollower:
         return "refused"
 
     def _take(self, named: ModelVersion) -> Refusal | None:
-        """Download, check and serve a version; a refusal is remembered and returned."""
-        directory = Path(tempfile.mkdtemp(prefix=f"{named.version}-", dir=self._directory))
+        """Check and serve a version; a refusal is remembered and returned."""
         others = tuple(known for known in self.state.refused if not _is(named, known))
         try:
-            self._registry.download(named, directory)
-            champion = self._checked(named, directory)
+            champion = self._cached(named) or self._downloaded(named)
         except BundleError as bad:
-            shutil.rmtree(directory, ignore_errors=True)
             refusal = Refusal(named.version, named.run_id, str(bad), datetime.now(UTC).isoformat(timespec="seconds"))
-            self._say(refused=(*others, refusal))
+            self._say(refused=(*others, refusal)[-MOST_REFUSED:])
+            metrics.model_refused.labels(named.version).inc()
+            self._cache.note_refused(self.state.refused)
             return refusal
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
         self._serve(champion)
         self._say(problem=None, refused=others)
-        self._remember(named, directory)
+        self._cache.note_served(named)
+        self._cache.note_refused(others)
         return None
 
+    def _cached(self, named: ModelVersion) -> Champion | None:
+        """The version as it lies on disk, if it is there and as good as when it was put there."""
+        directory = self._cache.find(named)
+        if directory is None:
+            return None
+        try:
+            return self._checked(named, directory)
+        except (BundleError, OSError) as unusable:  # only what comes from the registry decides on a version
+            log.warning("version %s on disk cannot be used: %s", named.version, unusable)
+            return None
+
+    def _downloaded(self, named: ModelVersion) -> Champion:
+        """The version as the registry hands it out, which then lies on disk.
+
+        Raises:
+            BundleError: it may not serve.
+            RegistryError, OSError: it could not be fetched.
+        """
+        with self._cache.draft() as directory:
+            self._registry.download(named, directory, self._max_bundle_bytes)
+            champion = self._checked(named, directory)
+            self._cache.keep(named, directory)
+            return champion
+
     def _checked(self, named: ModelVersion, directory: Path) -> Champion:
-        """A champion out of a downloaded bundle.
+        """A champion out of the files of a bundle.
 
         Raises:
             BundleError: it is not what was registered, or may not serve.
         """
-        expected = named.tags.get(MANIFEST_TAG)
+        expected = named.manifest_sha256
         if not expected:
             raise BundleError(f"it was registered without the tag {MANIFEST_TAG}: register it through the pipeline")
         manifest = directory / MANIFEST
@@ -183,35 +204,22 @@ class ChampionFollower:
         metrics.model_loaded.set(champion.loaded_at.timestamp())
         log.info("serving %s version %s", version.name, version.version, extra={"run_id": version.run_id})
 
-    def _remember(self, named: ModelVersion, directory: Path) -> None:
-        """Note on disk what is served, and remove everything else there."""
-        record = self._directory / "served.json"
-        draft = record.with_suffix(".tmp")
-        draft.write_text(json.dumps({"directory": directory.name, "version": dataclasses.asdict(named)}))
-        draft.replace(record)
-        for other in self._directory.iterdir():
-            if other.is_dir() and other != directory:
-                shutil.rmtree(other, ignore_errors=True)
-
     def resume(self) -> None:
-        """Serve what the process before this one served, until the registry says otherwise."""
-        record = self._directory / "served.json"
-        if not record.is_file():
-            return
-        try:
-            noted = json.loads(record.read_text())
-            directory = self._directory / noted["directory"]
-            self._serve(self._checked(ModelVersion(**noted["version"]), directory))
-        except (BundleError, OSError, ValueError, TypeError, KeyError) as unusable:
-            log.warning("the model of the process before cannot be used: %s", unusable)
+        """Serve what served last, in this pod or another, until the registry says otherwise."""
+        self._say(refused=self._cache.refused())
+        for version in self._cache.served():
+            champion = self._cached(version)
+            if champion:
+                self._serve(champion)
+                return
 
     def _say(self, **changes: Any) -> None:
         self.state = dataclasses.replace(self.state, **changes)
 
 
-def _identity(version: ModelVersion) -> tuple[str, ...]:
+def _identity(version: ModelVersion | None) -> tuple[str, ...] | None:
     """What makes a version the same: its other tags may change at any time."""
-    return version.name, version.version, version.run_id, version.tags.get(MANIFEST_TAG, "")
+    return None if version is None else (version.name, version.version, version.run_id, version.manifest_sha256)
 
 
 def _is(named: ModelVersion, refusal: Refusal) -> bool:

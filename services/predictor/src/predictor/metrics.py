@@ -32,6 +32,7 @@ model_refresh = Counter(
     "Looks at the registry, by outcome: current, loaded, absent, refused, unreachable, failed.",
     ["outcome"],
 )
+model_refused = Counter(names.MODEL_REFUSED, "Versions that may not serve; `/model` says why.", ["version"])
 
 ledger_up = Gauge(names.LEDGER_UP, "1 if the ledger answered the last time it was asked.")
 batches = Gauge(names.BATCHES, "Batches in the ledger, by state.", ["state"])

@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from predictor import trial
+
 
 class PredictorSettings(BaseSettings):
     """Read once, when the process starts."""
@@ -22,6 +24,9 @@ class PredictorSettings(BaseSettings):
     max_body_bytes: int = Field(default=10_240_000, gt=0)
     max_in_flight: int = Field(default=64, ge=0)  # 0: no bound
     bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod, which nobody else can write
+    max_bundle_bytes: int = Field(default=67_108_864, gt=0)
+    trial_seconds: float = Field(default=trial.SECONDS, gt=0)
+    trial_memory_bytes: int = Field(default=trial.MEMORY_BYTES, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # where the running code is from; the chart takes it from the images file
     commit: str = "unknown"

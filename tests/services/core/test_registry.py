@@ -1,0 +1,58 @@
+"""What is downloaded from MLflow has bounds, whatever it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core import registry
+from core.errors import BundleError, RegistryError
+from core.registry import RegistryClient
+
+LOGGED = "mlflow-artifacts:/1/models/m-1/artifacts"
+
+
+def client(sizes: dict[str, int], content: Callable[[str], bytes]) -> RegistryClient:
+    """A server that lists files of these sizes (negative: none told) and hands out `content` of their names."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/artifacts"):
+            files = [{"path": name} | ({"file_size": str(size)} if size >= 0 else {}) for name, size in sizes.items()]
+            return httpx.Response(200, json={"files": [*files, {"path": "folder", "is_dir": True}]})
+        return httpx.Response(200, content=content(request.url.path.rpartition("/")[2]))
+
+    return RegistryClient("http://mlflow", transport=httpx.MockTransport(answer))
+
+
+def test_files_are_written_as_they_are(tmp_path: Path) -> None:
+    client({"a": 1, "b": -1}, str.encode).download_from(LOGGED, tmp_path / "new", max_bytes=2)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {"a": b"a", "b": b"b"}
+
+
+def test_bundle_that_is_too_large_by_its_listing_is_not_fetched(tmp_path: Path) -> None:
+    def fetched(name: str) -> bytes:
+        raise AssertionError(f"{name} was asked for")
+
+    with pytest.raises(BundleError, match=r"30,000,000,001 bytes or more, at most 1,000 .* MAX_BUNDLE_BYTES"):
+        client({"a": 1, "b": 30_000_000_000}, fetched).download_from(LOGGED, tmp_path, max_bytes=1000)
+
+
+@pytest.mark.parametrize("told", [-1, 0, 10])
+def test_bundle_that_is_larger_than_its_listing_is_refused(told: int, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="bytes or more, at most 1,000"):
+        client({"a": told, "b": told}, lambda _: bytes(600)).download_from(LOGGED, tmp_path, max_bytes=1000)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
+
+
+def test_bundle_of_too_many_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="it has 101 files"):
+        client({str(at): 1 for at in range(101)}, str.encode).download_from(LOGGED, tmp_path)
+
+
+def test_server_that_is_too_slow_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_DOWNLOAD_SECONDS", -1)
+    with pytest.raises(RegistryError, match="took more than"):
+        client({"a": 1}, str.encode).download_from(LOGGED, tmp_path)
