@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,7 @@ import polars as pl
 import pytest
 
 from ci.local import SKIPPED, LocalPlatform, StageResult, free_port
+from ci.paths import CHECKOUT, cache_dir
 from core.errors import RegistryError
 from datasource import synthetic
 from datasource.settings import DatasourceSettings
@@ -130,6 +135,45 @@ def test_pyfunc_of_the_champion_gives_the_prices_of_the_bundle(
     raw = raw.with_columns(city=pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.col("city")))
     loaded = mlflow.pyfunc.load_model(f"models:/{story.name}@champion")
     assert np.array_equal(loaded.predict(raw.to_pandas()), bundle.predict(raw))
+
+
+CLEAN = """
+import json, sys
+import mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+listings = json.load(sys.stdin)
+import core
+priced = [model.predict(given).tolist() for given in (listings, pandas.DataFrame(listings))]
+print(json.dumps({"core": core.__file__, "priced": priced}))
+"""
+
+
+def test_pyfunc_in_an_environment_of_its_own_requirements_gives_the_golden_prices(
+    story: Loop, first: dict[str, StageResult], tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri(story.platform.mlflow_url)
+    model, bundle = f"models:/{story.name}@champion", story.bundle(tmp_path / "bundle")
+    python = tmp_path / "venv" / "bin" / "python"
+    needed = mlflow.pyfunc.get_model_dependencies(model)
+    subprocess.run([uv(), "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
+    subprocess.run([uv(), "pip", "install", "-q", "--python", python, "-r", needed], check=True)
+    known = {"PATH": os.defpath, "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": story.platform.mlflow_url}
+    done = subprocess.run(
+        [python, "-I", "-c", CLEAN, model], input=json.dumps(bundle.golden_listings), env=known, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert not Path(found["core"]).is_relative_to(CHECKOUT), "core is not the model's own"
+    for priced in found["priced"]:
+        assert priced == bundle.golden_prices
+
+
+def uv() -> str:
+    """The one that made this environment."""
+    found = shutil.which("uv") or next(map(str, cache_dir().glob("uv-*/bin/uv")), None)
+    assert found, "uv is missing: `make setup` installs it"
+    return found
 
 
 def test_no_artifact_holds_a_pickle(story: Loop, first: dict[str, StageResult]) -> None:

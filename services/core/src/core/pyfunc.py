@@ -18,9 +18,15 @@ class BundleModel:
         self._bundle = load_bundle(folder)
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:  # noqa: ARG002 - MLflow's
-        """Prices in dollars of a pandas frame of raw listings; missing columns count as unknown."""
-        records = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
-        return self._bundle.predict(parse_listings(records))
+        """Prices in dollars of raw listings, as a pandas frame or a list of dicts; what is missing is unknown."""
+        return self._bundle.predict(parse_listings(_records(model_input)))
+
+
+def _records(listings: Any) -> list[dict[str, Any]]:
+    if isinstance(listings, list):
+        return listings
+    found: list[dict[str, Any]] = listings.astype(object).where(listings.notna(), None).to_dict(orient="records")
+    return found
 
 
 def _load_pyfunc(path: str) -> BundleModel:

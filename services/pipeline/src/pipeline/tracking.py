@@ -21,6 +21,7 @@ import core
 from core.bundle import Bundle, load_bundle
 from core.errors import RegistryError
 from core.registry import RegistryClient
+from pipeline.requirements import pinned
 from pipeline.settings import PipelineSettings
 
 EVALUATION = "evaluation.json"
@@ -117,13 +118,16 @@ class Tracking:
             mlflow.log_text(text, name)
 
     def log_bundle(self, folder: Path, manifest_sha256: str) -> None:
-        """Log a bundle to the open run as a model that `mlflow.pyfunc.load_model` loads; no pickle."""
+        """Log a bundle to the open run as a model that `mlflow.pyfunc.load_model` loads; no pickle.
+
+        With it go this code's `core` and the versions of all that it needs: an environment of nothing else runs it.
+        """
         logged = mlflow.pyfunc.log_model(
             name="model",
             loader_module="core.pyfunc",
             data_path=str(folder),
             code_paths=[str(Path(core.__file__).parent)],
-            pip_requirements=[f"{name}=={version}" for name, version in _libraries(folder).items()],
+            pip_requirements=pinned(),
         )
         mlflow.set_tags({"model_uri": logged.model_uri, "manifest_sha256": manifest_sha256})
 
@@ -242,8 +246,3 @@ class Rehearsal(Tracking):
 
 def _delete(artifacts: str) -> None:
     get_artifact_repository(artifacts).delete_artifacts()  # type: ignore[no-untyped-call]
-
-
-def _libraries(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads((folder / "metadata.json").read_text())["libraries"]
-    return found
