@@ -33,13 +33,14 @@ class Clients:
     Half of them keep their connection, as applications do; half open one per request.
     """
 
-    def __init__(self, threads: int = 4, pause: float = 0.05) -> None:
-        """Nothing is sent before `with`."""
-        self._url = service_url()
+    def __init__(self, threads: int = 4, pause: float = 0.05, url: str = "") -> None:
+        """Nothing is sent before `with`; `url` is the predictor's, else that of its Service."""
+        self._url = url or service_url()
         self.pause = pause  # seconds between an answer and the next request; may change at any time
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number % 2 == 0,)) for number in range(threads)]
         self.answered: Counter[str] = Counter()  # by the model's version
+        self.prices: Counter[float] = Counter()  # of the one listing that all ask for
         self.failures: list[str] = []
         self.slowest = 0.0  # seconds
 
@@ -65,7 +66,9 @@ class Clients:
                 try:
                     answer = client.post("/predict", json=LISTING)
                     if answer.status_code == 200:
-                        self.answered[answer.json()["model_version"]] += 1
+                        told = answer.json()
+                        self.answered[told["model_version"]] += 1
+                        self.prices[told["price"]] += 1
                     else:
                         self.failures.append(f"{answer.status_code} {answer.text[:200]}")
                 except httpx.TransportError as broken:

@@ -61,7 +61,8 @@ def run_trial(directory: Path, seconds: float = SECONDS, memory_bytes: int = MEM
         if done.returncode:
             told.seek(0)
             sentence = told.read(OUTPUT_BYTES).decode(errors="replace").strip().rpartition("\n")[2]
-            raise BundleError(sentence[:TOLD_CHARACTERS] or f"the trial ended with code {done.returncode}")
+            sentence = sentence.replace(f" in {directory}", "")  # a draft, which is gone when this is read
+            raise BundleError(sentence or f"the trial ended with code {done.returncode}")
 
 
 def check(directory: Path) -> None:
