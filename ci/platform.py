@@ -80,7 +80,7 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
         raise Failure("Argo CD delivers this platform: commit and `make gitops-push`, or `make gitops-to-helm` first")
     made = secrets.create()
     if made:
-        say(f"made {len(made)} Secrets")
+        say(f"made or completed {len(made)} Secrets")
     present = release()
     if not changes(env, extra or []) and present and present["status"] == "deployed":
         return False

@@ -1,4 +1,4 @@
-"""Make the platform's namespaces and Secrets, each once; what exists is never changed or shown.
+"""Make the platform's namespaces and Secrets, each once; a value that exists is never changed or shown.
 
 Charts name Secrets and never make them: a random value in a template would change at every rendering. Values are
 random, and exist only in the cluster. To change a password, write it into its server's and its client's Secret and
@@ -22,12 +22,17 @@ RESTRICTED = {
     "pod-security.kubernetes.io/warn": "restricted",
 }
 
+# Keys that were not in the first release and that no other Secret shares: an older platform gets them added.
+ADDED_LATER = {"fastapi": ("ADMIN_KEY", "API_KEYS")}
+
+Name = tuple[str, str]  # namespace and name of a Secret
+
 
 def _password() -> str:
     return secrets.token_hex(24)
 
 
-def generate(namespace: str, jobs: str) -> dict[tuple[str, str], dict[str, str]]:
+def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
     """Fresh values of every Secret: (namespace, name) to keys and values.
 
     The shared passwords of one client appear in its server's Secret and in its own.
@@ -65,7 +70,11 @@ def generate(namespace: str, jobs: str) -> dict[tuple[str, str], dict[str, str]]
             "AIRFLOW_CONN_MINIO": json.dumps(minio_connection),
         },
         (namespace, "airflow-login"): {"passwords.json": json.dumps({"admin": secrets.token_hex(12)})},
-        (namespace, "fastapi"): {"LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger"},
+        (namespace, "fastapi"): {
+            "LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger",
+            "ADMIN_KEY": _password(),
+            "API_KEYS": _password(),  # the pages' own; more are added after commas
+        },
         (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
         (jobs, "pipeline"): {
             "LEDGER_DSN": f"postgresql://ledger:{database['LEDGER']}@{postgres}/ledger",
@@ -87,16 +96,31 @@ def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> dict[
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
 
 
-def _existing(namespaces: set[str]) -> set[tuple[str, str]]:
-    rows = kube(
-        "get", "secrets", "-A", "-o", r"jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{'\n'}{end}"
+def _existing(namespaces: set[str]) -> dict[Name, set[str]]:
+    """The keys, not the values, of every Secret in these namespaces."""
+    template = (
+        "{{range .items}}{{.metadata.namespace}}/{{.metadata.name}}"
+        '{{range $key, $_ := .data}} {{$key}}{{end}}{{"\\n"}}{{end}}'
     )
-    found = {(space, name) for space, _, name in (row.partition("/") for row in rows.split())}
-    return {key for key in found if key[0] in namespaces}
+    rows = (row.split() for row in kube("get", "secrets", "-A", "-o", f"go-template={template}").splitlines())
+    found = {(head.partition("/")[0], head.partition("/")[2]): set(keys) for head, *keys in rows}
+    return {name: keys for name, keys in found.items() if name[0] in namespaces}
+
+
+def additions(
+    existing: Mapping[Name, set[str]], wanted: Mapping[Name, Mapping[str, str]]
+) -> dict[Name, dict[str, str]]:
+    """What the Secrets of an earlier release lack, of the keys that no other Secret shares."""
+    found = {
+        name: {key: wanted[name][key] for key in ADDED_LATER.get(name[1], ()) if key not in keys}
+        for name, keys in existing.items()
+        if name in wanted
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
-    """Make what is missing; return the names of the Secrets made.
+    """Make what is missing; return the names of the Secrets made, and of those that got keys of a later release.
 
     Raises:
         Failure: some exist and some do not: they share passwords, so a part alone cannot be made.
@@ -116,10 +140,14 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
         ),
     )
     wanted = generate(namespace, jobs)
-    existing = _existing({namespace, jobs}) & set(wanted)
-    missing = sorted(set(wanted) - existing)
+    existing = {name: keys for name, keys in _existing({namespace, jobs}).items() if name in wanted}
+    missing = sorted(set(wanted) - set(existing))
     if not missing:
-        return []
+        added = additions(existing, wanted)
+        for (space, name), values in added.items():
+            patch = ["patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin"]
+            kube("-n", space, *patch, stdin=json.dumps({"stringData": values}))
+        return [f"{space}/{name} ({', '.join(values)})" for (space, name), values in added.items()]
     if existing:
         gone = ", ".join(f"{space}/{name}" for space, name in missing)
         raise Failure(
@@ -143,7 +171,11 @@ def _main() -> None:
     )
     options = parser.parse_args()
     made = create(options.namespace, options.jobs_namespace)
-    say(f"made {len(made)} Secrets: {', '.join(made)}" if made else "all Secrets exist; nothing was changed")
+    say(
+        f"made or completed {len(made)} Secrets: {', '.join(made)}"
+        if made
+        else "all Secrets exist; nothing was changed"
+    )
 
 
 if __name__ == "__main__":

@@ -16,17 +16,19 @@ import httpx
 from ci import platform, runs
 from ci.console import Failure, main, phase, say, stream
 from ci.example import LISTING
-from ci.kube import PLATFORM, forward
+from ci.kube import PLATFORM, forward, secret
 
 
 def predict(seconds: float = 60) -> dict[str, object]:
     """Ask the platform for the price of one listing; waits for the predictor to take up the champion."""
     deadline = time.monotonic() + seconds
     why = ""
+    keys = secret(PLATFORM, "fastapi").get("API_KEYS", "")
+    headers = {"Authorization": f"Bearer {keys.partition(',')[0]}"}  # needed where requireApiKey is set
     while time.monotonic() < deadline:
         try:
             with forward(PLATFORM, "service/fastapi", 8000) as url:
-                answer = httpx.post(f"{url}/predict", json=LISTING, timeout=10)
+                answer = httpx.post(f"{url}/predict", json=LISTING, headers=headers, timeout=10)
             if answer.status_code == 200:
                 found: dict[str, object] = answer.json()
                 return found

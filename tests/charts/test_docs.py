@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,21 +60,23 @@ def test_readme_lists_every_secret_that_the_chart_reads(chart: str) -> None:
     """With its keys; `<ROLE>_PASSWORD` stands for all that end so."""
     readme = (CHARTS / chart / "README.md").read_text()
     endings = tuple(re.findall(r"`<[A-Z]+>(_\w+)`", readme))
-    for namespace, secret in secrets(chart):
+    for (namespace, secret), keys_read in secrets(chart).items():
         row = f"| `{secret}` " + ("" if namespace == "mlops" else f"in `{namespace}` ") + "|"
         assert row in readme, f"charts/{chart}/about.md: no row {row} for the Secret {namespace}/{secret}"
-        missing = [key for key in MADE[namespace, secret] if f"`{key}`" not in readme and not key.endswith(endings)]
+        missing = [key for key in keys_read if f"`{key}`" not in readme and not key.endswith(endings)]
         assert not missing, f"charts/{chart}/about.md: says nothing of {', '.join(missing)} in the Secret {secret}"
 
 
-def secrets(chart: str) -> set[tuple[str, str]]:
-    """Namespace and name of the Secrets that a component's pods read, and those of the pods that it starts."""
-    found = {
-        (pods.namespace, secret) for pods in workloads_of("everything", chart) for _, secret, _ in references(pods)
-    }
+def secrets(chart: str) -> dict[tuple[str, str], set[str]]:
+    """The Secrets that a component's pods read, and those of the pods that it starts, each with the keys it reads."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for pods in workloads_of("everything", chart):
+        for _, secret, key in references(pods):
+            found[pods.namespace, secret] |= {key} if key else set(MADE[pods.namespace, secret])
     settings = environment("everything", chart)
     if "PIPELINE_ENV_SECRET" in settings:
-        found.add((settings["PIPELINE_NAMESPACE"], settings["PIPELINE_ENV_SECRET"]))
+        started = settings["PIPELINE_NAMESPACE"], settings["PIPELINE_ENV_SECRET"]
+        found[started] |= set(MADE[started])
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
-from ci.secrets import generate, namespace_object
+from ci.secrets import ADDED_LATER, additions, generate, namespace_object
 
 MADE = generate("mlops", "mlops-jobs")
 
@@ -43,3 +43,20 @@ def test_values_differ_each_time() -> None:
 def test_namespaces_enforce_the_restricted_profile() -> None:
     labels = namespace_object("mlops")["metadata"]["labels"]  # type: ignore[index]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_older_platform_gets_the_keys_that_stand_alone_and_no_other() -> None:
+    """The database's password is its server's, too: a new one would lock the service out."""
+    whole = {name: set(values) for name, values in MADE.items()}
+    assert additions(whole, MADE) == {}
+    older = whole | {("mlops", "fastapi"): {"API_KEYS"}}
+    assert additions(older, MADE) == {("mlops", "fastapi"): {"ADMIN_KEY": MADE["mlops", "fastapi"]["ADMIN_KEY"]}}
+    assert additions({("elsewhere", "fastapi"): set()}, MADE) == {}
+
+
+def test_keys_added_later_are_shared_with_no_other_secret() -> None:
+    values = [value for secret in MADE.values() for value in secret.values()]
+    for name, keys in ADDED_LATER.items():
+        for key in keys:
+            mine = MADE["mlops", name][key]
+            assert [value for value in values if mine in value] == [mine], key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -122,6 +122,16 @@ class Model(BaseModel):
     refused: list[Refused]
     stale: bool = Field(description="the registry does not confirm this version as the champion at present")
     problem: str | None = Field(description="why it is stale")
+
+
+class Reloaded(BaseModel):
+    """What came of a look at the registry."""
+
+    outcome: Literal["current", "loaded", "absent", "refused", "unreachable", "failed"] = Field(
+        description="`current` and `loaded`: the champion answers; else `problem` says why it does not"
+    )
+    model_version: str | None = Field(description="that answers now; null until a model is loaded")
+    problem: str | None = Field(description="why it is not the champion")
 
 
 class Version(BaseModel):

@@ -11,8 +11,9 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_fastapi_instrumentator import Instrumentator
 
+from core.errors import SettingsError
 from core.registry import RegistryClient
-from predictor import routes
+from predictor import admin, auth, routes
 from predictor.champion import ChampionFollower
 from predictor.history import LedgerHistory
 from predictor.in_flight import InFlight
@@ -66,7 +67,10 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.state.history = history
     app.state.pricing = Pricing(follower, settings.max_listings, settings.max_explained)
     app.include_router(routes.router)
+    app.include_router(admin.router)
     app.add_middleware(InFlight, limit=settings.max_in_flight)  # inside the next ones, which count and name a refusal
+    if settings.require_api_key:
+        app.add_middleware(auth.ApiKeys, keys=_api_keys(settings))  # before a request takes a place among them
     Instrumentator().instrument(app).expose(app, summary="Metrics for Prometheus")
     app.add_middleware(RequestIds)
     return app
@@ -80,7 +84,19 @@ class HouseApi(FastAPI):
         document = super().openapi()
         schema = Listing.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"].setdefault("Listing", schema)
+        if self.state.settings.require_api_key:
+            auth.document(document)
         return document
+
+
+def _api_keys(settings: PredictorSettings) -> list[str]:
+    keys = auth.split(settings.api_keys)
+    if not keys:
+        raise SettingsError(
+            "API_KEYS is empty while fastapi.config.requireApiKey is true, so that nobody could ask: put keys into the "
+            "Secret `fastapi`, which `make secrets` does, or set requireApiKey to false"
+        )
+    return keys
 
 
 def _version(image_tag: str) -> str:

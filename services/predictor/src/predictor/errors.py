@@ -15,6 +15,14 @@ class TooLargeError(HouseError):
     """The request holds more listings, or more bytes, than one request may."""
 
 
+class UnauthorizedError(HouseError):
+    """The request has no key, or one that is not known."""
+
+
+class ForbiddenError(HouseError):
+    """Nobody may do this as the service is set up; the text says what to set."""
+
+
 class InvalidListingError(HouseError):
     """The request is not a listing or a list of them; `errors` names each field and the rule that it breaks."""
 

@@ -20,9 +20,11 @@ predict_seconds = Histogram(
     buckets=[0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
 )
 refused = Counter(
-    names.REQUESTS_REFUSED, "Requests refused before their body was read or held: overload, too_large.", ["reason"]
+    names.REQUESTS_REFUSED,
+    "Requests refused before their body was read or held: overload, too_large, unauthorized.",
+    ["reason"],
 )
-for reason in ("overload", "too_large"):
+for reason in ("overload", "too_large", "unauthorized"):
     refused.labels(reason)  # zero from the start, so that the first refusal is an increase
 in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests accepted and not yet answered, where they are bounded.")
 model_info = Gauge(names.MODEL_INFO, "1 for the model that answers; absent without one.", ["name", "version", "run_id"])

@@ -24,12 +24,14 @@ from predictor.answers import (
     Prices,
     Version,
 )
-from predictor.errors import InvalidListingError, NoModelError, TooLargeError
+from predictor.auth import CHALLENGE
+from predictor.errors import ForbiddenError, InvalidListingError, NoModelError, TooLargeError, UnauthorizedError
 from predictor.listing import EXAMPLE, form_schema
 from predictor.pricing import Pricing
 
-STATUS = {NoModelError: 503, LedgerError: 503, TooLargeError: 413}
+STATUS = {NoModelError: 503, LedgerError: 503, TooLargeError: 413, UnauthorizedError: 401, ForbiddenError: 403}
 RETRY_AFTER_SECONDS = 5
+_HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
 INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a thread is handed the work
 
 router = APIRouter()
@@ -198,8 +200,7 @@ async def tell_error(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, InvalidListingError):
         return JSONResponse({"detail": error.errors}, status_code=422)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
-    return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+    return JSONResponse({"detail": str(error)}, status_code=status, headers=_HEADERS.get(status))
 
 
 async def tell_fault(request: Request, _: Exception) -> JSONResponse:

@@ -27,6 +27,10 @@ class PredictorSettings(BaseSettings):
     max_bundle_bytes: int = Field(default=67_108_864, gt=0)
     trial_seconds: float = Field(default=trial.SECONDS, gt=0)
     trial_memory_bytes: int = Field(default=trial.MEMORY_BYTES, gt=0)
+    require_api_key: bool = False
+    # of the Secret; keys are separated by commas
+    api_keys: str = Field(default="", repr=False)
+    admin_key: str = Field(default="", repr=False)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # where the running code is from; the chart takes it from the images file
     commit: str = "unknown"

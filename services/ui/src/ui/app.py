@@ -16,7 +16,8 @@ def _settings() -> UiSettings:
 
 @st.cache_resource
 def _predictor() -> Predictor:
-    return Predictor(_settings().predictor_url)
+    settings = _settings()
+    return Predictor(settings.predictor_url, settings.predictor_api_keys.partition(",")[0].strip())
 
 
 def _links(settings: UiSettings) -> None:

@@ -29,10 +29,11 @@ class InvalidListingError(PredictorError):
 class Predictor:
     """Client of one predictor; safe to share between sessions."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(8, connect=3)
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def schema(self) -> Json:
         """JSON schema of a listing."""
@@ -63,6 +64,11 @@ class Predictor:
             ) from away
         if answer.status_code == 422:
             raise InvalidListingError({str(error["loc"][-1]): error["msg"] for error in answer.json()["detail"]})
+        if answer.status_code == 401:
+            raise PredictorError(
+                "The predictor does not know this page's key.",
+                "The first of API_KEYS in the Secret `fastapi` is used: restart both after a change.",
+            )
         if answer.status_code == 503:
             raise PredictorError(sentence(_detail(answer)), _ADVICE.get(path, "Try again in a moment."))
         if answer.is_error:

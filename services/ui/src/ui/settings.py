@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 
 
@@ -10,6 +10,7 @@ class UiSettings(BaseSettings):
     """Read once, when the process starts. An empty link is not shown."""
 
     predictor_url: str
+    predictor_api_keys: str = Field(default="", repr=False)  # of the Secret; the first one is used
     airflow_url: str = ""
     mlflow_url: str = ""
     grafana_url: str = ""
