@@ -12,6 +12,7 @@ import pytest
 
 from core.booster import Booster
 from core.features import FEATURES, FINGERPRINT
+from core.ledger import Batch
 from datasource import synthetic
 from pipeline import card
 from pipeline.rules import valid_rows
@@ -31,7 +32,9 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> card.Facts:
     parameters = data.counts()
     settings = PipelineSettings.model_construct(num_threads=1, num_boost_round=80)
     trained = learn(data, settings, tmp_path_factory.mktemp("bundle"))
-    return card.Facts([2, 4], "status <sold> is new", "v1.2", parameters, trained.scores, trained.gain, parts["test"],
+    sent = [Batch(2, "ab" * 32, "used", 4_321, 4_000, 320, 1, {}, "raw/2"),
+            Batch(4, "cd" * 32, "used", 9_876, 9_876, 0, 0, {}, "raw/4")]  # fmt: skip
+    return card.Facts(sent, "status <sold> is new", "v1.2", parameters, trained.scores, trained.gain, parts["test"],
                       trained.estimates, trained.sample, trained.contributions)  # fmt: skip
 
 
@@ -47,6 +50,10 @@ def test_card_tells_data_errors_and_limits(facts: card.Facts) -> None:
         "no appraisal",
     ):
         assert told in page
+    for batch in facts.data:
+        counts = (batch.rows, batch.valid, batch.quarantined, batch.duplicates)
+        cells = [str(batch.batch_number), *(f"{count:,}" for count in counts), batch.sha256]
+        assert all(cell in page for cell in cells), f"batch {batch.batch_number}: {cells}"
     for name, part in segments(facts.test, facts.estimates.prices).items():
         assert f"<td>{name}</td>" in page
         assert f"${part['mae']:,.0f}" in page

@@ -24,7 +24,7 @@ from ci.paths import CHECKOUT, cache_dir
 from core.errors import RegistryError
 from datasource import synthetic
 from datasource.settings import DatasourceSettings
-from pipeline import rows
+from pipeline import drift, rows
 from pipeline.outcome import SkipRun
 from tests.services.conftest import Provisioned
 from tests.services.pipeline.loop import SCALE, STAGE, WON, Loop
@@ -122,6 +122,7 @@ def test_version_in_mlflow_says_where_it_comes_from(story: Loop, first: dict[str
     for name in (*same, "fingerprint", "manifest_sha256"):
         assert version[name] == run[name], name
     assert version["reason"] == story.context.ledger.promotion(first["train"].result["run_id"])["reason"]  # type: ignore[index]
+    assert "House price model" in mlflow.artifacts.load_text(version["model_card"])
     assert not [name for name in version if name.startswith("mlflow.")]
 
 
@@ -253,7 +254,10 @@ def test_all_batches_and_then_the_end(loop: Loop) -> None:
     }
     for run in decided:
         files = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-        assert {"decision.json", "decision.html"} <= files
+        assert {"decision.json", "decision.html", "validation.json", "validation.html"} <= files
+        checked = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/validation.html")
+        assert f"<title>Batch {run.data.tags['batch']}</title>" in checked
+        assert checked.count("<svg") == len(drift.BINS) + len(drift.CATEGORIES), "a plot per column"
         assert ("report.html" in files) is (run.data.tags["decision"] == "train"), "the others were not asked for it"
     done = loop.process("fetch")
     assert (done.code, done.result) == (SKIPPED, {"summary": "the data API has no more data"})

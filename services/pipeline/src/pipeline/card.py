@@ -12,6 +12,7 @@ import polars as pl
 
 from core.bundle import Estimates
 from core.features import FEATURES, FINGERPRINT
+from core.ledger import Batch
 from core.ranges import LEVEL
 from pipeline.pages import document, section, table
 from pipeline.scores import range_segments, segments
@@ -24,6 +25,7 @@ _NOT_FOR = (
     "It is no appraisal. Decisions on loans, insurance, taxes or rents need a person and other data; the place is "
     "the largest part of a price, and with it goes whatever else differs between places."
 )
+CARD = "model_card.html"
 _POINTS = 300  # of the plot, per feature
 _SHOWN = 12  # features in the plot
 _ROW, _LEFT, _WIDTH, _RIGHT = 30, 150, 560, 20  # pixels
@@ -33,7 +35,7 @@ _ROW, _LEFT, _WIDTH, _RIGHT = 30, 150, 560, 20  # pixels
 class Facts:
     """What a card tells."""
 
-    batches: list[int]
+    data: list[Batch]  # whose clean rows it has seen
     reason: str
     code_version: str
     parameters: Mapping[str, Any]
@@ -57,14 +59,14 @@ def summary(facts: Facts) -> dict[str, dict[str, float]]:
 
 def texts(facts: Facts) -> dict[str, str]:
     """The card, and its plot as an image of its own, by the names of their files."""
-    return {"model_card.html": page(facts), "shap_summary.svg": plot(facts)}
+    return {CARD: page(facts), "shap_summary.svg": plot(facts)}
 
 
 def page(facts: Facts) -> str:
     """The card as HTML."""
-    test = facts.scores["test"]
+    test, numbers = facts.scores["test"], ", ".join(str(one.batch_number) for one in facts.data)
     lead = (
-        f"Trained on {facts.parameters['train_rows']:,} rows of batches {', '.join(map(str, facts.batches))}; on the "
+        f"Trained on {facts.parameters['train_rows']:,} rows of batches {numbers}; on the "
         f"{facts.test.height:,} test rows it is wrong by ${test['mae']:,.0f} on average (R2 {test['r2']:.3f})"
     )
     made = [["why", facts.reason], ["code", facts.code_version], ["features", FINGERPRINT]]
@@ -82,6 +84,7 @@ def page(facts: Facts) -> str:
         [
             section("Intended use", f"<p>{escape(_USE)}</p><p>{escape(_NOT_FOR)}</p>"),
             section("Limits", "<ul>" + "".join(f"<li>{escape(limit)}</li>" for limit in limits(facts)) + "</ul>"),
+            section("Data", *_data(facts)),
             section("Errors per split", table(["split", *error], splits)),
             section("Errors per segment of the test rows", table(["segment", "rows", *error], parts)),
             section("Ranges per segment of the test rows", *_ranges(facts)),
@@ -95,6 +98,16 @@ def page(facts: Facts) -> str:
             section("How it was made", table(["what", "value"], made)),
         ],
     )
+
+
+def _data(facts: Facts) -> list[str]:
+    lines = [
+        [str(one.batch_number), *(f"{count or 0:,}" for count in counts), one.sha256]
+        for one in facts.data
+        for counts in [(one.rows, one.valid, one.quarantined, one.duplicates)]
+    ]
+    what = "<p>Clean rows are split 70/15/15 into train, validation and test, each listing always into the same.</p>"
+    return [what, table(["batch", "received", "clean", "quarantined", "duplicates", "hash of its content"], lines)]
 
 
 def _ranges(facts: Facts) -> list[str]:

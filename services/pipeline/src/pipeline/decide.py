@@ -21,7 +21,7 @@ from pipeline import drift, pages, rows
 from pipeline.context import Context
 from pipeline.drift import Shift
 from pipeline.settings import PipelineSettings
-from pipeline.tracking import Tracking
+from pipeline.tracking import DECISION, Tracking
 
 _MOST_NAMED = 3  # reasons in the sentence; all are in the evidence
 _FEW_ROWS = 100  # of a segment say nothing about an error
@@ -74,7 +74,8 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         told = as_json(evidence, decided, context.settings)
         tags = {"stage": "decide", "batch": str(batch), "sha256": known.sha256, "dag_run": context.dag_run}
         tags |= {"decision": decided[0], "reason": decided[1], "code_version": context.code_version}
-        run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, told, page(told))
+        texts = {f"{DECISION}.html": page(told)} | rows.reports(context.store, batch)
+        run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, told, texts)
         context.ledger.decide(known, *decided, in_short(told) | {"run_id": run_id})
     decision, reason = decided
     return {"decision": decision, "reason": reason, "next": decision, "summary": f"{decision}: {reason}"}

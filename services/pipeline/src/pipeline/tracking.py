@@ -78,8 +78,8 @@ class Tracking:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return mlflow.start_run(run_name=name, tags=tags)
 
-    def log_decision(self, name: str, tags: dict[str, str], evidence: dict[str, Any], page: str) -> str:
-        """Log a decision as a run of its own, with its evidence as JSON and as a page; return the run's id.
+    def log_decision(self, name: str, tags: dict[str, str], evidence: dict[str, Any], texts: dict[str, str]) -> str:
+        """Log a decision as a run of its own, with its evidence and texts by the name of their file; return its id.
 
         A decision on the same content that an interrupted try logged is written over.
         """
@@ -95,7 +95,7 @@ class Tracking:
                 figures["champion_mae"] = evidence["champion"]["mae"]
             mlflow.log_metrics(figures)
             mlflow.log_dict(evidence, f"{DECISION}.json")
-            mlflow.log_text(page, f"{DECISION}.html")
+            self.log_texts(texts)
             return str(active.info.run_id)
 
     def decision_run(self, batch: str, sha256: str) -> str | None:

@@ -44,6 +44,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     cause = context.ledger.batch(batch)
     decided = context.ledger.decision(cause)
     reason = decided[1] if decided else "by hand, without a decision"
+    used = [context.ledger.batch(number) for number in batches]
     plan = _plan(context, tracking, batches)
     train = {number: encoded.read(context.store, number, "train") for number in batches}
     data = Data(
@@ -61,7 +62,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         "dag_run": context.dag_run,
         "batch": str(batch),
         **lineage_tags(
-            {number: context.ledger.batch(number).sha256 for number in batches},
+            {one.batch_number: one.sha256 for one in used},
             tracking.decision_run(str(batch), cause.sha256),
         ),
         "reason": reason,
@@ -74,7 +75,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         trained = learn(data, settings, folder, plan.start)
         params = {"mode": plan.told, **parameters(settings), "rounds": trained.rounds, **counts}
         facts = card.Facts(
-            batches, reason, context.code_version, params, trained.scores, trained.gain, data.test, trained.estimates,
+            used, reason, context.code_version, params, trained.scores, trained.gain, data.test, trained.estimates,
             trained.sample, trained.contributions,
         )  # fmt: skip
         tracking.log_training(params, trained.scores, {"feature_importance": card.summary(facts)})

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.errors import RegistryError
 from core.features import FINGERPRINT
+from pipeline.card import CARD
 from pipeline.context import Context
 from pipeline.tracking import Tracking, version_tags
 
@@ -30,7 +31,8 @@ def act(context: Context, run_id: str, promoted: bool) -> dict[str, Any]:
     origin = version_tags(tracking.run(run_id).data.tags)
     outcome, reason = "promoted" if promoted else "rejected", evaluation["reason"]
     with context.ledger.alone() as ledger:
-        version = tracking.register(run_id, {**origin, "fingerprint": FINGERPRINT})
+        tags = {**origin, "fingerprint": FINGERPRINT, "model_card": f"runs:/{run_id}/{CARD}"}
+        version = tracking.register(run_id, tags)
         if ledger.promotion(run_id) is None:
             if promoted:
                 _check_champion(context, evaluation["champion_version"], version)
