@@ -96,7 +96,9 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
     for part in ("train", "validation", "test"):
         assert {f"{part}_{score}" for score in ("rmse", "mae", "r2", "mape")} <= set(run.data.metrics)
         assert int(run.data.params[f"{part}_rows"]) > 0
-    assert run.data.metrics["holdout_challenger_mae"] == pytest.approx(run.data.metrics["test_mae"])
+    for score in ("mae", "coverage", "width"):
+        assert run.data.metrics[f"holdout_challenger_{score}"] == pytest.approx(run.data.metrics[f"test_{score}"])
+    assert 0.7 < run.data.metrics["test_coverage"] < 0.9
     kept = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
     assert {"model_card.html", "shap_summary.svg", "feature_importance.json"} <= kept
 
