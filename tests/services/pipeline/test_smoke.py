@@ -128,7 +128,10 @@ def left(platform: LocalPlatform) -> dict[str, Any]:
     }
 
 
-NOTHING: dict[str, list[str]] = {"models": [], "runs": [], "logged": [], "files": []}
+@pytest.fixture
+def before(platform: LocalPlatform) -> dict[str, Any]:
+    """What other tests left on the same server."""
+    return left(platform)
 
 
 @pytest.mark.services
@@ -136,13 +139,13 @@ NOTHING: dict[str, list[str]] = {"models": [], "runs": [], "logged": [], "files"
 class TestOnMlflow:
     """Against a real server."""
 
-    def test_every_step_is_a_line_and_nothing_stays(self, platform: LocalPlatform) -> None:
+    def test_every_step_is_a_line_and_nothing_stays(self, platform: LocalPlatform, before: dict[str, Any]) -> None:
         done = run(platform)
         assert done.returncode == 0, done.stderr
         assert steps(done.stderr) == STEPS
         assert len(done.stderr.splitlines()) == len(STEPS), f"MLflow talks, too: {done.stderr}"
         assert f"MLflow at {platform.mlflow_url} keeps a model and hands it out" in done.stdout
-        assert left(platform) == NOTHING
+        assert left(platform) == before
         told = json.loads(run(platform, "", "--json").stdout)
         assert told["mlflow"] == mlflow.__version__
 
@@ -163,6 +166,7 @@ class TestOnMlflow:
     def test_fault_is_a_sentence_that_says_what_to_do(
         self,
         platform: LocalPlatform,
+        before: dict[str, Any],
         proxied: Callable[..., str],
         capsys: pytest.CaptureFixture[str],
         faults: dict[str, Any],
@@ -175,7 +179,7 @@ class TestOnMlflow:
         assert told[:step] == STEPS[:step]
         assert set(told[step:]) <= {"clean up"}, "what follows a fault was tried"
         smoke.run(context(platform.mlflow_url))
-        assert left(platform) == NOTHING, "the next one does not remove what is left"
+        assert left(platform) == before, "the next one does not remove what is left"
 
     def test_mlflow_away_is_a_sentence(self, platform: LocalPlatform) -> None:
         done = run(platform, f"http://127.0.0.1:{free_port()}")
