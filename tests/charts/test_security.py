@@ -30,7 +30,8 @@ def test_container_is_restricted(workload: Workload) -> None:
 def test_volumes_are_of_the_kinds_that_restricted_admits(workload: Workload) -> None:
     for volume in workload.pod.get("volumes", []):
         kinds = set(volume) - {"name"}
-        assert kinds <= {"configMap", "secret", "emptyDir", "projected"}, f"{workload.name}: {volume['name']}: {kinds}"
+        admitted = {"configMap", "secret", "emptyDir", "projected", "persistentVolumeClaim"}
+        assert kinds <= admitted, f"{workload.name}: {volume['name']}: {kinds}"
 
 
 def test_every_mount_has_its_volume(workload: Workload) -> None:
