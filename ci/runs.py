@@ -38,6 +38,11 @@ class TaskResult:
         """The stage's own sentence."""
         return str(self.result.get("summary") or self.result.get("error") or "")
 
+    @property
+    def memory(self) -> str:
+        """The most that the stage's process held, as `612 MiB`; empty if it reported none."""
+        return f"{self.result['peak_mib']} MiB" if "peak_mib" in self.result else ""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -140,7 +145,7 @@ class Airflow:
             for task in results:
                 if task.name not in told:
                     told.add(task.name)
-                    say(f"  {task.name:<9} {task.state:<8} {task.seconds:6.1f} s  {task.summary}")
+                    say(f"  {task.name:<9} {task.state:<8} {task.seconds:6.1f} s {task.memory:>9}  {task.summary}")
             if state in ("success", "failed"):
                 return RunResult(run_id, state, time.monotonic() - began, tuple(results))
             if time.monotonic() - began > seconds:

@@ -8,21 +8,18 @@ synthetic batches 0 and 3 of the data source in the cluster.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from ci import platform, runs
 from ci.console import say, wait_for
-from ci.kube import PLATFORM, api_endpoint, forward, kubeconfig
-from ci.local import answers
+from ci.kube import PLATFORM, forward, kubeconfig
 from ci.runs import RunResult
 
-DATA_PORT = 8099
+from . import datasource
 
 
 @dataclass(frozen=True)
@@ -34,31 +31,6 @@ class Fed:
     second: RunResult
 
 
-def recorded_datasource(folder: Path) -> Iterator[list[str]]:
-    """Serve the recorded batches on the node's address; yields the values that point the pipeline there."""
-    address, _ = api_endpoint()
-    env = {
-        **os.environ,
-        "LATENCY_SCALE": "0",
-        "BATCHES": "0,3",
-        "ADMIN_ENABLED": "true",
-    }
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:datasource.gunicorn_conf"]
-    command += ["--bind", f"{address}:{DATA_PORT}", "datasource.app:app"]
-    with (folder / "datasource.log").open("wb") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    try:
-        wait_for("the data source", lambda: answers(f"http://{address}:{DATA_PORT}/health"), 60)
-        yield [
-            f"airflow.pipeline.config.dataApiUrl=http://{address}:{DATA_PORT}",
-            f"global.dataApi.cidr={address}/32",
-            f"global.dataApi.port={DATA_PORT}",
-        ]
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
 @pytest.fixture(scope="session")
 def recorded() -> bool:
     """True if recorded listings are fed."""
@@ -68,16 +40,11 @@ def recorded() -> bool:
 @pytest.fixture(scope="session")
 def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The umbrella chart installed with every component Ready but the predictor; yields the extra values."""
-    source = (
-        recorded_datasource(tmp_path_factory.mktemp("datasource"))
-        if recorded
-        else iter([["datasource.config.batches=0\\,3"]])
-    )
-    values = next(source)
-    platform.install("kind", values)
-    platform.wait_ready()
-    yield values
-    next(source, None)
+    values = datasource.values() if recorded else [r"datasource.config.batches=0\,3"]
+    with datasource.serving(tmp_path_factory.mktemp("datasource"), "0,3") if recorded else nullcontext():
+        platform.install("kind", values)
+        platform.wait_ready()
+        yield values
 
 
 @pytest.fixture(scope="session")

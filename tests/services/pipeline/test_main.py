@@ -32,7 +32,9 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callabl
 
     def with_work(work: Callable[..., Any]) -> tuple[int, Any]:
         monkeypatch.setattr(pipeline.fetch, "run", work)
-        return run(FETCH, {}), json.loads((tmp_path / "result.json").read_text())
+        code, result = run(FETCH, {}), json.loads((tmp_path / "result.json").read_text())
+        assert result.pop("peak_mib") > 10  # a Python process holds so much
+        return code, result
 
     return with_work
 

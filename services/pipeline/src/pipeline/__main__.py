@@ -1,7 +1,8 @@
 """Run one stage: `python -m pipeline <stage> [--batch N | --run-id ID]`, or a command beside the path.
 
 Exit codes: 0 done, 99 nothing to do (the rest of the run is skipped), 1 failed. The result, one JSON object with a
-`summary`, goes to the file named by RESULT_FILE, or to a pod's termination message.
+`summary` and the most memory that the process held (`peak_mib`), goes to the file named by RESULT_FILE, or to a pod's
+termination message.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import importlib
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -66,12 +68,16 @@ def run(stage: Stage | Command, references: dict[str, Any]) -> int:
     except Exception as unforeseen:
         report({"error": f"{type(unforeseen).__name__}: {unforeseen}"})
         raise  # the traceback is for the log
-    report(result)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    report({**result, "peak_mib": peak})
     if as_json:
         print(json.dumps({name: value for name, value in result.items() if name != "summary"}, indent=2))
         return code
     said = result.get("summary") or result["error"]
-    print(f"{stage.name}: {said} ({time.monotonic() - began:.1f} s)", file=sys.stderr if code == 1 else sys.stdout)
+    print(
+        f"{stage.name}: {said} ({time.monotonic() - began:.1f} s, {peak} MiB)",
+        file=sys.stderr if code == 1 else sys.stdout,
+    )
     return code
 
 
@@ -86,10 +92,6 @@ def report(result: dict[str, Any]) -> None:
     target = Path(os.environ.get("RESULT_FILE", "/dev/termination-log"))
     if "RESULT_FILE" in os.environ or os.access(target, os.W_OK):
         target.write_text(text)
-
-
-def _cut(value: Any, longest: int) -> Any:
-    return value[:longest] if isinstance(value, str) else value
 
 
 def main() -> None:
