@@ -35,7 +35,8 @@ def demo(folder: Path, scale: float, stay: bool) -> None:
         while not end_of_data:
             for done in platform.run_stages(min_batch_rows=str(int(10_000 * scale))):
                 end_of_data = done.stage == "fetch" and done.code == SKIPPED
-                say(f"  {done.stage:<9} {'skip' if done.code else 'done':<5} {done.seconds:5.1f} s  {done.summary}")
+                took = f"{done.seconds:5.1f} s {done.peak_mib:5} MiB"
+                say(f"  {done.stage:<9} {'skip' if done.code else 'done':<5} {took}  {done.summary}")
         with phase("start the predictor and the page", then="ask for a price"):
             predictor = platform.start_predictor()
             wait_for("a model", lambda: httpx.get(f"{predictor}/health/ready", timeout=5).status_code == 200, 30)

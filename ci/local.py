@@ -47,12 +47,13 @@ def answers(url: str) -> bool:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What one stage did: its exit code (0, 99 for a skip, 1) and what it reported."""
+    """What one stage did: its exit code (0, 99 for a skip, 1), what it reported, and what that took."""
 
     stage: str
     code: int
     result: dict[str, Any]
     seconds: float
+    peak_mib: int  # of its process; 0 if it reported none
     output: str
 
     @property
@@ -267,7 +268,8 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         output = done.stdout + done.stderr
         with (self.folder / "stages.log").open("a") as log:
             log.write(output)
-        return StageResult(stage.name, done.returncode, result, time.monotonic() - began, output)
+        peak = result.pop("peak_mib", 0)
+        return StageResult(stage.name, done.returncode, result, time.monotonic() - began, peak, output)
 
     def run_stages(self, **settings: str) -> Iterator[StageResult]:
         """Run the stages on the next batch, as each says which follows, yielding what it did; ends after a skip.
