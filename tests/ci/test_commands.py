@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(commands, "kube", cluster.kube)
         monkeypatch.setattr(commands, "get", cluster.get)
         monkeypatch.setattr(commands, "kubectl", lambda: "kubectl")
-        monkeypatch.setattr(commands.subprocess, "run", cluster.run)
+        monkeypatch.setattr(commands, "subprocess", SimpleNamespace(run=cluster.run))
         return cluster
 
     return use
