@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 
 from ci import platform, runs, secrets
 from ci.argocd import build, handover, manifests, served, sync
 from ci.argocd.manifests import GIT_URL, NAMESPACE, Object
 from ci.cluster.kinds import choose
-from ci.console import Failure, main, phase, run, say
-from ci.kube import api_endpoint, kube
+from ci.console import Failure, main, phase, run, say, wait_for
+from ci.kube import api_endpoint, get, kube
 
 DEPLOYMENTS = ("deployment/argocd-redis", "deployment/argocd-repo-server", "deployment/argocd-server",
                "statefulset/argocd-application-controller")  # fmt: skip
@@ -41,6 +42,12 @@ def apply(objects: list[Object]) -> None:
     kube("apply", "--server-side", "--force-conflicts", "--field-manager=make-gitops", "-f", "-", stdin=text)
 
 
+def _established(definition: str) -> bool:
+    """Whether the API server serves it; not `kubectl wait`, which fails where nothing is said of it yet."""
+    conditions = get("crd", definition).get("status", {}).get("conditions") or []
+    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
+
+
 def install() -> None:
     """Argo CD with its settings, and the Git server on a local cluster; waits until they are Ready."""
     image = build.load() if is_local() else ""
@@ -51,7 +58,8 @@ def install() -> None:
         definitions = [item for item in objects if item["kind"] == "CustomResourceDefinition"]
         apply(definitions)
         for item in definitions:
-            kube("wait", "--for=condition=Established", f"crd/{item['metadata']['name']}", "--timeout=60s")
+            name = item["metadata"]["name"]
+            wait_for(f"CustomResourceDefinition {name}", partial(_established, name), 60)
         apply([item for item in objects if item["kind"] != "CustomResourceDefinition"])
         if image:
             apply(manifests.git_server(image))

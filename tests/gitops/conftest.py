@@ -12,6 +12,7 @@ from ci.argocd import served, sync
 from ci.console import phase, say
 from ci.kube import kube
 
+from .data import wait_for_logs
 from .delivery import ENV
 
 
@@ -32,6 +33,7 @@ def installed_by_helm() -> None:
     with runs.airflow() as client:
         for _ in range(2):
             runs.run_once(client)
+    wait_for_logs(2)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
 from minio import Minio
 
+from ci.console import wait_for
 from ci.kube import PLATFORM, forward, kube, secret
 
 MODEL = "house-price"
@@ -23,14 +27,29 @@ def ledger_rows() -> dict[str, int]:
     return {f"ledger.{name}": int(ledger(f"select count(*) from ledger.{name}")[0][0]) for [name] in tables}  # noqa: S608
 
 
+@contextmanager
+def _storage() -> Iterator[Minio]:
+    login = secret(PLATFORM, "minio")
+    with forward(PLATFORM, "service/minio", 9000) as url:
+        address, user, password = url.removeprefix("http://"), login["MINIO_ROOT_USER"], login["MINIO_ROOT_PASSWORD"]
+        yield Minio(address, user, password, secure=False)
+
+
+def wait_for_logs(runs: int) -> None:
+    """Wait for the log of the last task of so many runs: Airflow stores it after the run has ended."""
+    with _storage() as client:
+
+        def stored() -> bool:
+            names = [item.object_name or "" for item in client.list_objects("airflow-logs", recursive=True)]
+            return sum("/task_id=report/" in name for name in names) == runs
+
+        wait_for(f"the last logs of {runs} runs", stored, 60, every=2)
+
+
 def objects() -> dict[str, int]:
     """Objects and bytes of every bucket."""
-    login = secret(PLATFORM, "minio")
     found: dict[str, int] = {}
-    with forward(PLATFORM, "service/minio", 9000) as url:
-        client = Minio(
-            url.removeprefix("http://"), login["MINIO_ROOT_USER"], login["MINIO_ROOT_PASSWORD"], secure=False
-        )
+    with _storage() as client:
         for bucket in client.list_buckets():
             sizes = [item.size or 0 for item in client.list_objects(bucket.name, recursive=True)]
             found |= {f"{bucket.name}: objects": len(sizes), f"{bucket.name}: bytes": sum(sizes)}
