@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import json
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ import httpx
 from ci.console import main, say, wait_for
 from ci.local import LocalPlatform, free_port
 from core.registry import ModelVersion
+from predictor.cache import BundleCache
 from predictor.listing import EXAMPLE
 from tests.services.predictor.conftest import train
 
@@ -73,17 +73,18 @@ async def _round(port: int, body: bytes, connections: int, seconds: float) -> tu
 
 def _lay_out(directory: Path, rounds: int) -> None:
     """A bundle directory as a restarted predictor finds it, so that no registry is needed."""
-    model = train(directory / "bundle", rounds)
-    version = ModelVersion("house-price", "1", "bench", {"manifest_sha256": model.sha256}, "")
-    record = {"directory": "bundle", "version": dataclasses.asdict(version)}
-    (directory / "served.json").write_text(json.dumps(record))
+    cache = BundleCache(directory)
+    with cache.draft() as draft:
+        model = train(draft / "bundle", rounds)
+        version = ModelVersion("house-price", "1", "bench", {"manifest_sha256": model.sha256}, "")
+        cache.keep(version, draft / "bundle")
+    cache.note_served(version)
 
 
 def bench(connections: int, seconds: float, rounds: int) -> None:
     """Measure one listing, a hundred listings, and the echo of one."""
     with tempfile.TemporaryDirectory() as name, LocalPlatform(Path(name)) as local:
         folder = Path(name)
-        (folder / "bundles").mkdir()
         _lay_out(folder / "bundles", rounds)
         local.mlflow_url = NOWHERE
         url = local.start_predictor(poll_seconds="3600", ledger_dsn="postgresql://127.0.0.1:9/none")
