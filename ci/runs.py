@@ -183,6 +183,18 @@ def run_once(client: Airflow) -> RunResult:
     return ended
 
 
+def drain(client: Airflow) -> list[RunResult]:
+    """Runs until the data API has no more data; the last one is that which found none.
+
+    Raises:
+        Failure: a run failed.
+    """
+    ended = [run_once(client)]
+    while not ended[-1].end_of_data:
+        ended.append(run_once(client))
+    return ended
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ci.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -191,9 +203,7 @@ def _main() -> None:
     parser.add_argument("--drain", action="store_true", help="run until the data API has no more data")
     options = parser.parse_args()
     with airflow(options.namespace) as client:
-        ended = run_once(client)
-        while options.drain and not ended.end_of_data:
-            ended = run_once(client)
+        ended = drain(client)[-1] if options.drain else run_once(client)
     say(
         "the data API has no more data"
         if ended.end_of_data

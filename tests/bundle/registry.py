@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.bodies import read_body
+
 
 @contextmanager
 def registry() -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -29,16 +31,6 @@ def registry() -> Iterator[tuple[str, dict[str, bytes]]]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                whole = b""
-                while size := int(self.rfile.readline(), 16):
-                    whole += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-                return whole
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-
         def do_GET(self) -> None:
             path = self.path
             if path == "/v2/":
@@ -52,18 +44,18 @@ def registry() -> Iterator[tuple[str, dict[str, bytes]]]:
         do_HEAD = do_GET
 
         def do_POST(self) -> None:
-            self.body()
+            read_body(self)
             path = f"{self.path.partition('?')[0].rstrip('/')}/{len(uploads)}"
             uploads[path] = b""
             self.answer(202, Location=path)
 
         def do_PATCH(self) -> None:
             path = self.path.partition("?")[0]
-            uploads[path] += self.body()
+            uploads[path] += read_body(self)
             self.answer(202, Location=path)
 
         def do_PUT(self) -> None:
-            content = self.body()
+            content = read_body(self)
             path, _, query = self.path.partition("?")
             if path in uploads:
                 content = uploads[path] + content

@@ -14,7 +14,7 @@ import pytest
 from ci import runs
 from ci.console import say, wait_for
 from ci.kube import JOBS, PLATFORM, get, kube
-from ci.runs import Airflow, RunResult
+from ci.runs import Airflow
 from pipeline import STAGES
 from tests.gitops.clients import Clients
 from tests.gitops.data import ledger, versions
@@ -66,14 +66,6 @@ def at_work(stages: set[str], deed: Callable[[str], None]) -> Iterator[list[str]
         watching.result(60)
 
 
-def end_of_data(client: Airflow) -> list[RunResult]:
-    """Runs until there is no more data, the last one included."""
-    ended = [runs.run_once(client)]
-    while not ended[-1].end_of_data:
-        ended.append(runs.run_once(client))
-    return ended
-
-
 def test_stage_whose_pod_is_killed_is_taken_up_again(airflow: Airflow) -> None:
     stages = {stage.name for stage in STAGES} - {"reject"}  # the first champion has no rival
     with at_work(stages, partial(kill, JOBS)) as met:
@@ -107,7 +99,7 @@ def test_run_goes_on_after_its_scheduler_is_killed(airflow: Airflow) -> None:
 
 
 def test_nothing_is_lost_and_nothing_counted_twice(airflow: Airflow) -> None:
-    ended = end_of_data(airflow)
+    ended = runs.drain(airflow)
     say(f"drained in {len(ended)} more runs")
     assert ledger("select count(*) from ledger.gaps") == [["0"]]
     stored = ledger("select batch_number, count(*) from ledger.batches group by 1 order by 1")

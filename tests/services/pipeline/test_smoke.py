@@ -22,6 +22,7 @@ from core.bundle import load_bundle
 from core.errors import RegistryError
 from pipeline import smoke
 from pipeline.context import Context
+from tests.bodies import read_body
 from tests.services.pipeline.conftest import SETTINGS
 
 STEPS = ["versions", "train", "log", "register", "alias", "download", "load", "clean up"]
@@ -44,7 +45,7 @@ class Proxy(BaseHTTPRequestHandler):
     change: tuple[str, bytes] | None = None  # end of a path, and what a GET of it is answered with
 
     def _pass_on(self) -> None:
-        body = self._body()
+        body = read_body(self)
         if self.refuse and self.command == self.refuse[0] and self.refuse[1] in self.path:
             self._answer(500, b'{"error_code": "INTERNAL_ERROR", "message": ".*the disk is full"}')
             return
@@ -55,16 +56,6 @@ class Proxy(BaseHTTPRequestHandler):
         given = httpx.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
         changed = self.change if self.command == "GET" and self.change and self.path.endswith(self.change[0]) else None
         self._answer(given.status_code, changed[1] if changed else given.content)
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
 
     def _answer(self, status: int, content: bytes) -> None:
         self.send_response(status)
