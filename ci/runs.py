@@ -32,6 +32,7 @@ class TaskResult:
     state: str
     seconds: float
     result: dict[str, Any]
+    peak_mib: int  # of its process; 0 if it reported none
 
     @property
     def summary(self) -> str:
@@ -41,7 +42,7 @@ class TaskResult:
     @property
     def memory(self) -> str:
         """The most that the stage's process held, as `612 MiB`; empty if it reported none."""
-        return f"{self.result['peak_mib']} MiB" if "peak_mib" in self.result else ""
+        return f"{self.peak_mib} MiB" if self.peak_mib else ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ class Airflow:
     def _task_result(self, run_id: str, task: dict[str, Any]) -> TaskResult:
         name = task["task_id"]
         result = self.result(run_id, name) if task["start_date"] else {}
-        return TaskResult(name, task["state"], float(task["duration"] or 0), result)
+        peak = result.pop("peak_mib", 0)
+        return TaskResult(name, task["state"], float(task["duration"] or 0), result, peak)
 
 
 @contextmanager

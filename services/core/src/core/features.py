@@ -220,22 +220,30 @@ def matrix(columns: Columns, encodings: Encodings) -> np.ndarray:
         float32, (rows, len(FEATURES)), columns in the order of `FEATURES`; NaN where nothing is known. A category
         that was never seen has the premium of what it lies in, and no rows.
     """
-    effect, rows, place = {}, {}, {}
-    for name in COLUMNS:
-        table = encodings.tables[name]
-        place[name] = positions(columns.keys[name], table.index)[columns.codes[name]]
+    return _matrix(columns.plain, _places(columns, encodings), encodings)
+
+
+def _places(columns: Columns, encodings: Encodings) -> dict[str, np.ndarray]:
+    """Positions of each row's categories in the learned tables, (rows,), by column."""
+    tables = encodings.tables
+    return {name: positions(columns.keys[name], tables[name].index)[columns.codes[name]] for name in COLUMNS}
+
+
+def _matrix(plain: np.ndarray, place: Mapping[str, np.ndarray], encodings: Encodings) -> np.ndarray:
+    effect, rows = {}, {}
+    for name, table in encodings.tables.items():
         effect[name], rows[name] = table.effect[place[name]], table.rows[place[name]]
     status = np.where(rows["status"] > 0, place["status"], np.nan)
     city = effect["state"] + effect["city"]
     zip_code = city + effect["zip_code"]
     hedonic = encodings.intercept + effect["status"] + zip_code
     # one after the other: a product of matrices would round differently for one row than for many
-    for values, coefficient in zip(_hedonic(columns.plain), encodings.coefficients, strict=True):
+    for values, coefficient in zip(_hedonic(plain), encodings.coefficients, strict=True):
         hedonic = hedonic + values * coefficient
     learned = (status, effect["state"], city, zip_code, rows["city"], rows["zip_code"], effect[BROKER], rows[BROKER],
                hedonic + math.log(_TYPICAL_PRICE))  # fmt: skip
-    out = np.empty((len(columns.plain), len(FEATURES)), dtype=np.float32)
-    out[:, : len(PLAIN)] = columns.plain
+    out = np.empty((len(plain), len(FEATURES)), dtype=np.float32)
+    out[:, : len(PLAIN)] = plain
     for at, values in enumerate(learned, start=len(PLAIN)):
         out[:, at] = values
     return out
@@ -295,6 +303,8 @@ def fill(out: np.ndarray, columns: Columns, fold: np.ndarray, learned: Sequence[
 
     A row's own price must not reach its features: each fold is encoded with what the other folds taught (`fit_folds`).
     """
+    place = _places(columns, learned[0])  # the folds differ in what is known of a category, not in which there are
     for held_out, encodings in enumerate(learned):
         inside = np.flatnonzero(fold == held_out)
-        out[inside] = matrix(columns.take(inside), encodings)
+        some = {name: places[inside] for name, places in place.items()}
+        out[inside] = _matrix(columns.plain[inside], some, encodings)
