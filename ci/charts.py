@@ -53,14 +53,18 @@ def dependencies() -> int:
 def _state(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_source(file, path))
-        for file in files:
+        for file in [path] if path.is_file() else _files(path):
             digest.update(f"{file.relative_to(CHARTS)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def _is_source(file: Path, chart: Path) -> bool:
-    return file.is_file() and file.relative_to(chart).parts[0] != "charts"
+def _files(chart: Path) -> list[Path]:
+    return sorted(file for file in chart.rglob("*") if file.is_file() and file.relative_to(chart).parts[0] != "charts")
+
+
+def sources() -> list[Path]:
+    """Every file of every chart, without packaged dependencies."""
+    return [file for name in names() for file in _files(CHARTS / name)]
 
 
 def template(chart: str, *arguments: str, release: str = "mlops", namespace: str = "mlops") -> str:

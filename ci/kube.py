@@ -19,6 +19,8 @@ from ci.paths import state_dir
 
 PLATFORM = "mlops"
 JOBS = "mlops-jobs"
+RELEASE = "mlops"  # Helm's
+PART_OF = "app.kubernetes.io/part-of=house-platform"
 
 
 def kubectl() -> str:

@@ -18,11 +18,9 @@ import yaml
 from ci import secrets
 from ci.charts import dependencies
 from ci.console import Failure, main, phase, run, say, wait_for
-from ci.kube import JOBS, PLATFORM, api_endpoint, environment, get, kube, trouble
+from ci.kube import JOBS, PART_OF, PLATFORM, RELEASE, api_endpoint, environment, get, kube, trouble
 from ci.paths import CHECKOUT, venv_bin
 
-RELEASE = "mlops"
-PART_OF = "app.kubernetes.io/part-of=house-platform"
 CHART = CHECKOUT / "charts" / "platform"
 PAGES = {
     "predictions (HTTP)": ("fastapi", 8000, "/docs"),

@@ -18,17 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 
 from ci import platform, runs, secrets
-from ci.argocd import build, handover, manifests, served, sync
-from ci.argocd.manifests import GIT_URL, NAMESPACE, Object
+from ci.argocd import apply, build, handover, manifests, served, sync
+from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.cluster.kinds import choose
-from ci.console import Failure, main, phase, run, say, wait_for
-from ci.kube import api_endpoint, get, kube
-
-DEPLOYMENTS = ("deployment/argocd-redis", "deployment/argocd-repo-server", "deployment/argocd-server",
-               "statefulset/argocd-application-controller")  # fmt: skip
+from ci.console import Failure, main, phase, run, say
+from ci.kube import RELEASE, api_endpoint, kube
 
 
 def is_local() -> bool:
@@ -36,36 +32,10 @@ def is_local() -> bool:
     return choose().name != "current"
 
 
-def apply(objects: list[Object]) -> None:
-    """Apply objects on the server's side: Argo CD's definitions are too large for the other way."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    kube("apply", "--server-side", "--force-conflicts", "--field-manager=make-gitops", "-f", "-", stdin=text)
-
-
-def _established(definition: str) -> bool:
-    """Whether the API server serves it; not `kubectl wait`, which fails where nothing is said of it yet."""
-    conditions = get("crd", definition).get("status", {}).get("conditions") or []
-    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
-
-
 def install() -> None:
     """Argo CD with its settings, and the Git server on a local cluster; waits until they are Ready."""
     image = build.load() if is_local() else ""
-    with phase("install Argo CD", then="wait for it"):
-        official = manifests.load(build.official_manifests().read_text())
-        apply([secrets.namespace_object(NAMESPACE)])
-        objects = manifests.install(official, image)
-        definitions = [item for item in objects if item["kind"] == "CustomResourceDefinition"]
-        apply(definitions)
-        for item in definitions:
-            name = item["metadata"]["name"]
-            wait_for(f"CustomResourceDefinition {name}", partial(_established, name), 60)
-        apply([item for item in objects if item["kind"] != "CustomResourceDefinition"])
-        if image:
-            apply(manifests.git_server(image))
-    with phase("wait for Argo CD"):
-        for workload in (*DEPLOYMENTS, *(("deployment/git",) if image else ())):
-            kube("-n", NAMESPACE, "rollout", "status", workload, "--timeout=180s", timeout=200)
+    apply.install(manifests.everything(manifests.load(build.official_manifests().read_text()), image))
 
 
 def deliver(env: str, extra: dict[str, str] | None = None) -> None:
@@ -75,7 +45,7 @@ def deliver(env: str, extra: dict[str, str] | None = None) -> None:
         say(f"made {len(made)} Secrets")
     address, port = api_endpoint()
     known = {"global.kubeApi.cidr": f"{address}/32", "global.kubeApi.port": str(port)} | (extra or {})
-    apply(manifests.delivery(env, GIT_URL if is_local() else "", known))
+    apply.apply(manifests.delivery(env, GIT_URL if is_local() else "", known))
 
 
 def push(env: str) -> str:
@@ -113,7 +83,7 @@ def announce_takeover(env: str, settings: list[str]) -> None:
     if platform.release():
         differing = platform.changes(env, settings)
         told = f"changes {', '.join(differing)}" if differing else "changes no object"
-        say(f"Helm's release {platform.RELEASE} is taken over by Argo CD, which {told}")
+        say(f"Helm's release {RELEASE} is taken over by Argo CD, which {told}")
 
 
 def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
@@ -122,7 +92,7 @@ def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
     revision = push(env) if is_local() else ""
     announce_takeover(env, settings)
     with phase("apply AppProjects and root Application", then="wait for all Applications"):
-        deliver(env, dict(split_setting(setting) for setting in settings))
+        deliver(env, dict(manifests.split_setting(setting) for setting in settings))
     revision = revision or wanted()
     sync.refresh()
     if train:
@@ -135,18 +105,6 @@ def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
         with phase("forget Helm's release"):
             say(f"{handover.to_argocd()} objects changed hands")
     print(sync.table(), flush=True)
-
-
-def split_setting(setting: str) -> tuple[str, str]:
-    """Name and value of `PATH=VALUE`.
-
-    Raises:
-        Failure: there is no `=`.
-    """
-    path, equals, value = setting.partition("=")
-    if not (path and equals):
-        raise Failure(f"--set {setting}: it must be PATH=VALUE, as global.dataApi.port=8099")
-    return path, value
 
 
 def remove() -> None:

@@ -11,11 +11,10 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ci import platform
 from ci.argocd import sync
-from ci.argocd.manifests import Object
+from ci.argocd.apply import Object
 from ci.console import Failure
-from ci.kube import PLATFORM, kube
+from ci.kube import PLATFORM, RELEASE, kube
 
 HELM = ("helm", ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace"))
 ARGO = ("argocd-controller", ("argocd.argoproj.io/tracking-id",))
@@ -24,7 +23,7 @@ ATTEMPTS = 5
 
 def to_argocd() -> int:
     """Forget Helm's release, once Argo CD has synced everything; returns the number of objects that changed hands."""
-    kube("-n", PLATFORM, "delete", "secret", "-l", f"owner=helm,name={platform.RELEASE}", "--ignore-not-found")
+    kube("-n", PLATFORM, "delete", "secret", "-l", f"owner=helm,name={RELEASE}", "--ignore-not-found")
     return disown(managed(), *HELM)
 
 
@@ -34,6 +33,8 @@ def to_helm(env: str, extra: list[str]) -> int:
     Raises:
         Failure: not every Application is Synced: what is not as Git says now would be so after Helm's turn.
     """
+    from ci import platform  # needs more than the standard library, which is all that a bundle's installer has
+
     differing = [name for name, item in sync.applications().items()
                  if item.get("status", {}).get("sync", {}).get("status") != "Synced"]  # fmt: skip
     if differing:

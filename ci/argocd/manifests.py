@@ -15,13 +15,14 @@ from typing import Any
 
 import yaml
 
+from ci import secrets
+from ci.argocd.apply import NAMESPACE, Object, with_parameters
+from ci.console import Failure
 from ci.paths import CHECKOUT
 
-NAMESPACE = "argocd"
 SETTINGS = ("argocd-cm", "argocd-cmd-params-cm")
 FOLDER = CHECKOUT / "argocd"
 GIT_MANIFESTS = Path(__file__).with_name("git.yaml")
-GIT_URL = f"http://git.{NAMESPACE}.svc:3080/platform.git"
 
 _DROPPED = ("argocd-dex-server", "argocd-notifications-", "argocd-applicationset-controller")
 _WITHOUT_NAMESPACE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace")
@@ -33,8 +34,6 @@ _RESOURCES = {
     "argocd-server": ("20m", "96Mi", "256Mi"),
     "redis": ("10m", "16Mi", "128Mi"),
 }
-
-Object = dict[str, Any]
 
 
 def load(text: str) -> list[Object]:
@@ -91,6 +90,12 @@ def _patch_pod(pod: Object, image: str) -> None:
                 container["env"].append({"name": "ARGOCD_GPG_ENABLED", "value": "false"})
 
 
+def everything(official: list[Object], image: str = "") -> list[Object]:
+    """Namespace and Argo CD; with `image`, the cluster's own Git server, too."""
+    own = git_server(image) if image else []
+    return [secrets.namespace_object(NAMESPACE), *install(official, image), *own]
+
+
 def git_server(image: str) -> list[Object]:
     """The cluster's own Git server."""
     return load(GIT_MANIFESTS.read_text().replace("@IMAGE@", image))
@@ -104,10 +109,21 @@ def delivery(env: str, repository: str = "", parameters: Mapping[str, str] | Non
     """
     given = [read(name) for name in ("project.yaml", "project-root.yaml", f"root-{env}.yaml")]
     root = given[-1]
-    root["spec"]["source"]["helm"]["parameters"] += [
-        {"name": name, "value": value} for name, value in (parameters or {}).items()
-    ]
-    return _replaced(given, root["spec"]["source"]["repoURL"], repository) if repository else given
+    address = root["spec"]["source"]["repoURL"]
+    given = with_parameters(given, parameters or {})
+    return _replaced(given, address, repository) if repository else given
+
+
+def split_setting(setting: str) -> tuple[str, str]:
+    """Name and value of `PATH=VALUE`.
+
+    Raises:
+        Failure: there is no `=`, or a comma, after which helm would read the next one.
+    """
+    path, equals, value = setting.partition("=")
+    if not (path and equals) or "," in setting:
+        raise Failure(f"--set {setting}: it must be one PATH=VALUE, as global.dataApi.port=8099")
+    return path, value
 
 
 def _replaced(tree: Any, old: str, new: str) -> Any:

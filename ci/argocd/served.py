@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ci.git
-from ci.argocd.manifests import NAMESPACE
+from ci.argocd.apply import NAMESPACE
 from ci.console import Failure, say
 from ci.kube import forward
 from ci.paths import CHECKOUT

@@ -6,10 +6,9 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from ci.argocd.manifests import NAMESPACE, Object
+from ci.argocd.apply import NAMESPACE, Object
 from ci.console import Failure, say, wait_for
-from ci.kube import get, kube
-from ci.platform import PART_OF
+from ci.kube import PART_OF, get, kube
 
 ROOT = "house-platform"
 PROJECTS = ("house-platform", "house-platform-root")

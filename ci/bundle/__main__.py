@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ci.bundle import argocd
 from ci.bundle.make import make
 from ci.console import main, say
 from ci.paths import CHECKOUT
@@ -24,8 +25,10 @@ def _main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="a value on top, as helm's --set"
     )
+    parser.add_argument("--no-argocd", action="store_true", help="without Argo CD: it installs with Helm only")
     options = parser.parse_args()
-    packed = make(options.env, options.output, options.set)
+    source = None if options.no_argocd else argocd.built()
+    packed = make(options.env, options.output, options.set, argocd=source)
     say(f"wrote {packed}: {packed.stat().st_size / 1e6:,.0f} MB; {packed.name}.sha256 beside it")
 
 

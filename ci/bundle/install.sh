@@ -2,6 +2,7 @@
 # Install the platform from this folder, on a machine that reaches no registry. Run it again at any time.
 #
 #   ./install.sh             check this folder, run the doctor, import images, make Secrets, install, wait
+#   ./install.sh --argocd    the same with Argo CD, which reads charts and values from a Git server in the cluster
 #   ./install.sh --verify    only check every file of this folder against checksums.sha256
 #   ./install.sh --images    check, and import the images into this machine's containerd (each further node needs that)
 #   --no-doctor              go on although the doctor says that it will not run
@@ -12,6 +13,7 @@ set -eu
 
 RELEASE=mlops
 NAMESPACE=mlops
+GIT_URL=http://git.argocd.svc:3080/platform.git
 
 say() { echo "==> $*"; }
 refuse() {
@@ -91,8 +93,15 @@ find_cluster() {
         done
     fi
     kubectl get --raw /readyz >/dev/null || refuse "no cluster answers: install K3s first (ci/k3s/README.md), set KUBECONFIG"
-    delivered=$(kubectl get applications.argoproj.io -A -l app.kubernetes.io/part-of=house-platform -o name 2>/dev/null || true)
-    [ -z "$delivered" ] || refuse "Argo CD delivers this platform: commit the new images file instead (argocd/README.md)"
+    # what Argo CD reads, if it delivers
+    delivered=$(kubectl get applications.argoproj.io -A -l app.kubernetes.io/part-of=house-platform \
+        -o 'jsonpath={range .items[*]}{.spec.source.repoURL}{"\n"}{end}' 2>/dev/null | sort -u || true)
+    case $delivered,$argocd in
+    ,* | "$GIT_URL,yes") ;;
+    "$GIT_URL,no") refuse "Argo CD delivers this platform, from the cluster's own Git server: ./install.sh --argocd" ;;
+    *) refuse "Argo CD delivers this platform from $delivered: commit the new images file there (argocd/README.md)" ;;
+    esac
+    [ $argocd = no ] || [ -d argocd/offline ] || refuse "this bundle was made without Argo CD: ./install.sh uses Helm"
 }
 
 install_release() {
@@ -130,19 +139,19 @@ wait_ready() {
         kubectl -n "$NAMESPACE" rollout status "$workload" --timeout=420s ||
             refuse "$workload is not Ready: python3 -m ci.doctor --expected expected.json says why"
     done
-    say "images pulled from a registry since: $(kubectl get events -A --field-selector reason=Pulling -o name | wc -l)"
 }
 
 main() {
-    doctor=yes again=no what=all
+    doctor=yes again=no what=all argocd=no
     for option in "$@"; do
         case $option in
         --verify) what=verify ;;
         --images) what=images ;;
         --no-doctor) doctor=no ;;
         --again) again=yes ;;
+        --argocd) argocd=yes ;;
         -h | --help)
-            sed -n '2,11s/^# \{0,1\}//p' "$0"
+            sed -n '2,12s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
         *) refuse "there is no option $option (--help)" ;;
@@ -163,8 +172,13 @@ main() {
     doctor --before
     import_images
     python3 -S -m ci.secrets
-    install_release
-    wait_ready
+    if [ $argocd = yes ]; then
+        python3 -S -m ci.argocd.offline --title "$(basename "$PWD")"
+    else
+        install_release
+        wait_ready
+    fi
+    say "images pulled from a registry since: $(kubectl get events -A --field-selector reason=Pulling -o name | wc -l)"
     say "python3 -m ci.doctor --expected expected.json --installed looks at what runs; the first pipeline run is started" \
         "in Airflow, or by its schedule"
 }

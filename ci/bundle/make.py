@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from ci import charts, expected, release
+from ci.argocd.manifests import split_setting
 from ci.bundle import sbom
+from ci.bundle.argocd import Source
+from ci.bundle.argocd import gather as gather_argocd
 from ci.console import Failure, phase, run, say
 from ci.doctor.images import parse
 from ci.git import git
@@ -25,7 +28,10 @@ from ci.images.values import Entry
 from ci.paths import CHECKOUT, cache_dir
 
 # What the machine runs with Python's standard library alone.
-PROGRAMS = ("ci/__init__.py", "ci/console.py", "ci/kube.py", "ci/paths.py", "ci/secrets.py")
+PROGRAMS = (
+    *("ci/__init__.py", "ci/console.py", "ci/kube.py", "ci/paths.py", "ci/secrets.py"),
+    *(f"ci/argocd/{name}.py" for name in ("__init__", "apply", "handover", "offline", "sync")),
+)
 CHECKSUMS = "checksums.sha256"
 IMAGES = "images/images.tar"
 
@@ -91,11 +97,12 @@ def make(
     settings: Sequence[str] = (),
     lock: Path | None = None,
     archives: Path | None = None,
+    argocd: Source | None = None,
 ) -> Path:
     """Write the bundle of an environment into a folder, with its checksum beside it; returns its path.
 
     `settings` go on top of the values, as helm's `--set`, here and at the install. `lock` and `archives` are other
-    places than values/images-<env>.yaml and the cache.
+    places than values/images-<env>.yaml and the cache. Without `argocd` the bundle installs with Helm only.
 
     Raises:
         Failure: no file names the environment's images, an archive is missing or damaged, or the charts name an image
@@ -114,6 +121,8 @@ def make(
     needs = expected.of(env, lock, settings)
     own = parts(registry, images, archives)
     every = own + foreign(own, needs.images, cache_dir() / "foreign")
+    if argocd:
+        every.append(Part(store.repository(registry, "argocd"), *argocd.tag_and_digest, argocd.archive))
     commit = git(CHECKOUT, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
     if git(CHECKOUT, "status", "--porcelain", check=False):
         commit += "-dirty"
@@ -127,6 +136,9 @@ def make(
             bills(folder, every)
         with phase("charts, values, programs", "pack"):
             gather_rest(folder, env, lock, settings, needs.save())
+            if argocd:
+                on_top = dict(split_setting(one) for one in settings)
+                gather_argocd(folder, env, lock, on_top, every[-1].reference, argocd.official)
             write_checksums(folder)
         with phase("pack"):
             packed = pack(folder, target, needs.made)

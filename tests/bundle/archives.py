@@ -10,9 +10,12 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from ci.argocd import build
+from ci.bundle.argocd import Source
 from ci.images import archive, values
 from ci.images.catalog import IMAGES
 from ci.images.values import Entry
+from ci.paths import CHECKOUT
 
 COMMIT = "c" * 40
 
@@ -69,3 +72,12 @@ def every_image(folder: Path) -> Path:
     lock = folder / "images.yaml"
     lock.write_text(values.render(entries))
     return lock
+
+
+def argocd(folder: Path) -> Source:
+    """Argo CD as its build leaves it, with a small image and short manifests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = image(folder, "argocd", "3.6.1-abc", {})
+    archived = folder / "argocd-3.6.1-abc.tar"
+    archived.with_suffix(".json").write_text(json.dumps({"name": f"{build.NAME}:3.6.1-abc@{digest}"}))
+    return Source(archived, CHECKOUT / "tests/ci/argocd-install.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ci.bundle.make import make
-from tests.bundle.archives import every_image
+from tests.bundle.archives import argocd, every_image
 from tests.charts.rendering import ENVIRONMENTS
 
 SETTINGS = ("monitoring.grafana.enabled=false",)  # its image is in no archive here
@@ -26,7 +26,8 @@ def bundles(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOUSE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         target = tmp_path_factory.mktemp("bundles")
-        return {env: make(env, target, SETTINGS, lock, lock.parent) for env in ENVIRONMENTS}
+        source = argocd(tmp_path_factory.mktemp("argocd"))
+        return {env: make(env, target, SETTINGS, lock, lock.parent, source) for env in ENVIRONMENTS}
 
 
 def unpack(packed: Path, where: Path) -> Path:

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ci.argocd import apply
 from tests.bundle.conftest import unpack
 
-# A cluster that answers; helm's last release and the images of the node are files, which the programs write.
+# A cluster that answers; helm's last release, the images of the node and the served branch are files, which these
+# programs write. Argo CD is as the branch says at once.
 KUBECTL = """#!/bin/sh
 echo "kubectl $*" >>"$CALLS"
 case "$*" in
 *readyz*) echo ok ;;
-*endpointslices*) echo '192.0.2.7 6443' ;;
-*applications*) [ ! -e "$STATE/argocd" ] || echo application/house ;;
+*'get crd'*) echo '{"status": {"conditions": [{"type": "Established", "status": "True"}]}}' ;;
+*exec*) while [ "$1" != -C ]; do shift; done; shift 2; git -C "$STATE/platform.git" "$@" ;;
+*endpointslices*jsonpath*) echo '192.0.2.7 6443' ;;
+*endpointslices*) echo '{"items": [{"endpoints": [{"addresses": ["192.0.2.7"]}], "ports": [{"port": 6443}]}]}' ;;
+*applications*jsonpath*) cat "$STATE/argocd" 2>/dev/null || true ;;
+*applications*)
+    at=$(git -C "$STATE/platform.git" rev-parse main)
+    one() {
+        echo '{"metadata": {"name": "'$1'"}, "spec": {"project": "'$2'", "source": {"targetRevision": "'$at'"}},
+            "status": {"sync": {"status": "Synced", "revision": "'$at'"}, "health": {"status": "Healthy"},
+             "operationState": {"phase": "Succeeded"}, "resources": [{"kind": "'$3'", "name": "fastapi"}]}}'
+    }
+    echo '{"items": ['; one house-platform house-platform-root Application; echo ,
+    one fastapi house-platform Deployment; echo ']}'
+    ;;
+*'owner=helm'*'-o name'*) ;;
+*'apply --server-side'*make-gitops*) { cat; echo; } >>"$STATE/applied" ;;
 *'get deployments,statefulsets'*) echo deployment.apps/mlflow; echo deployment.apps/fastapi ;;
 *jsonpath*) ;;
 *'-o json'*) echo '{"items": []}' ;;
@@ -54,6 +72,8 @@ class Machine:
             (place / name).write_text(text)
             (place / name).chmod(0o755)
         (place / "state").mkdir()
+        served = place / "state" / "platform.git"
+        subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", served], check=True)
 
     def install(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run install.sh; its own bin/helm is replaced by the one that writes down."""
@@ -103,7 +123,7 @@ def flip(path: Path, at: int) -> None:
     "name",
     ["images/images.tar", "images/names", "charts/platform-0.1.0.tgz", "values/images-vm.yaml", "values/vm.yaml",
      "expected.json", "ci/doctor/host.py", "ci/secrets.py", "bin/helm", "sbom/ui.cdx.json", "LICENSE",
-     "checksums.sha256", "argocd/root-vm.yaml"],
+     "checksums.sha256", "argocd/root-vm.yaml", "argocd/offline/install.json", "argocd/offline/git/values/vm.yaml"],
 )  # fmt: skip
 def test_one_flipped_byte_is_refused_before_anything_is_touched(machine: Machine, name: str) -> None:
     size = (machine.folder / name).stat().st_size
@@ -212,11 +232,74 @@ def test_images_alone_for_a_further_node(machine: Machine) -> None:
     assert machine.calls("helm") == machine.calls("kubectl") == []
 
 
-def test_platform_that_argocd_delivers_is_left_alone(machine: Machine) -> None:
-    (machine.place / "state/argocd").touch()
-    done = machine.install("--no-doctor")
-    assert (done.returncode, "Argo CD delivers this platform" in done.stderr) == (1, True)
+@pytest.mark.parametrize(
+    ("repository", "option", "advice"),
+    [(apply.GIT_URL, "--again", "own Git server: ./install.sh --argocd"),
+     ("https://git.example/house", "--again", "from https://git.example/house: commit the new images file there"),
+     ("https://git.example/house", "--argocd", "from https://git.example/house: commit the new images file there")],
+)  # fmt: skip
+def test_platform_that_argocd_delivers_from_elsewhere_is_left_alone(
+    machine: Machine, repository: str, option: str, advice: str
+) -> None:
+    (machine.place / "state/argocd").write_text(f"{repository}\n")
+    done = machine.install("--no-doctor", option)
+    assert (done.returncode, advice in done.stderr) == (1, True), done.stderr
+    assert machine.calls("helm upgrade") == machine.calls("k3s ctr -n k8s.io images import") == []
+
+
+def served(machine: Machine, *words: str) -> list[str]:
+    """What Git says of the cluster's repository."""
+    command = ["git", "-C", machine.place / "state/platform.git", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_with_argocd_its_git_server_gets_charts_and_values_and_the_root_the_cluster_s_address(machine: Machine) -> None:
+    done = machine.install("--no-doctor", "--argocd")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tree = machine.folder / "argocd/offline/git"
+    assert set(served(machine, "ls-tree", "-r", "--name-only", "main")) == {
+        str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()
+    }
+    for name in ("charts/platform/Chart.yaml", "charts/monitoring/values.schema.json", "values/images-vm.yaml"):
+        assert "\n".join(served(machine, "show", f"main:{name}")) == (tree / name).read_text().rstrip("\n")
+    applied = [item for line in (machine.place / "state/applied").read_text().splitlines() if line
+               for item in json.loads(line)["items"]]  # fmt: skip
+    kinds = [item["kind"] for item in applied]
+    assert kinds[0] == "Namespace"
+    assert kinds[-3:] == ["AppProject", "AppProject", "Application"]
+    root = applied[-1]["spec"]["source"]
+    assert root["repoURL"] == root["helm"]["valuesObject"]["argocd"]["repoUrl"] == apply.GIT_URL
+    told = {one["name"]: one["value"] for one in root["helm"]["parameters"]}
+    assert (told["global.kubeApi.cidr"], told["global.kubeApi.port"]) == ("192.0.2.7/32", "6443")
+    assert told["monitoring.grafana.enabled"] == "false", "what --set put on top of the values"
     assert machine.calls("helm upgrade") == []
+    order = [next(i for i, line in enumerate(machine.calls()) if what in line)
+             for what in ("images import", "kubectl create", "get crd", "fast-import", "annotate")]  # fmt: skip
+    assert order == sorted(order)
+
+
+def test_the_branch_moves_forward_and_only_with_another_bundle(machine: Machine) -> None:
+    machine.install("--no-doctor", "--argocd")
+    [first] = served(machine, "rev-list", "main")
+    (machine.place / "state/argocd").write_text(f"{apply.GIT_URL}\n")
+    assert machine.install("--no-doctor", "--argocd").returncode == 0
+    assert served(machine, "rev-list", "main") == [first]
+    (machine.folder / "argocd/offline/git/values/vm.yaml").write_text("# Größer\na: 1\n")
+    (machine.folder / "argocd/offline/git/charts/lib/README.md").unlink()
+    machine.reseal()
+    assert machine.install("--no-doctor", "--argocd").returncode == 0
+    second, parent = served(machine, "rev-list", "main")
+    assert (parent, second != first) == (first, True)
+    assert served(machine, "show", "main:values/vm.yaml") == ["# Größer", "a: 1"]
+    assert "charts/lib/README.md" not in served(machine, "ls-tree", "-r", "--name-only", "main")
+
+
+def test_bundle_without_argocd_says_so_before_anything_is_touched(machine: Machine) -> None:
+    shutil.rmtree(machine.folder / "argocd/offline")
+    machine.reseal()
+    done = machine.install("--no-doctor", "--argocd")
+    assert (done.returncode, "this bundle was made without Argo CD" in done.stderr) == (1, True)
+    assert machine.calls("k3s ctr -n k8s.io images import") == []
 
 
 def test_help_and_unknown_options(machine: Machine) -> None:

@@ -41,8 +41,14 @@ def test_lock_bundle_and_manifests_name_the_same_images(
     bundled = set((folder / "images/names").read_text().split())
     archived = {one["annotations"]["io.containerd.image.name"] for one in index(folder)["manifests"]}
     rendered = set(expected.of(env, lock, SETTINGS).images)
+    [argocd] = bundled - locked
+    assert argocd.startswith(f"{registry}/argocd:3.6.1-abc@sha256:")
+    bundled.remove(argocd)
     assert bundled == locked
-    assert archived == {re.sub(r":[^:@]+@", "@", name) for name in locked} | {name.partition("@")[0] for name in locked}
+    names = {*locked, argocd}
+    assert archived == {re.sub(r":[^:@]+@", "@", name) for name in names} | {name.partition("@")[0] for name in names}
+    delivered = json.loads((folder / "argocd/offline/install.json").read_text())
+    assert set(expected.images(delivered)) == {argocd}, "Argo CD's own objects run other images"
     assert rendered <= bundled, "manifests name images that the bundle has not"
     assert {name for name in bundled - rendered if "/datasource:" not in name} == set(), "images that nothing runs"
     assert json.loads((folder / "expected.json").read_text())["images"] == sorted(rendered)
@@ -60,7 +66,7 @@ def test_every_member_has_a_checksum_and_every_image_a_bill(bundles: dict[str, P
     assert set(wanted) <= present
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
-    images = set(values.parse((folder / "values/images-kind.yaml").read_text(), ""))
+    images = {"argocd", *values.parse((folder / "values/images-kind.yaml").read_text(), "")}
     assert {path.name.removesuffix(".cdx.json") for path in (folder / "sbom").iterdir()} == images
 
 

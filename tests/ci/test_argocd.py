@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from ci.argocd import build, manifests, served, sync
+from ci.argocd.apply import GIT_URL
 from ci.console import Failure
 from ci.paths import CHECKOUT
 
@@ -115,13 +116,13 @@ def test_delivery_is_what_is_committed_but_for_the_repository_and_the_clusters_a
         for name in ("project.yaml", "project-root.yaml", f"root-{env}.yaml")
     ]
     assert manifests.delivery(env) == committed
-    *projects, root = manifests.delivery(env, manifests.GIT_URL, {"global.kubeApi.cidr": "10.0.0.1/32"})
+    *projects, root = manifests.delivery(env, GIT_URL, {"global.kubeApi.cidr": "10.0.0.1/32"})
     old = committed[-1]["spec"]["source"]["repoURL"]
     assert old not in yaml.safe_dump_all([*projects, root])
-    assert [project["spec"]["sourceRepos"] for project in projects] == [[manifests.GIT_URL]] * 2
+    assert [project["spec"]["sourceRepos"] for project in projects] == [[GIT_URL]] * 2
     added = root["spec"]["source"]["helm"]["parameters"].pop()
     assert added == {"name": "global.kubeApi.cidr", "value": "10.0.0.1/32"}
-    text = yaml.safe_dump_all([*projects, root]).replace(manifests.GIT_URL, old)
+    text = yaml.safe_dump_all([*projects, root]).replace(GIT_URL, old)
     assert list(yaml.safe_load_all(text)) == committed, "anything else differs"
 
 

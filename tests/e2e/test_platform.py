@@ -13,7 +13,7 @@ from ci import commands, platform, runs
 from ci.console import wait_for
 from ci.example import LISTING
 from ci.images import values
-from ci.kube import JOBS, PLATFORM, forward, get, kube
+from ci.kube import JOBS, PLATFORM, RELEASE, forward, get, kube
 from core.bundle import load_bundle
 from core.registry import RegistryClient
 from tests.gitops.data import ledger
@@ -49,7 +49,7 @@ def test_alias_champion_names_a_registered_version(fed: Fed, mlflow: str) -> Non
 
 def test_smoke_test_passes_by_hand_and_by_helm_and_leaves_nothing(fed: Fed, mlflow: str) -> None:
     assert commands.run(["smoke"]) == 0
-    assert "Phase:          Succeeded" in platform.helm("test", platform.RELEASE, "-n", PLATFORM)
+    assert "Phase:          Succeeded" in platform.helm("test", RELEASE, "-n", PLATFORM)
     steps = kube("-n", JOBS, "logs", "job/pipeline-smoke")
     assert "load      it is whole and gives its golden prices" in steps
     assert RegistryClient(mlflow, timeout=20).champion("house-price-smoke", "champion") is None

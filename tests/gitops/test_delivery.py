@@ -20,7 +20,7 @@ import yaml
 from ci import platform, runs, up
 from ci.argocd import served, sync
 from ci.argocd.__main__ import wanted
-from ci.argocd.manifests import GIT_URL, NAMESPACE
+from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.console import run, say, wait_for
 from ci.kube import PLATFORM, forward, get, kube
 from ci.paths import CHECKOUT

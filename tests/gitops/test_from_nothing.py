@@ -9,7 +9,7 @@ import pytest
 
 from ci import secrets, up
 from ci.argocd import __main__ as argocd
-from ci.argocd import manifests, sync
+from ci.argocd import apply, manifests, sync
 from ci.charts import dependencies, template
 from ci.console import say
 from ci.kube import api_endpoint
@@ -36,14 +36,14 @@ def test_all_at_once() -> None:
     check()
 
 
-def rendered(revision: str) -> list[manifests.Object]:
+def rendered(revision: str) -> list[apply.Object]:
     """The components' Applications, as the root of the environment renders them at a revision."""
     address, port = api_endpoint()
     values = [word for file in (f"{ENV}.yaml", f"images-{ENV}.yaml") for word in ("-f", f"{CHECKOUT}/values/{file}")]
-    known = {"direct": "false", "argocd.repoUrl": manifests.GIT_URL, "argocd.targetRevision": revision,
+    known = {"direct": "false", "argocd.repoUrl": apply.GIT_URL, "argocd.targetRevision": revision,
              "global.kubeApi.cidr": f"{address}/32", "global.kubeApi.port": str(port)}  # fmt: skip
     words = [word for path, value in known.items() for word in ("--set", f"{path}={value}")]
-    return manifests.load(template("platform", *values, *words, namespace=manifests.NAMESPACE))
+    return manifests.load(template("platform", *values, *words, namespace=apply.NAMESPACE))
 
 
 def test_one_by_one_in_random_order() -> None:
@@ -51,15 +51,15 @@ def test_one_by_one_in_random_order() -> None:
     seed = time.time_ns() % 1_000_000
     chance = random.Random(seed)  # noqa: S311
     revision, began = from_nothing()
-    *projects, _ = manifests.delivery(ENV, manifests.GIT_URL)
+    *projects, _ = manifests.delivery(ENV, apply.GIT_URL)
     secrets.create()
-    argocd.apply(projects)
+    apply.apply(projects)
     dependencies()
     order = rendered(revision)
     chance.shuffle(order)
     say(f"seed {seed}: {', '.join(item['metadata']['name'] for item in order)}")
     for item in order:
-        argocd.apply([item])
+        apply.apply([item])
         time.sleep(chance.uniform(0, 8))
     argocd.deliver(ENV)
     follow(revision, began)
