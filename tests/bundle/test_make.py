@@ -17,7 +17,7 @@ from ci.console import Failure
 from ci.images import archive, store, values
 from ci.images.values import Entry
 from ci.paths import CHECKOUT
-from tests.bundle.archives import SHARED, image
+from tests.bundle.archives import SHARED, argocd, image
 from tests.bundle.conftest import SETTINGS, unpack
 from tests.charts.rendering import ENVIRONMENTS
 
@@ -41,14 +41,14 @@ def test_lock_bundle_and_manifests_name_the_same_images(
     bundled = set((folder / "images/names").read_text().split())
     archived = {one["annotations"]["io.containerd.image.name"] for one in index(folder)["manifests"]}
     rendered = set(expected.of(env, lock, SETTINGS).images)
-    [argocd] = bundled - locked
-    assert argocd.startswith(f"{registry}/argocd:3.6.1-abc@sha256:")
-    bundled.remove(argocd)
+    [delivering] = bundled - locked
+    assert delivering.startswith(f"{registry}/argocd:3.6.1-abc@sha256:")
+    bundled.remove(delivering)
     assert bundled == locked
-    names = {*locked, argocd}
+    names = {*locked, delivering}
     assert archived == {re.sub(r":[^:@]+@", "@", name) for name in names} | {name.partition("@")[0] for name in names}
     delivered = json.loads((folder / "argocd/offline/install.json").read_text())
-    assert set(expected.images(delivered)) == {argocd}, "Argo CD's own objects run other images"
+    assert set(expected.images(delivered)) == {delivering}, "Argo CD's own objects run other images"
     assert rendered <= bundled, "manifests name images that the bundle has not"
     assert {name for name in bundled - rendered if "/datasource:" not in name} == set(), "images that nothing runs"
     assert json.loads((folder / "expected.json").read_text())["images"] == sorted(rendered)
@@ -122,6 +122,33 @@ def test_image_without_digest_is_refused(tmp_path: Path) -> None:
 def test_environment_without_an_images_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"none\.yaml is missing: `make images ENV=vm`"):
         make("vm", tmp_path, lock=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_bundle_for_a_mirror_with_a_foreign_image_names_what_the_manifests_name(
+    env: str, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUSE_CACHE_DIR", str(tmp_path / "cache"))
+    kept = tmp_path / "cache/foreign"
+    kept.mkdir(parents=True)
+    digest = image(kept, "grafana", "12", {})
+    (kept / "grafana-12.tar").rename(kept / f"{digest.removeprefix('sha256:')}.tar")
+    mirror = "registry.example:5000/mirror"
+    settings = (
+        "monitoring.grafana.enabled=true",
+        f"monitoring.grafana.image={mirror}/grafana:12@{digest}",
+        f"global.imageRegistry={mirror}",
+    )
+    folder = unpack(
+        make(env, tmp_path / "made", settings, lock, lock.parent, argocd(tmp_path / "argocd")), tmp_path / "at"
+    )
+    bundled = (folder / "images/names").read_text().split()
+    rendered = expected.of(env, lock, settings).images
+    delivered = json.loads((folder / "argocd/offline/install.json").read_text())
+    assert all(name.startswith(f"{mirror}/") for name in bundled)
+    assert f"{mirror}/grafana:12@{digest}" in rendered
+    needed = {*rendered, *expected.images(delivered)}
+    assert {name for name in {*bundled} ^ needed if "/datasource:" not in name} == set()
 
 
 def test_foreign_image_that_cannot_be_fetched_says_how_to_do_without(

@@ -27,6 +27,7 @@ from tests.charts.rendering import (
     text,
     workloads,
 )
+from tests.charts.test_delivery import ARGO, through_argocd
 
 BUILT = yaml.safe_load(IMAGES.read_text())["global"]["images"]
 PREFIX = "house-platform/"  # of annotations
@@ -62,6 +63,24 @@ def test_registry_reaches_every_image(variant: str) -> None:
     assert [image for image in found if not image.startswith("registry.example:5000/mirror/")] == []
     used = {image.removeprefix("registry.example:5000/mirror/").partition(":")[0] for image in found}
     assert used - {"grafana"} >= set(BUILT) - {"datasource"}, "images were not looked at"
+
+
+def test_no_image_hides_where_nobody_looks(variant: str) -> None:
+    """A name in an argument, an annotation or a file of a ConfigMap would be in no bundle, and follow no mirror."""
+    env, arguments = VARIANTS[variant]
+    rendered = text(env, *arguments)
+    hidden = {found.rstrip(".,;") for found in re.findall(r"[\w.:/-]+/[\w./-]+:[\w.-]+@sha256:\w+", rendered)}
+    hidden |= set(re.findall(rf"{reference(variant, 'ui').partition('/ui:')[0]}/[^\s\"',]+", rendered))
+    assert hidden == set(images(parse(rendered)))
+
+
+def test_registry_reaches_every_image_that_argocd_delivers(variant: str, tmp_path: Path) -> None:
+    """The mirror as a parameter of the root Application, which hands it on to those of the components."""
+    env, arguments = VARIANTS[variant]
+    mirror = ("--set", "global.imageRegistry=registry.example:5000/mirror")
+    delivered = [item for application in parse(text(env, *arguments, *mirror, *ARGO))
+                 for item in through_argocd(application, tmp_path)]  # fmt: skip
+    assert images(delivered) == images(parse(text(env, *arguments, *mirror)))
 
 
 def test_every_image_that_is_built_is_used(variant: str) -> None:

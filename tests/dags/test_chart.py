@@ -65,6 +65,20 @@ def test_dag_is_read_with_the_charts_environment(environment: dict[str, str], ob
     assert annotations == job["spec"]["template"]["metadata"]["annotations"], "the same image is told otherwise"
 
 
+def test_every_container_of_every_pod_that_a_dag_makes_runs_the_image_that_the_chart_names(
+    dags: dict[str, DAG],
+) -> None:
+    made = 0
+    for name, dag in dags.items():
+        for task in dag.tasks:
+            if hasattr(task, "build_pod_request_obj"):
+                pod = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(dry_run=True))["spec"]
+                found = {box["name"]: box["image"] for box in [*pod.get("initContainers", []), *pod["containers"]]}
+                assert set(found.values()) == {ENVIRONMENT["PIPELINE_IMAGE"]}, f"{name}.{task.task_id}: {found}"
+                made += 1
+    assert made > len(dags), "no pods were looked at"
+
+
 def test_every_access_of_a_stage_is_granted_on_both_sides(objects: list[dict[str, Any]], pipeline_dag: DAG) -> None:
     policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
     admitted = json.dumps([p["spec"].get("ingress", []) for p in policies if p["metadata"]["namespace"] == "mlops"])
