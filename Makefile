@@ -109,11 +109,12 @@ doctor: .venv/ready ## what keeps the platform from running here, and what to do
 
 test: lint types unit services go ## everything that needs no cluster, in minutes
 
-lint: .venv/ready ## ruff, generated files, workflows
+lint: .venv/ready ## ruff, generated files, workflows, Renovate's settings
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ci.docs --check
 	$(PYTHON) -m ci.monitoring --check
+	.venv/bin/check-jsonschema --builtin-schema vendor.renovate .github/renovate.json
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 	$(PYTHON) -m ci.actionlint
 

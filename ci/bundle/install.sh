@@ -21,7 +21,8 @@ refuse() {
     exit 1
 }
 
-# Every file is as it was when the bundle was made, and there is no other. Nothing is touched before this.
+# Every file is as it was when the bundle was made, there is no other, and each image has its bill of materials. Nothing is
+# touched before this.
 verify() {
     if grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9._/+@-]+$' checksums.sha256; then
         refuse "checksums.sha256 is damaged: copy the bundle again"
@@ -35,6 +36,10 @@ verify() {
     if [ "$listed" != "$found" ]; then
         refuse "this folder has other files than checksums.sha256 lists: unpack the bundle into an empty folder"
     fi
+    while read -r reference; do
+        name=${reference##*/} name=${name%%:*}
+        grep -qsF "${reference#*@sha256:}" "sbom/$name.cdx.json" || refuse "sbom/$name.cdx.json is of another image"
+    done <images/names
     say "all $(wc -l <checksums.sha256) files are as they were when the bundle was made"
 }
 

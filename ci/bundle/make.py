@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 import tarfile
@@ -16,13 +14,12 @@ from typing import IO
 
 from ci import charts, expected, release
 from ci.argocd.manifests import split_setting
-from ci.bundle import sbom
 from ci.bundle.argocd import Source
 from ci.bundle.argocd import gather as gather_argocd
 from ci.console import Failure, phase, run, say
 from ci.doctor.images import parse
 from ci.git import git
-from ci.images import archive, store, values
+from ci.images import archive, sbom, store, values
 from ci.images.catalog import VERSION
 from ci.images.values import Entry
 from ci.paths import CHECKOUT, cache_dir
@@ -142,7 +139,7 @@ def make(
             write_checksums(folder)
         with phase("pack"):
             packed = pack(folder, target, needs.made)
-    line = f"{sha256(packed)}  {packed.name}\n"
+    line = f"{archive.sha256(packed)}  {packed.name}\n"
     packed.with_name(f"{packed.name}.sha256").write_text(line)
     return packed
 
@@ -162,17 +159,12 @@ def gather_images(folder: Path, every: Sequence[Part]) -> None:
 
 
 def bills(folder: Path, every: Sequence[Part]) -> None:
-    """A bill of materials per image; kept in the cache, as reading a large image takes seconds."""
+    """A bill of materials per image, from beside its archive."""
     (folder / "sbom").mkdir()
     for part in every:
         name = part.repository.rpartition("/")[2]
-        kept = cache_dir() / "sbom" / f"{part.digest.removeprefix('sha256:')}.cdx.json"
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(sbom.bill(part.file, name, part.tag, part.digest), indent=1)
-            kept.with_suffix(".part").write_text(text)
-            kept.with_suffix(".part").replace(kept)
-        shutil.copyfile(kept, folder / "sbom" / f"{name}.cdx.json")
+        bill, _ = sbom.describe(part.file, name, part.tag, part.digest)
+        shutil.copyfile(bill, folder / "sbom" / f"{name}.cdx.json")
 
 
 def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], needs: str) -> None:
@@ -214,14 +206,8 @@ def sources() -> list[Path]:
 def write_checksums(folder: Path) -> None:
     """The sha256 of every file, in the form that `sha256sum -c` reads."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files]
+    lines = [f"{archive.sha256(path)}  {path.relative_to(folder)}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines))
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file."""
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def pack(folder: Path, target: Path, made: float) -> Path:

@@ -133,6 +133,12 @@ def files(archive: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
                         yield member, content
 
 
+def sha256(file: Path) -> str:
+    """Hash of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def _blob(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/')}"
 

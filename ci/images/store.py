@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci.console import Failure, phase
-from ci.images import archive, base, packages, values
+from ci.images import archive, base, packages, sbom, values
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES, SERVICES, VERSION, Image, files, fingerprint
 from ci.images.commits import commit_of
@@ -106,6 +106,8 @@ def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
         else:
             seconds = 0.0
         known = json.loads(note.read_text())
+        if known["digest"]:  # Docker's archives are of another form
+            sbom.describe(target, image.name, tag, known["digest"])
         size = target.stat().st_size
         debian = known.get("packages", {})
         built.append(Built(image.name, tag, known["digest"], size, seconds, target, commit, debian))
@@ -161,7 +163,8 @@ def _forget_old(image: Image, newest: Path) -> None:
     for old in others[KEPT_VERSIONS:]:
         if old != newest:
             old.unlink()
-            old.with_suffix(".json").unlink(missing_ok=True)
+            for suffix in (".json", ".cdx.json", ".tar.sha256"):
+                old.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def entries(built: Iterable[Built]) -> dict[str, Entry]:

@@ -157,6 +157,14 @@ def test_missing_and_additional_files_are_refused(machine: Machine) -> None:
     assert machine.calls() == []
 
 
+def test_bill_of_another_image_is_refused(machine: Machine) -> None:
+    shutil.copyfile(machine.folder / "sbom/mlflow.cdx.json", machine.folder / "sbom/ui.cdx.json")
+    machine.reseal()
+    done = machine.install("--no-doctor")
+    assert (done.returncode, "sbom/ui.cdx.json is of another image" in done.stderr) == (1, True)
+    assert machine.calls() == []
+
+
 def test_verify_touches_nothing(machine: Machine) -> None:
     done = machine.install("--verify")
     assert (done.returncode, machine.calls()) == (0, [])

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from pathlib import Path
 
-from ci.bundle import sbom
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from ci.images import sbom
 from tests.bundle.archives import image
 
 STATUS = b"""Package: libc6
@@ -65,6 +71,28 @@ def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
     assert told["purl"] == f"pkg:oci/ui@sha256%3A{digest.removeprefix('sha256:')}"
     assert told["licenses"] == [{"expression": "Apache-2.0"}]
     assert json.dumps(bill) == json.dumps(sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest))
+
+
+def test_bill_and_checksum_lie_beside_the_archive_and_follow_it(tmp_path: Path) -> None:
+    archive = tmp_path / "ui-1.tar"
+    for content in (b"one", b"other"):
+        digest = image(tmp_path, "ui", "1", {"srv/content": content})
+        os.utime(archive, (archive.stat().st_atime, time.time() + 1))  # newer than what describes the one before
+        bill, checksum = sbom.describe(archive, "ui", "1", digest)
+        assert json.loads(bill.read_text()) == sbom.bill(archive, "ui", "1", digest)
+        subprocess.run(["sha256sum", "--check", "--status", checksum.name], cwd=tmp_path, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "ui-1.tar", "ui-1.json", "ui-1.cdx.json", "ui-1.tar.sha256",
+    }  # fmt: skip
+
+
+def test_bill_is_valid_by_the_schema_of_cyclonedx(tmp_path: Path) -> None:
+    files = {"var/lib/dpkg/status": STATUS, "usr/bin/server*": go_program(MODULES)}
+    bill = sbom.bill(tmp_path / "ui-1.tar", "ui", "1", image(tmp_path, "ui", "1", files))
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(json.dumps(bill)) is None
+    bill["components"][0]["type"] = "parcel"
+    assert validator.validate_str(json.dumps(bill)) is not None, "the schema is not looked at"
 
 
 def test_a_program_that_ends_in_its_header_is_no_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 from email.parser import BytesHeaderParser
@@ -95,6 +96,26 @@ def bill(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
         },
         "components": [_component(*one) for one in components(image)],
     }
+
+
+def describe(image: Path, name: str, version: str, digest: str) -> tuple[Path, Path]:
+    """Bill and checksum (as `sha256sum -c` reads it) of an archive, beside it; made where they lack or are older."""
+    bill_file, checksum = image.with_suffix(".cdx.json"), image.with_suffix(".tar.sha256")
+    if _older(bill_file, image):
+        _write(bill_file, json.dumps(bill(image, name, version, digest), indent=1) + "\n")
+    if _older(checksum, image):
+        _write(checksum, f"{archive.sha256(image)}  {image.name}\n")
+    return bill_file, checksum
+
+
+def _older(file: Path, image: Path) -> bool:
+    return not file.exists() or file.stat().st_mtime < image.stat().st_mtime
+
+
+def _write(file: Path, text: str) -> None:
+    draft = file.with_name(f".{file.name}.part")
+    draft.write_text(text)
+    draft.replace(file)
 
 
 def _component(kind: str, name: str, version: str) -> dict[str, str]:
