@@ -32,6 +32,7 @@ from predictor.pricing import Pricing
 STATUS = {NoModelError: 503, LedgerError: 503, TooLargeError: 413, UnauthorizedError: 401, ForbiddenError: 403}
 RETRY_AFTER_SECONDS = 5
 _HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
+PREDICT = "/predict"
 INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a thread is handed the work
 
 router = APIRouter()
@@ -66,7 +67,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    "/predict",
+    PREDICT,
     summary="Price one listing or a list of them",
     openapi_extra=_BODY,
     responses={
@@ -75,7 +76,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     },
 )
 async def predict(request: Request) -> JSONResponse:
-    """Unknown fields are ignored, missing and null ones are priced without."""
+    """Unknown fields are ignored, missing and null ones are priced without."""  # one listing: see one_listing.py
     pricing: Pricing = request.app.state.pricing
     body = await _read(request, request.app.state.settings.max_body_bytes)
     arguments = (body, request.state.request_id)
@@ -197,6 +198,11 @@ async def _read(request: Request, limit: int) -> bytes:
 
 async def tell_error(_: Request, error: Exception) -> JSONResponse:
     """The answer to a request that failed with one of our own errors."""
+    return told(error)
+
+
+def told(error: Exception) -> JSONResponse:
+    """One of our own errors as an answer."""
     if isinstance(error, InvalidListingError):
         return JSONResponse({"detail": error.errors}, status_code=422)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
