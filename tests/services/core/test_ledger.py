@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -423,6 +426,79 @@ def test_predictor_may_read_and_nothing_else(reader: str, dsn: str, write: Calla
     assert as_reader.gaps() == []
     with pytest.raises(LedgerError, match="permission denied"):
         write(as_reader)
+
+
+def prediction(
+    request_id: str, price: float | None, at: str = "2026-11-28T10:00:00Z", version: str = "1"
+) -> tuple[Any, ...]:
+    low, high = (None, None) if price is None else (price * 0.9, price * 1.1)
+    return at, request_id, 0, '{"bed": 3}', price, low, high, version, 200 if price else 422, None, 0.001
+
+
+def test_predictor_may_log_predictions_and_feedback_and_forget_only_what_is_old(reader: str, dsn: str) -> None:
+    Ledger(dsn).ensure_schema()
+    log, batch = Ledger(reader), uuid4()
+    log.add_predictions(batch, [prediction("a", 100.0), prediction("b", None)])
+    log.add_predictions(batch, [prediction("a", 100.0), prediction("b", None)])
+    assert [row["request_id"] for row in contents(dsn)["predictions"]] == ["a", "b"], "a batch is stored once"
+    assert log.add_feedback("a", 0, 110.0)
+    assert not log.add_feedback("b", 0, 110.0), "it has no price"
+    assert not log.add_feedback("a", 1, 110.0)
+    with pytest.raises(LedgerError, match="at least one day"):
+        log.forget_predictions(0)
+    with psycopg.connect(reader, autocommit=True) as connection:
+        for table in ("predictions", "feedback", "prediction_batches"):
+            for change in ("delete from ledger.{}", "update ledger.{} set at = now()"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(sql.SQL(change).format(sql.Identifier(table)))
+
+
+def test_batch_of_predictions_that_two_store_at_once_is_stored_once(dsn: str, ledger: Ledger) -> None:
+    batch, rows = uuid4(), [prediction(str(number), 1.0) for number in range(100)]
+    with ThreadPoolExecutor(8) as together:
+        list(together.map(lambda _: Ledger(dsn).add_predictions(batch, rows), range(8)))
+    assert len(contents(dsn)["predictions"]) == 100
+
+
+def test_batch_that_fails_half_way_is_not_stored_and_may_come_again(dsn: str, ledger: Ledger) -> None:
+    batch, good = uuid4(), prediction("a", 1.0)
+    with pytest.raises(LedgerError, match="invalid input syntax"):
+        ledger.add_predictions(batch, [good, ("no time", *good[1:])])
+    assert contents(dsn)["predictions"] == contents(dsn)["prediction_batches"] == []
+    ledger.add_predictions(batch, [good])
+    assert len(contents(dsn)["predictions"]) == 1
+
+
+def test_live_error_counts_the_last_true_price_and_the_last_prediction_of_a_request(ledger: Ledger) -> None:
+    again = prediction("a", 200.0, "2026-11-28T11:00:00Z", "2")
+    unranged = (*prediction("d", 10.0, version="3")[:5], None, None, *prediction("d", 10.0, version="3")[7:])
+    ledger.add_predictions(
+        uuid4(),
+        [again, prediction("a", 100.0), prediction("b", 100.0, version="2"), prediction("c", 100.0), unranged],
+    )
+    for request_id, price in (("a", 1.0), ("a", 210.0), ("a", 210.0), ("b", 200.0), ("d", 20.0)):
+        assert ledger.add_feedback(request_id, 0, price)
+    assert ledger.live_errors() == [
+        {"model_version": "2", "count": 2, "mae": 55.0, "median_ape": (10 / 210 + 0.5) / 2, "coverage": 0.5},
+        {"model_version": "3", "count": 1, "mae": 10.0, "median_ape": 0.5, "coverage": None},
+    ]
+
+
+def test_forgetting_takes_the_oldest_days_with_their_feedback_in_steps_and_one_at_a_time(
+    dsn: str, ledger: Ledger
+) -> None:
+    old, new = (datetime.now(UTC) - timedelta(days=days) for days in (11, 9))
+    ledger.add_predictions(uuid4(), [prediction(f"old-{n}", 1.0, old.isoformat()) for n in range(5)])
+    ledger.add_predictions(uuid4(), [prediction(f"new-{n}", 1.0, new.isoformat()) for n in range(5)])
+    for request_id in ("old-0", "new-0"):
+        assert ledger.add_feedback(request_id, 0, 1.0)
+    with psycopg.connect(dsn) as other:
+        other.execute("select ledger.forget_predictions(1000, 10)")
+        assert ledger.forget_predictions(10, 3) == 0, "another one is at it"
+    assert [ledger.forget_predictions(10, 3) for _ in range(3)] == [3, 2, 0]
+    found = contents(dsn)
+    assert {row["request_id"] for row in found["predictions"]} == {f"new-{n}" for n in range(5)}
+    assert [row["request_id"] for row in found["feedback"]] == ["new-0"]
 
 
 def test_database_away_is_a_sentence_in_bounded_time() -> None:

@@ -1,15 +1,16 @@
-"""The ledger: which batches came, what was decided and why, what was trained, what became of it.
+"""The ledger: which batches came, what was decided and why, what was trained, what became of it, what was predicted.
 
 Whoever comes first makes the schema (`ensure_schema`, versions in `core.migrations`). Every write is keyed by batch
-number and content hash, or by MLflow run, so that doing it twice changes nothing.
+number and content hash, by MLflow run, or by an id of its own, so that doing it twice changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -21,8 +22,23 @@ from core.errors import LedgerError
 
 Connection = psycopg.Connection[dict[str, Any]]
 
-READER = "predictor"  # role that may read; skipped where it does not exist
+READER = "predictor"  # role that may read, and log what it predicts; skipped where it does not exist
+RIGHTS = (  # of that role
+    "usage on schema ledger",
+    "select on all tables in schema ledger",
+    "insert on ledger.predictions, ledger.prediction_batches, ledger.feedback",
+    "execute on function ledger.forget_predictions",
+)
+# of a row of `add_predictions`, in order
+PREDICTION = "at, request_id, position, listing, price, low, high, model_version, status, error, seconds"
 _ALONE = 72_615_004  # advisory lock of `Ledger.alone`
+# a server that is gone without a word is noticed after 25 s, not after hours
+_VANISHED: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,9 @@ class Ledger:
             raise LedgerError(f"the ledger's database failed: {said[0]}") from error
 
     def _open(self, **options: Any) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._dsn, connect_timeout=self._connect_timeout, options=self._options, **options)
+        return psycopg.connect(
+            self._dsn, connect_timeout=self._connect_timeout, options=self._options, **_VANISHED, **options
+        )
 
     @contextmanager
     def alone(self, seconds: int = 900) -> Iterator[Ledger]:
@@ -100,7 +118,7 @@ class Ledger:
             yield _Within(connection, self._run)
 
     def ensure_schema(self) -> None:
-        """Bring the schema to this code's version and let the predictor's role read; safe at any time, by anyone."""
+        """Bring the schema to this code's version, give the predictor its rights; safe at any time, by anyone."""
         with self._connect() as connection:
             current = migrations.is_current(connection)
         if not current:
@@ -108,7 +126,7 @@ class Ledger:
         with self._connect() as connection:
             connection.execute("select pg_advisory_xact_lock(%s)", [migrations.LOCK])
             if connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone():
-                for right in ("usage on schema ledger", "select on all tables in schema ledger"):
+                for right in RIGHTS:
                     statement = "grant " + right + " to {}"
                     connection.execute(sql.SQL(statement).format(sql.Identifier(READER)))
 
@@ -391,6 +409,57 @@ class Ledger:
                 "insert into ledger.champions (version, before, kind, reason, run) values (%s, %s, %s, %s, %s)",
                 [version, before, kind, reason, self._run],
             )
+
+    # -- predictions
+
+    def add_predictions(self, batch: UUID, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Store the rows of a batch, all or none; a batch that was stored before stays as it is.
+
+        Args:
+            batch: a new id for these rows.
+            rows: of `PREDICTION`; `at` in ISO 8601, `listing` as JSON text.
+        """
+        with self._connect() as connection:
+            new = connection.execute(
+                "insert into ledger.prediction_batches (id) values (%s) on conflict do nothing", [batch]
+            ).rowcount
+            if new:
+                with connection.cursor().copy(f"copy ledger.predictions ({PREDICTION}) from stdin") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+
+    def forget_predictions(self, days: int, most: int = 20_000) -> int:
+        """Forget predictions older than `days`, up to `most`; returns how many. Nothing while another one is at it."""
+        with self._connect() as connection:
+            row = connection.execute("select ledger.forget_predictions(%s, %s) as gone", [days, most]).fetchone()
+            return int(row["gone"]) if row else 0
+
+    def add_feedback(self, request_id: str, position: int, price: float) -> bool:
+        """Note the true price of a predicted listing; the last one that was told counts.
+
+        Returns:
+            False if no price was predicted under this request id at this position, as far as is still known.
+        """
+        with self._connect() as connection:
+            predicted = connection.execute(
+                "select from ledger.predictions where request_id = %s and position = %s and price is not null limit 1",
+                [request_id, position],
+            ).fetchone()
+            if predicted is None:
+                return False
+            connection.execute(
+                "insert into ledger.feedback (request_id, position, price)"
+                " select %(request_id)s, %(position)s, %(price)s where %(price)s is distinct from"
+                " (select price from ledger.feedback where request_id = %(request_id)s and position = %(position)s"
+                " order by id desc limit 1)",
+                {"request_id": request_id, "position": position, "price": price},
+            )
+            return True
+
+    def live_errors(self) -> list[dict[str, Any]]:
+        """Per model version with feedback: model_version, count, mae, median_ape, coverage (null without ranges)."""
+        with self._connect() as connection:
+            return connection.execute("select * from ledger.live_errors order by 1").fetchall()
 
     # -- for people
 

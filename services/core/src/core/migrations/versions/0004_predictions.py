@@ -1,0 +1,89 @@
+"""Every answer of the predictor is a row, and so is the true price that somebody told later."""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """The log of predictions, feedback on them, the error per version that follows, and how they are forgotten."""
+    op.execute(
+        """
+        create table ledger.predictions (
+            at timestamptz not null,            -- when the request came
+            request_id text not null,           -- the caller's own, so it may repeat
+            position integer not null,          -- in the list of listings; 0 for a single one, and for a failure
+            listing jsonb,                      -- its known fields as sent; of a failure the body's beginning, as text
+            price double precision,             -- null where the request failed
+            low double precision,               -- null where the model has no ranges
+            high double precision,
+            model_version text,                 -- null where no model had been loaded
+            status smallint not null,           -- of HTTP
+            error text,                         -- why there is no price
+            seconds double precision not null   -- from the request's body to its prices, of all listings together
+        );
+        create index predictions_request on ledger.predictions (request_id, position);
+        create index predictions_at on ledger.predictions using brin (at) with (autosummarize = on);
+
+        create table ledger.prediction_batches (    -- written, so that none is written twice
+            id uuid primary key,
+            at timestamptz not null default now()
+        );
+
+        create table ledger.feedback (          -- true prices: of several for a prediction the last one counts
+            id bigint generated always as identity primary key,
+            request_id text not null,
+            position integer not null,
+            price double precision not null check (price > 0),
+            at timestamptz not null default now()
+        );
+        create index feedback_request on ledger.feedback (request_id, position, id);
+
+        create view ledger.live_errors as       -- of each model version, over all predictions with feedback
+        select p.model_version,
+               count(*) as count,
+               avg(abs(p.price - f.price)) as mae,
+               percentile_cont(0.5) within group (order by abs(p.price - f.price) / f.price) as median_ape,
+               avg((f.price between p.low and p.high)::integer)::double precision as coverage
+        from (
+            select distinct on (request_id, position) request_id, position, price
+            from ledger.feedback order by request_id, position, id desc
+        ) f
+        cross join lateral (
+            select model_version, price, low, high from ledger.predictions
+            where request_id = f.request_id and position = f.position and price is not null
+            order by at desc limit 1
+        ) p
+        group by p.model_version;
+
+        -- Forgets up to `most` predictions older than so many days and, once none is left, the feedback on them;
+        -- returns how many. One at a time: whoever comes meanwhile has nothing to do. Runs as the owner, because the
+        -- predictor, which calls it, may delete nothing.
+        create function ledger.forget_predictions(retention_days integer, most integer) returns integer
+        language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            oldest timestamptz := now() - make_interval(days => retention_days);
+            gone integer;
+        begin
+            if retention_days < 1 then
+                raise exception 'predictions are kept for at least one day, not for %', retention_days;
+            end if;
+            if not pg_try_advisory_xact_lock(72615005) then
+                return 0;
+            end if;
+            delete from ledger.predictions
+                where ctid = any (array(select ctid from ledger.predictions where at < oldest limit most));
+            get diagnostics gone = row_count;
+            if gone < most then
+                delete from ledger.feedback f where not exists (
+                    select from ledger.predictions p
+                    where p.request_id = f.request_id and p.position = f.position
+                );
+                delete from ledger.prediction_batches where at < oldest;
+            end if;
+            return gone;
+        end $$;
+        revoke execute on function ledger.forget_predictions from public;
+        """
+    )
