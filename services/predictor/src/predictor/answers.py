@@ -147,6 +147,24 @@ class Version(BaseModel):
     model_version: str | None = Field(description="null until a model is loaded")
 
 
+class LiveError(BaseModel):
+    """How far the prices of a model version were from those that were told later."""
+
+    model_version: str
+    count: int = Field(description="listings whose true price is known")
+    mae: float = Field(description="US dollars; mean absolute error")
+    median_ape: float = Field(description="median of the absolute errors as shares of the true prices")
+    coverage: float | None = Field(description="share of true prices from `low` to `high`; null without ranges")
+
+
+class Noted(BaseModel):
+    """Feedback that was taken."""
+
+    request_id: str
+    position: int
+    price: float = Field(description="US dollars; that counts from now on")
+
+
 class History(BaseModel):
     """What happened to every batch."""
 
@@ -157,3 +175,4 @@ class History(BaseModel):
     champions: list[dict[str, Any]] = Field(
         description="every move of the champion's alias, in order: by a promotion or a rollback, and why"
     )
+    live_errors: list[LiveError] = Field(description="of every model version whose predictions got true prices")

@@ -13,17 +13,19 @@ from prometheus_fastapi_instrumentator import Instrumentator
 
 from core.errors import SettingsError
 from core.registry import RegistryClient
-from predictor import admin, auth, metrics, routes
+from predictor import admin, auth, feedback, routes
 from predictor.champion import ChampionFollower
+from predictor.feedback import Feedback, FeedbackBook
 from predictor.history import LedgerHistory
-from predictor.in_flight import InFlight, Places
+from predictor.in_flight import InFlight
 from predictor.ledger_metrics import LedgerMetrics
 from predictor.listing import Listing
-from predictor.one_listing import OneListing
+from predictor.prediction_log import PredictionLog
 from predictor.pricing import Pricing
 from predictor.request_ids import RequestIds
 from predictor.settings import PredictorSettings
 from predictor.shutdown import drain_on_sigterm
+from predictor.spill import Spill
 from predictor.trial import run_trial
 
 REGISTRY_TIMEOUT_SECONDS = 5
@@ -42,6 +44,7 @@ def create_app(settings: PredictorSettings) -> FastAPI:
         partial(run_trial, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes),
         settings.max_bundle_bytes,
     )
+    prediction_log = _prediction_log(settings)
     history = LedgerHistory(settings.ledger_dsn)
     ledger_metrics = LedgerMetrics(history, LEDGER_METRICS_SECONDS)
 
@@ -50,10 +53,14 @@ def create_app(settings: PredictorSettings) -> FastAPI:
         drain_on_sigterm(lambda: setattr(app.state, "ending", True))
         follower.start()
         ledger_metrics.start()
+        if prediction_log:
+            prediction_log.start()
         yield
         app.state.ending = True
         follower.stop()
         ledger_metrics.stop()
+        if prediction_log:
+            prediction_log.stop()
 
     app = HouseApi(
         title="House prices",
@@ -66,46 +73,50 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.state.ending = False
     app.state.follower = follower
     app.state.history = history
-    pricing = Pricing(follower, settings.max_listings, settings.max_explained)
-    app.state.pricing = pricing
+    app.state.feedback = FeedbackBook(settings.ledger_dsn)
+    app.state.pricing = Pricing(follower, settings.max_listings, settings.max_explained, prediction_log)
     app.include_router(routes.router)
+    app.include_router(feedback.router)
     app.include_router(admin.router)
-    places, keys = Places(settings.max_in_flight), _api_keys(settings)
-    metrics.in_flight.set_function(lambda: places.count)
-    app.add_middleware(InFlight, places=places)  # inside the next ones, which count and name a refusal
-    if keys:
-        app.add_middleware(auth.ApiKeys, keys=keys)  # before a request takes a place among them
-    Instrumentator().add(metrics.http.count).instrument(app).expose(app, summary="Metrics for Prometheus")
+    app.add_middleware(InFlight, limit=settings.max_in_flight)  # inside the next ones, which count and name a refusal
+    if settings.require_api_key:
+        app.add_middleware(auth.ApiKeys, keys=_api_keys(settings))  # before a request takes a place among them
+    Instrumentator().instrument(app).expose(app, summary="Metrics for Prometheus")
     app.add_middleware(RequestIds)
-    app.add_middleware(
-        OneListing, pricing=pricing, places=places, keys=keys, max_body_bytes=settings.max_body_bytes
-    )  # the last one added is the first that a request meets
     return app
 
 
 class HouseApi(FastAPI):
-    """Adds `Listing` to the OpenAPI document: its route reads the body itself, so FastAPI does not see it."""
+    """Adds `Listing` and `Feedback` to the OpenAPI document: their routes read the body, so FastAPI does not see it."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         document = super().openapi()
-        schema = Listing.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"].setdefault("Listing", schema)
+        for model in (Listing, Feedback):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            document["components"]["schemas"].setdefault(model.__name__, schema)
         if self.state.settings.require_api_key:
             auth.document(document)
         return document
 
 
-def _api_keys(settings: PredictorSettings) -> auth.Keys | None:
-    if not settings.require_api_key:
+def _prediction_log(settings: PredictorSettings) -> PredictionLog | None:
+    if not settings.prediction_log:
         return None
+    spill = Spill(settings.prediction_log_dir, settings.prediction_log_spill_bytes)
+    return PredictionLog(
+        settings.ledger_dsn, spill, settings.prediction_log_queue_bytes, settings.prediction_log_retention_days
+    )
+
+
+def _api_keys(settings: PredictorSettings) -> list[str]:
     keys = auth.split(settings.api_keys)
     if not keys:
         raise SettingsError(
             "API_KEYS is empty while fastapi.config.requireApiKey is true, so that nobody could ask: put keys into the "
             "Secret `fastapi`, which `make secrets` does, or set requireApiKey to false"
         )
-    return auth.Keys(keys)
+    return keys
 
 
 def _version(image_tag: str) -> str:

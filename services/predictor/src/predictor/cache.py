@@ -117,6 +117,8 @@ class BundleCache:
     def _clean(self, needed: set[str]) -> None:
         for path in self._folder.iterdir():
             draft = path.name.startswith(_DRAFT)
+            if path.name.startswith(".") and not draft:
+                continue  # not ours: what waits of the prediction log may lie here
             with suppress(FileNotFoundError):  # another process was faster
                 if time.time() - path.stat().st_mtime < (OLD_DRAFT_SECONDS if draft else OLD_SECONDS):
                     continue

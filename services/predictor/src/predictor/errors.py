@@ -1,18 +1,14 @@
-"""What a price request can fail with; `routes.py` maps each to its HTTP status."""
+"""What a request can fail with, and the HTTP status of each."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from core.errors import HouseError
+from core.errors import HouseError, LedgerError
 
 
 class NoModelError(HouseError):
     """No model has been loaded yet; the text says why."""
-
-
-class NotFiniteError(HouseError):
-    """The model gives something else than a number as a price."""
 
 
 class TooLargeError(HouseError):
@@ -27,9 +23,29 @@ class ForbiddenError(HouseError):
     """Nobody may do this as the service is set up; the text says what to set."""
 
 
+class UnknownPredictionError(HouseError):
+    """The log holds no prediction of this request id and position."""
+
+
 class InvalidListingError(HouseError):
-    """The request is not a listing or a list of them; `errors` names each field and the rule that it breaks."""
+    """The body is not what the route takes; `errors` names each field and the rule that it breaks."""
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(f"{len(errors)} invalid values, first: {errors[0]}")
         self.errors = errors
+
+
+STATUS = {
+    NoModelError: 503,
+    LedgerError: 503,
+    InvalidListingError: 422,
+    TooLargeError: 413,
+    UnknownPredictionError: 404,
+    ForbiddenError: 403,
+    UnauthorizedError: 401,
+}
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of the answer to a request that met this error."""
+    return next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from psycopg.errors import UndefinedTable
@@ -19,7 +20,7 @@ class LedgerHistory:
         self._ledger = Ledger(dsn, connect_timeout=TIMEOUT_SECONDS, statement_timeout=TIMEOUT_SECONDS)
 
     def read(self) -> dict[str, Any]:
-        """`batches` in the order in which they came, `gaps` and `champions`; all empty before the pipeline's first run.
+        """`batches` as they came, `gaps`, `champions`, `live_errors`; all empty before the pipeline's first run.
 
         Raises:
             LedgerError: the database did not answer.
@@ -28,17 +29,19 @@ class LedgerHistory:
             return {
                 "batches": self._ledger.history(),
                 "gaps": self._ledger.gaps(),
-                "champions": self._champions(),
+                "champions": _if_there(self._ledger.champions),
+                "live_errors": _if_there(self._ledger.live_errors),
             }
         except LedgerError as failed:
             if isinstance(failed.__cause__, UndefinedTable):  # the pipeline's first stage makes the schema
-                return {"batches": [], "gaps": [], "champions": []}
+                return {"batches": [], "gaps": [], "champions": [], "live_errors": []}
             raise
 
-    def _champions(self) -> list[dict[str, Any]]:
-        try:
-            return self._ledger.champions()
-        except LedgerError as failed:
-            if isinstance(failed.__cause__, UndefinedTable):  # a schema of a release before, until the pipeline runs
-                return []
-            raise
+
+def _if_there(read: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    try:
+        return read()
+    except LedgerError as failed:
+        if isinstance(failed.__cause__, UndefinedTable):  # a schema of a release before, until the pipeline runs
+            return []
+        raise

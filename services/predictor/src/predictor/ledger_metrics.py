@@ -49,7 +49,9 @@ class LedgerMetrics:
     def refresh(self) -> None:
         """Read the ledger once; with the ledger down the last figures stay and `house_ledger_up` is 0."""
         try:
-            publish(self._history.read()["batches"])
+            told = self._history.read()
+            publish(told["batches"])
+            publish_live_errors(told["live_errors"])
             metrics.ledger_up.set(1)
         except LedgerError as down:
             metrics.ledger_up.set(0)
@@ -76,6 +78,21 @@ def publish(history: Sequence[Mapping[str, Any]]) -> None:
     moments = [datetime.fromisoformat(row[moment]) for row in history for moment in MOMENTS if row[moment]]
     if moments:
         metrics.last_run.set(max(moments).timestamp())
+
+
+def publish_live_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+    """Set the gauges of every model version with feedback; what was forgotten is no longer published."""
+    gauges = {
+        "count": metrics.feedback,
+        "mae": metrics.live_mae,
+        "median_ape": metrics.live_median_ape,
+        "coverage": metrics.live_coverage,
+    }
+    for measure, gauge in gauges.items():
+        gauge.clear()
+        for error in errors:
+            if error[measure] is not None:  # a model without ranges covers nothing
+                gauge.labels(error["model_version"]).set(error[measure])
 
 
 def _counts(gauge: Gauge, known: Sequence[str], values: Sequence[str | None]) -> None:

@@ -98,11 +98,6 @@ def form_schema() -> dict[str, Any]:
     return schema
 
 
-def is_list(body: bytes) -> bool:
-    """True for a list of listings, false for one, which may turn out to be none."""
-    return body.lstrip()[:1] == b"["
-
-
 class Listings:
     """Reads request bodies."""
 
@@ -117,7 +112,7 @@ class Listings:
             InvalidListingError: not JSON, or a field breaks its rule.
             TooLargeError: more than `max_listings`.
         """
-        many = is_list(body)
+        many = body.lstrip()[:1] == b"["
         try:
             listings = self._many.validate_json(body) if many else [Listing.model_validate_json(body)]
         except ValidationError as invalid:
@@ -126,11 +121,11 @@ class Listings:
                 raise TooLargeError(
                     f"more than {self.max_listings} listings: send them in several requests"
                 ) from invalid
-            raise InvalidListingError([_told(error) for error in errors[:REPORTED_ERRORS]]) from invalid
-        return [vars(listing) for listing in listings], many  # its fields are plain values
+            raise InvalidListingError([told(error) for error in errors[:REPORTED_ERRORS]]) from invalid
+        return [listing.model_dump() for listing in listings], many
 
 
-def _told(error: ErrorDetails) -> dict[str, Any]:
+def told(error: ErrorDetails) -> dict[str, Any]:
     """An error as the caller sees it; the offending value only where it is short and JSON can say it."""
     told: dict[str, Any] = {"loc": ["body", *error["loc"]], "msg": error["msg"], "type": error["type"]}
     value = error.get("input")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from core import metrics as names
-from predictor.http_metrics import HttpMetrics
 
-http = HttpMetrics()
 predictions = Counter(
     names.PREDICTIONS, "Listings priced, and requests that were not, by reason.", ["model_version", "outcome"]
 )
@@ -28,7 +26,7 @@ refused = Counter(
 )
 for reason in ("overload", "too_large", "unauthorized"):
     refused.labels(reason)  # zero from the start, so that the first refusal is an increase
-in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests accepted and not yet answered.")
+in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests accepted and not yet answered, where they are bounded.")
 model_info = Gauge(names.MODEL_INFO, "1 for the model that answers; absent without one.", ["name", "version", "run_id"])
 model_loaded = Gauge(names.MODEL_LOADED, "Unix time at which the model that answers was loaded.")
 model_refresh = Counter(
@@ -37,6 +35,27 @@ model_refresh = Counter(
     ["outcome"],
 )
 model_refused = Counter(names.MODEL_REFUSED, "Versions that may not serve; `/model` says why.", ["version"])
+
+log_rows = Counter(
+    names.PREDICTION_LOG_ROWS, "Rows of the prediction log: written to the database, spilled to disk.", ["outcome"]
+)
+log_dropped = Counter(
+    names.PREDICTION_LOG_DROPPED,
+    "Rows of the prediction log that are lost: queue_full, spill_full, spill_failed, refused, unreadable.",
+    ["reason"],
+)
+for outcome in ("written", "spilled"):
+    log_rows.labels(outcome)
+for reason in ("queue_full", "spill_full", "spill_failed", "refused", "unreadable"):
+    log_dropped.labels(reason)
+log_queued = Gauge(names.PREDICTION_LOG_QUEUED, "Requests that waited when the prediction log was last emptied.")
+log_spill_bytes = Gauge(names.PREDICTION_LOG_SPILL_BYTES, "Bytes of the prediction log that wait on disk.")
+log_seconds = Histogram(
+    names.PREDICTION_LOG_SECONDS,
+    "Seconds that the database took for a batch of the prediction log, or to refuse it.",
+    buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+)
+log_last_write = Gauge(names.PREDICTION_LOG_LAST_WRITE, "Unix time of the last batch of predictions that was written.")
 
 ledger_up = Gauge(names.LEDGER_UP, "1 if the ledger answered the last time it was asked.")
 batches = Gauge(names.BATCHES, "Batches in the ledger, by state.", ["state"])
@@ -50,4 +69,8 @@ holdout_mae = Gauge(
 holdout_rmse = Gauge(
     names.HOLDOUT_RMSE, "Root mean square error on the common holdout of the last verdict, in US dollars.", ["model"]
 )
+feedback = Gauge(names.FEEDBACK, "Predictions of a model version whose true price is known.", ["version"])
+live_mae = Gauge(names.LIVE_MAE, "Mean absolute error of those, in US dollars.", ["version"])
+live_median_ape = Gauge(names.LIVE_MEDIAN_APE, "Median of their absolute errors as shares of the price.", ["version"])
+live_coverage = Gauge(names.LIVE_COVERAGE, "Share of the true prices that are inside of the price range.", ["version"])
 last_run = Gauge(names.LAST_RUN, "Unix time of the last entry in the ledger.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from core.errors import HouseError, LedgerError
+from core.errors import HouseError
 from predictor import metrics
 from predictor.answers import (
     Alive,
@@ -25,14 +26,12 @@ from predictor.answers import (
     Version,
 )
 from predictor.auth import CHALLENGE
-from predictor.errors import ForbiddenError, InvalidListingError, NoModelError, TooLargeError, UnauthorizedError
+from predictor.errors import InvalidListingError, NoModelError, TooLargeError, status_of
 from predictor.listing import EXAMPLE, form_schema
 from predictor.pricing import Pricing
 
-STATUS = {NoModelError: 503, LedgerError: 503, TooLargeError: 413, UnauthorizedError: 401, ForbiddenError: 403}
 RETRY_AFTER_SECONDS = 5
 _HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
-PREDICT = "/predict"
 INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a thread is handed the work
 
 router = APIRouter()
@@ -67,7 +66,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    PREDICT,
+    "/predict",
     summary="Price one listing or a list of them",
     openapi_extra=_BODY,
     responses={
@@ -76,9 +75,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     },
 )
 async def predict(request: Request) -> JSONResponse:
-    """Unknown fields are ignored, missing and null ones are priced without."""  # one listing: see one_listing.py
+    """Unknown fields are ignored, missing and null ones are priced without."""
     pricing: Pricing = request.app.state.pricing
-    body = await _read(request, request.app.state.settings.max_body_bytes)
+    began = time.perf_counter()
+    try:
+        body = await read_body(request, request.app.state.settings.max_body_bytes)
+    except TooLargeError as refused:
+        pricing.note_failed(began, request.state.request_id, b"", refused)
+        raise
     arguments = (body, request.state.request_id)
     return JSONResponse(
         pricing.answer(*arguments) if len(body) <= INLINE_BYTES else await run_in_threadpool(pricing.answer, *arguments)
@@ -100,7 +104,7 @@ async def predict(request: Request) -> JSONResponse:
 async def explain(request: Request) -> JSONResponse:
     """Exact SHAP values in dollars. Listings as for `/predict`, but fewer of them: one costs as much as hundreds."""
     pricing: Pricing = request.app.state.pricing
-    body = await _read(request, request.app.state.settings.max_body_bytes)
+    body = await read_body(request, request.app.state.settings.max_body_bytes)
     return JSONResponse(await run_in_threadpool(pricing.explain, body, request.state.request_id))
 
 
@@ -180,7 +184,7 @@ def history(request: Request) -> History:
     return History.model_validate(request.app.state.history.read())
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The body, refused as soon as it is known to be longer than `limit`: by its header, before any of it is read."""
     body = bytearray()
     length = int(request.headers.get("content-length", 0))  # the server has refused what is no number
@@ -198,15 +202,9 @@ async def _read(request: Request, limit: int) -> bytes:
 
 async def tell_error(_: Request, error: Exception) -> JSONResponse:
     """The answer to a request that failed with one of our own errors."""
-    return told(error)
-
-
-def told(error: Exception) -> JSONResponse:
-    """One of our own errors as an answer."""
-    if isinstance(error, InvalidListingError):
-        return JSONResponse({"detail": error.errors}, status_code=422)
-    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"detail": str(error)}, status_code=status, headers=_HEADERS.get(status))
+    status = status_of(error)
+    detail = error.errors if isinstance(error, InvalidListingError) else str(error)
+    return JSONResponse({"detail": detail}, status_code=status, headers=_HEADERS.get(status))
 
 
 async def tell_fault(request: Request, _: Exception) -> JSONResponse:

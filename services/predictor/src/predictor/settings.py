@@ -27,6 +27,11 @@ class PredictorSettings(BaseSettings):
     max_bundle_bytes: int = Field(default=67_108_864, gt=0)
     trial_seconds: float = Field(default=trial.SECONDS, gt=0)
     trial_memory_bytes: int = Field(default=trial.MEMORY_BYTES, gt=0)
+    prediction_log: bool = True
+    prediction_log_retention_days: int = Field(default=90, gt=0)
+    prediction_log_queue_bytes: int = Field(default=16_777_216, gt=0)
+    prediction_log_dir: Path = Path("/tmp/predictions")  # noqa: S108  # as bundle_dir
+    prediction_log_spill_bytes: int = Field(default=268_435_456, ge=0)
     require_api_key: bool = False
     # of the Secret; keys are separated by commas
     api_keys: str = Field(default="", repr=False)

@@ -50,6 +50,7 @@ def show(predictor: Predictor) -> None:
     with st.expander(f"All {len(entries)} as a table"):
         _table(entries)
     _champions(told.get("champions", []))
+    _live_errors(told.get("live_errors", []))
 
 
 def _batches(entries: list[Json]) -> list[Json]:
@@ -199,6 +200,32 @@ def _champions(moves: list[Json]) -> None:
         ],
         hide_index=True,
         column_config={"Why": st.column_config.TextColumn(width="large")},
+    )
+
+
+def _live_errors(errors: list[Json]) -> None:
+    """How far prices were from the true ones that callers told later."""
+    if not errors:
+        return
+    st.subheader("Live accuracy")
+    st.dataframe(
+        [
+            {
+                "Version": error["model_version"],
+                "True prices": error["count"],
+                "MAE": error["mae"],
+                "Median error": 100 * error["median_ape"],
+                "Inside the range": None if error["coverage"] is None else 100 * error["coverage"],
+            }
+            for error in reversed(errors)
+        ],
+        hide_index=True,
+        column_config={
+            "True prices": st.column_config.NumberColumn(format="localized", help="told by `POST /feedback`"),
+            "MAE": st.column_config.NumberColumn(format="dollar"),
+            "Median error": st.column_config.NumberColumn(format="%.1f %%"),
+            "Inside the range": st.column_config.NumberColumn(format="%.1f %%", help="80 % is what it is made for"),
+        },
     )
 
 

@@ -1,0 +1,464 @@
+"""Every answer of `POST /predict` is a row in the ledger, once, and no answer waits for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import REGISTRY
+from psycopg.rows import dict_row
+
+import predictor.assembly
+from ci.local import LocalPlatform
+from core.ledger import Ledger
+from predictor import prediction_log
+from predictor.answers import Noted
+from predictor.assembly import create_app
+from predictor.errors import InvalidListingError
+from predictor.listing import EXAMPLE
+from predictor.prediction_log import PredictionLog
+from predictor.settings import PredictorSettings
+from predictor.spill import Row, Spill
+
+from .conftest import Model, Registry
+
+AWAY = "postgresql://127.0.0.1:9/ledger"
+BODY = json.dumps(EXAMPLE).encode()
+ROW: Row = ("2026-11-28T10:00:00+00:00", "a", 0, "{}", 1.5, None, None, "1", 200, None, 0.001)
+Start = Callable[..., TestClient]
+
+
+@pytest.fixture
+def dsn(local: LocalPlatform, request: pytest.FixtureRequest) -> str:
+    """A ledger of this test alone."""
+    dsn = local.database(f"log_{abs(hash(request.node.nodeid))}")
+    Ledger(dsn).ensure_schema()
+    return dsn
+
+
+@pytest.fixture
+def start(
+    registry: Registry, models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Start]:
+    """Starts the service with a model, or without one; it ends with the test, or where its client is left."""
+    monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
+    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)
+    with ExitStack() as stack:
+
+        def start(dsn: str, model: bool = True, **settings: object) -> TestClient:
+            known = PredictorSettings(
+                model_name="house-price",
+                model_alias="champion",
+                mlflow_tracking_uri="http://127.0.0.1:9",
+                ledger_dsn=dsn,
+                poll_seconds=3600,
+                max_listings=10,
+                max_body_bytes=20_000,
+                bundle_dir=tmp_path / "bundles",
+                prediction_log_dir=tmp_path / "predictions",
+            )
+            if model:
+                registry.add(models[0])
+            app = create_app(known.model_copy(update=settings))
+            client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            if model:
+                until(lambda: client.get("/health/ready").status_code == 200)
+            client.leave = stack.close  # type: ignore[attr-defined]
+            return client
+
+        yield start
+
+
+def until(ready: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "too late"
+        time.sleep(0.02)
+
+
+def logged(dsn: str) -> list[dict[str, Any]]:
+    with psycopg.connect(dsn, row_factory=dict_row) as connection:
+        return connection.execute("select * from ledger.predictions order by at, position").fetchall()
+
+
+def dropped(reason: str) -> float:
+    return REGISTRY.get_sample_value("house_prediction_log_dropped_total", {"reason": reason}) or 0
+
+
+def log_to(dsn: str, folder: Path, queue_bytes: int = 2**24, spill_bytes: int = 2**24, days: int = 1) -> PredictionLog:
+    """A log whose thread does not run: a test says when it writes."""
+    return PredictionLog(dsn, Spill(folder, spill_bytes), queue_bytes, days)
+
+
+def answer(log: PredictionLog, request_id: str, price: float = 1.5) -> None:
+    told = {"request_id": request_id, "model_version": "1", "price": price, "low": 1.0, "high": 2.0}
+    log.answered(time.perf_counter(), request_id, BODY, told)
+
+
+@pytest.mark.services
+def test_rows_are_what_was_asked_and_answered(start: Start, dsn: str) -> None:
+    client = start(dsn)
+    listings = [EXAMPLE, {"state": "Massachusetts", "zip_code": "01001", "owner": "somebody"}, {}]
+    began = time.time()
+    one = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": r"one\tand \" %s".replace(" ", "")})
+    many = client.post("/predict", json=listings, headers={"X-Request-ID": "many"})
+    client.leave()  # type: ignore[attr-defined]
+    rows = logged(dsn)
+    for row in rows:
+        assert began - 1 < row.pop("at").timestamp() < time.time() + 1
+        assert 0 < row.pop("seconds") < 10
+    told = {"model_version": "1", "status": 200, "error": None}
+    first, answers = one.json(), many.json()
+    assert rows[0] == told | {
+        "request_id": first["request_id"], "position": 0, "listing": EXAMPLE,
+        "price": first["price"], "low": first["low"], "high": first["high"],
+    }  # fmt: skip
+    listings[1] = {"state": "Massachusetts", "zip_code": "01001"}
+    assert rows[1:] == [
+        told | {"request_id": "many", "position": at, "listing": listing, "price": price, "low": low, "high": high}
+        for at, (listing, price, low, high) in enumerate(
+            zip(listings, answers["prices"], answers["low"], answers["high"], strict=True)
+        )
+    ]
+
+
+@pytest.mark.services
+def test_failures_are_logged_with_status_and_reason(start: Start, dsn: str) -> None:
+    client = start(dsn)
+    bodies = {
+        "wrong": b'{"bed": "three"}',
+        "no-json": b'\xff\x00 <html> "\\',
+        "long": b"x" * 19_000,
+        "longer": b"x" * 30_000,
+        "many": json.dumps([EXAMPLE] * 11).encode(),
+    }
+    answers = {
+        name: client.post("/predict", content=body, headers={"X-Request-ID": name}) for name, body in bodies.items()
+    }
+    client.leave()  # type: ignore[attr-defined]
+    rows = {row["request_id"]: row for row in logged(dsn)}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "wrong": 422, "no-json": 422, "long": 422, "longer": 413, "many": 413,
+    }  # fmt: skip
+    for name, row in rows.items():
+        assert row["status"] == answers[name].status_code
+        assert (row["position"], row["price"], row["low"], row["high"]) == (0, None, None, None)
+        assert row["model_version"] == "1"
+        assert 0 < len(row["error"]) <= 1000
+    assert "bed" in rows["wrong"]["error"]
+    assert rows["wrong"]["listing"] == '{"bed": "three"}'
+    assert rows["no-json"]["listing"] == '\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} <html> "\\'
+    assert rows["long"]["listing"] == "x" * 2000
+    assert rows["longer"]["listing"] is None, "it was not read"
+
+
+@pytest.mark.services
+def test_request_without_a_model_is_logged(start: Start, dsn: str) -> None:
+    client = start(dsn, model=False)
+    assert client.post("/predict", json=EXAMPLE).status_code == 503
+    client.leave()  # type: ignore[attr-defined]
+    (row,) = logged(dsn)
+    assert (row["status"], row["model_version"], row["price"]) == (503, None, None)
+    assert row["error"]
+
+
+@pytest.mark.services
+def test_turned_off_nothing_is_kept(start: Start, dsn: str, tmp_path: Path) -> None:
+    client = start(dsn, prediction_log=False)
+    assert client.post("/predict", json=EXAMPLE).status_code == 200
+    client.leave()  # type: ignore[attr-defined]
+    assert logged(dsn) == []
+    assert not (tmp_path / "predictions").exists()
+
+
+@pytest.mark.services
+def test_what_postgresql_cannot_hold_is_logged_all_the_same(dsn: str, tmp_path: Path) -> None:
+    log = log_to(dsn, tmp_path)
+    told = {"model_version": "1", "price": 1e308, "low": 5e-324, "high": None}
+    odd = {"city": "A\0gawam", "street": 1e308, "state": "\\u0000", "prev_sold_date": "2012-10-12T" + "0" * 9000}
+    log.answered(0, "odd", json.dumps(odd).encode(), told)
+    log.failed(0, "nul", b"\0", None, InvalidListingError([{"msg": "\0"}]))
+    log.flush()
+    rows = {row["request_id"]: row for row in logged(dsn)}
+    kept = rows["odd"]["listing"]
+    assert kept["city"] == "A\N{REPLACEMENT CHARACTER}gawam"
+    assert kept["state"] == "\\u0000"
+    assert len(kept["prev_sold_date"]) == 200
+    assert (rows["odd"]["price"], rows["odd"]["low"], rows["odd"]["high"]) == (1e308, 5e-324, None)
+    assert rows["nul"]["listing"] == "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.services
+def test_one_request_that_cannot_be_told_costs_no_other(dsn: str, tmp_path: Path) -> None:
+    log, before = log_to(dsn, tmp_path), dropped("unreadable")
+    answer(log, "a")
+    log.answered(0, "odd", b"[1, 2]", {"model_version": "1", "prices": [1.0, 2.0, 3.0], "low": None, "high": None})
+    answer(log, "b")
+    log.flush()
+    assert {row["request_id"] for row in logged(dsn)} == {"a", "b"}
+    assert dropped("unreadable") == before + 3
+
+
+def test_full_queue_drops_and_counts_and_takes_no_time(tmp_path: Path) -> None:
+    log, before = log_to(AWAY, tmp_path, queue_bytes=20_000), dropped("queue_full")
+    for number in range(1000):
+        answer(log, str(number))
+    lost = dropped("queue_full") - before
+    assert 980 < lost < 1000
+    log.flush()
+    assert len(spilled(tmp_path)) == 1000 - lost
+    answer(log, "there is room again")
+    assert dropped("queue_full") == before + lost
+
+
+def spilled(folder: Path) -> list[Row]:
+    """Every row on disk, in the order in which it will be stored."""
+    spill = Spill(folder, 0)
+    return [row for path in sorted(folder.glob("*.jsonl")) for row in spill.read(path.name)[1]]
+
+
+@pytest.mark.services
+def test_what_was_kept_on_disk_is_stored_once_and_in_order(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = log_to(AWAY, tmp_path)
+    for number in range(3):
+        answer(away, f"old-{number}", 0.1 + number)
+        away.flush()
+    assert [row[1] for row in spilled(tmp_path)] == ["old-0", "old-1", "old-2"]
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    stored: list[str] = []
+    write = Ledger.add_predictions
+
+    def spy(ledger: Ledger, batch: Any, rows: Any) -> None:
+        rows = list(rows)
+        stored.extend(row[1] for row in rows)
+        write(ledger, batch, rows)
+
+    monkeypatch.setattr(Ledger, "add_predictions", spy)
+    back = log_to(dsn, tmp_path)
+    answer(back, "new")
+    back.flush()
+    assert stored == ["old-0", "old-1", "old-2", "new"]
+    assert list(tmp_path.iterdir()) == []
+    for path, content in kept.items():  # as where another process had read them, or this one was killed in between
+        path.write_bytes(content)
+    log_to(dsn, tmp_path).flush()
+    rows = logged(dsn)
+    assert [row["request_id"] for row in rows] == ["old-0", "old-1", "old-2", "new"]
+    assert [row["price"] for row in rows] == [0.1, 1.1, 2.1, 1.5]
+
+
+def test_folder_is_bounded_and_what_it_cannot_take_is_counted(tmp_path: Path) -> None:
+    log, before = log_to(AWAY, tmp_path, spill_bytes=2_000), dropped("spill_full")
+    for number in range(20):
+        answer(log, str(number))
+        log.flush()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2_000
+    kept = [row[1] for row in spilled(tmp_path)]
+    assert kept == [str(number) for number in range(len(kept))], "the oldest stay"
+    assert len(kept) + dropped("spill_full") - before == 20
+
+
+def test_folder_that_cannot_be_written_to_is_told_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    log, before = log_to(AWAY, tmp_path / "file"), dropped("spill_failed")
+    answer(log, "a")
+    log.flush()
+    assert dropped("spill_failed") == before + 1
+    assert "1 rows of the prediction log are lost: the prediction log cannot be kept on disk" in caplog.text
+
+
+@pytest.mark.services
+def test_file_that_is_no_batch_is_set_aside_and_holds_up_no_other(dsn: str, tmp_path: Path) -> None:
+    for number, content in enumerate((b"<html>\n", b'{"a": 1}\n', b"\xff\xff")):
+        (tmp_path / f"{number:020}-{uuid4()}.jsonl").write_bytes(content)
+    (tmp_path / f"{3:020}-nothing.jsonl").write_bytes(b"[]\n")
+    before = dropped("unreadable")
+    log = log_to(dsn, tmp_path)
+    answer(log, "a")
+    log.flush()
+    assert [row["request_id"] for row in logged(dsn)] == ["a"]
+    assert len(list(tmp_path.glob("*.refused"))) == 4
+    assert dropped("unreadable") == before + 4
+
+
+@pytest.mark.services
+def test_rows_that_the_database_refuses_are_counted_and_hold_up_no_other(dsn: str, tmp_path: Path) -> None:
+    tmp_path.mkdir(exist_ok=True)
+    spill = Spill(tmp_path, 2**20)
+    spill.add(uuid4(), [ROW, (*ROW[:3], "{no json", *ROW[4:])])
+    before = dropped("refused")
+    log = log_to(dsn, tmp_path)
+    answer(log, "a")
+    log.flush()
+    assert [row["request_id"] for row in logged(dsn)] == ["a"]
+    assert list(tmp_path.iterdir()) == []
+    assert dropped("refused") == before + 2
+
+
+@pytest.mark.services
+def test_ledger_of_an_earlier_release_keeps_predictions_waiting(local: LocalPlatform, tmp_path: Path) -> None:
+    dsn = local.database("log_without_schema")
+    log = log_to(dsn, tmp_path)
+    answer(log, "a")
+    log.flush()
+    assert [row[1] for row in spilled(tmp_path)] == ["a"]
+    Ledger(dsn).ensure_schema()
+    log_to(dsn, tmp_path).flush()
+    assert [row["request_id"] for row in logged(dsn)] == ["a"]
+
+
+@pytest.mark.services
+def test_database_that_holds_its_breath_at_the_end_costs_no_row(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "STOP_SECONDS", 0.5)
+    log = log_to(dsn, tmp_path)
+    log.start()
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table ledger.predictions in access exclusive mode")
+        answer(log, "a")
+        until(lambda: log._in_hand is not None)
+        answer(log, "b")
+        log.stop()
+        assert sorted(str(row[1]) for row in spilled(tmp_path)) == ["a", "b"]
+    until(lambda: not log._thread.is_alive(), 30)
+    log_to(dsn, tmp_path).flush()
+    assert sorted(row["request_id"] for row in logged(dsn)) == ["a", "b"]
+
+
+@pytest.mark.services
+def test_answers_are_given_by_many_threads_while_it_writes(dsn: str, tmp_path: Path) -> None:
+    log = log_to(dsn, tmp_path)
+    log.start()
+    threads = [
+        threading.Thread(target=lambda part=part: [answer(log, f"{part}-{at}") for at in range(500)])
+        for part in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.stop()
+    assert len({row["request_id"] for row in logged(dsn)}) == len(logged(dsn)) == 2000
+    assert log._queued == 0
+
+
+@pytest.mark.services
+def test_old_predictions_are_forgotten(dsn: str, tmp_path: Path) -> None:
+    log = log_to(dsn, tmp_path, days=2)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "insert into ledger.predictions (at, request_id, position, price, status, seconds)"
+            " select now() - make_interval(hours => h), h::text, 0, 1, 200, 0 from generate_series(1, 96) h"
+        )
+    log.start()
+    until(lambda: len(logged(dsn)) < 96)
+    log.stop()
+    assert sorted(int(row["request_id"]) for row in logged(dsn)) == list(range(1, 48))
+
+
+# -- feedback
+
+
+@pytest.mark.services
+def test_true_prices_give_the_live_error_of_each_version(start: Start, dsn: str) -> None:
+    client = start(dsn)
+    one = client.post("/predict", json=EXAMPLE).json()
+    many = client.post("/predict", json=[EXAMPLE, {}]).json()
+    until(lambda: len(logged(dsn)) == 3)
+
+    def tell(status: int = 200, **given: object) -> Any:
+        told = client.post("/feedback", json=given)
+        assert told.status_code == status, told.text
+        return told.json()
+
+    true = one["price"] + 1000
+    assert tell(request_id=one["request_id"], price=1.0) == {
+        "request_id": one["request_id"], "position": 0, "price": 1.0,
+    }  # fmt: skip
+    Noted.model_validate(tell(request_id=one["request_id"], price=true))
+    tell(request_id=one["request_id"], price=true)
+    tell(request_id=many["request_id"], position=1, price=many["prices"][1] / 10)
+    errors = client.get("/history").json()["live_errors"]
+    gap = many["prices"][1] * 0.9
+    assert errors == [
+        {
+            "model_version": "1",
+            "count": 2,
+            "mae": pytest.approx((1000 + gap) / 2),
+            "median_ape": pytest.approx((1000 / true + 9) / 2),
+            "coverage": 0.5,
+        }
+    ]
+    for given in ({"request_id": "unknown"}, {"request_id": many["request_id"], "position": 2}):
+        assert "is in the log" in tell(404, **given, price=1.0)["detail"]
+
+
+@pytest.mark.services
+def test_failure_takes_no_feedback(start: Start, dsn: str) -> None:
+    client = start(dsn)
+    failed = client.post("/predict", content=b"{", headers={"X-Request-ID": "failed"})
+    assert failed.status_code == 422
+    until(lambda: len(logged(dsn)) == 1)
+    assert client.post("/feedback", json={"request_id": "failed", "price": 1.0}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", None),
+        (b"[]", None),
+        (b'{"price": 1}', "request_id"),
+        (b'{"request_id": "a"}', "price"),
+        (b'{"request_id": "a", "price": 0}', "price"),
+        (b'{"request_id": "a", "price": -1}', "price"),
+        (b'{"request_id": "a", "price": NaN}', "price"),
+        (b'{"request_id": "a", "price": "1"}', "price"),
+        (b'{"request_id": "a", "price": 1e999}', "price"),
+        (b'{"request_id": "a b", "price": 1}', "request_id"),
+        (b'{"request_id": "\\u0000", "price": 1}', "request_id"),
+        (b'{"request_id": "a", "price": 1, "position": -1}', "position"),
+        (b'{"request_id": "a", "price": 1, "position": 3000000000}', "position"),
+        (b'{"request_id": "a", "price": 1, "true_price": 2}', "true_price"),
+    ],
+)
+def test_bad_feedback_is_refused_by_field_and_rule(start: Start, body: bytes, field: str | None) -> None:
+    client = start(AWAY, model=False, prediction_log=False)
+    told = client.post("/feedback", content=body)
+    assert told.status_code == 422, told.text
+    if field:
+        assert told.json()["detail"][0]["loc"] == ["body", field]
+
+
+def test_feedback_without_the_ledger_is_asked_for_again(start: Start) -> None:
+    client = start(AWAY, model=False, prediction_log=False)
+    told = client.post("/feedback", json={"request_id": "a", "price": 1.0})
+    assert told.status_code == 503
+    assert int(told.headers["Retry-After"]) > 0
+    assert client.post("/feedback", content=b"x" * 20_000).status_code == 413
+
+
+def test_feedback_needs_a_key_where_prices_do(start: Start) -> None:
+    client = start(AWAY, model=False, prediction_log=False, require_api_key=True, api_keys="key")
+    given = {"request_id": "a", "price": 1.0}
+    assert client.post("/feedback", json=given).status_code == 401
+    assert client.post("/feedback", json=given, headers={"Authorization": "Bearer key"}).status_code == 503
+
+
+def test_openapi_describes_feedback(start: Start) -> None:
+    document = start(AWAY, model=False, prediction_log=False).get("/openapi.json").json()
+    described = document["paths"]["/feedback"]["post"]
+    assert set(described["responses"]) == {"200", "404", "413", "422", "503"}
+    schema = document["components"]["schemas"]["Feedback"]
+    assert set(schema["required"]) == {"request_id", "price"}

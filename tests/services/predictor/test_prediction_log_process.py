@@ -1,0 +1,170 @@
+"""The prediction log of the process that the image starts, while its database goes and comes, and when it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from ci.console import wait_for
+from ci.local import LocalPlatform
+from core.ledger import Ledger
+from core.registry import ModelVersion
+from predictor.cache import BundleCache
+from predictor.listing import EXAMPLE
+
+from .conftest import NAME, Model
+from .test_process import worker_of
+
+pytestmark = pytest.mark.services
+
+SLOW_SECONDS = 1.0  # of one answer, on a machine that does much else
+
+
+@pytest.fixture
+def platform(tmp_path_factory: pytest.TempPathFactory, models: tuple[Model, Model]) -> Iterator[LocalPlatform]:
+    """A ledger, and a model on disk: no MLflow is needed."""
+    with LocalPlatform(tmp_path_factory.mktemp("log")) as local:
+        cache = BundleCache(local.folder / "bundles")
+        version = ModelVersion(NAME, "1", "run-1", {"manifest_sha256": models[0].sha256}, "")
+        with cache.draft() as draft:
+            shutil.copytree(models[0].folder, draft / "bundle")
+            cache.keep(version, draft / "bundle")
+        cache.note_served(version)
+        local.mlflow_url = "http://127.0.0.1:9"
+        Ledger(local.database("ledger")).ensure_schema()
+        yield local
+
+
+@pytest.fixture
+def url(platform: LocalPlatform) -> str:
+    return start(platform)
+
+
+def start(platform: LocalPlatform) -> str:
+    url = platform.start_predictor(poll_seconds="3600")
+    wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 20)
+    return url
+
+
+class Clients:
+    """Three clients that ask one after another until they are told to stop."""
+
+    def __init__(self, url: str) -> None:
+        self.answered: list[str] = []  # request ids
+        self.slowest = 0.0
+        self.failures: list[str] = []
+        self._url = url
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=10) as client:
+            while not self._stopped.is_set():
+                began = time.monotonic()
+                try:
+                    answer = client.post(f"{self._url}/predict", json=EXAMPLE)
+                except httpx.TransportError as lost:
+                    self.failures.append(repr(lost))
+                    return
+                if answer.status_code == 200:
+                    self.answered.append(answer.json()["request_id"])
+                else:
+                    self.failures.append(answer.text)
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                time.sleep(0.01)
+
+    def more(self, count: int) -> Callable[[], bool]:
+        """Whether `count` more are answered than now."""
+        wanted = len(self.answered) + count
+        return lambda: len(self.answered) >= wanted
+
+
+def logged(platform: LocalPlatform) -> Counter[str]:
+    """How many rows each request id has."""
+    with psycopg.connect(platform.database("ledger")) as connection:
+        return Counter(str(row[0]) for row in connection.execute("select request_id from ledger.predictions"))
+
+
+def waiting(platform: LocalPlatform) -> list[Path]:
+    return sorted((platform.folder / "predictions").glob("*.jsonl"))
+
+
+def ask(url: str, count: int) -> list[str]:
+    with httpx.Client(timeout=10) as client:
+        return [client.post(f"{url}/predict", json=EXAMPLE).json()["request_id"] for _ in range(count)]
+
+
+def test_database_goes_and_comes_under_requests(platform: LocalPlatform, url: str) -> None:
+    with Clients(url) as clients:
+        for _ in range(2):
+            wait_for("answers", clients.more(100), 20)
+            platform.stop_postgres()
+            wait_for("answers without a database", clients.more(100), 20)
+            wait_for("rows on disk", lambda: bool(waiting(platform)), 20)
+            wait_for("more answers", clients.more(100), 20)
+            platform.start_postgres()
+            wait_for("the rows on disk in the database", lambda: not waiting(platform), 30)
+    assert clients.failures == []
+    assert clients.slowest < SLOW_SECONDS
+    wait_for("the last rows", lambda: len(logged(platform)) >= len(clients.answered), 10)
+    assert logged(platform) == Counter(clients.answered), "nothing lost, nothing twice"
+
+
+@pytest.mark.parametrize("database", ["there", "away"])
+def test_told_to_end_it_loses_nothing(platform: LocalPlatform, url: str, database: str) -> None:
+    if database == "away":
+        platform.stop_postgres()
+    with Clients(url) as clients:
+        wait_for("answers", clients.more(200), 20)
+        platform.stop("predictor")  # what is asked until it refuses connections is answered and logged
+    assert all("Error" in failure for failure in clients.failures), clients.failures
+    if database == "away":
+        assert waiting(platform)
+        platform.start_postgres()
+        start(platform)
+        wait_for("the rows on disk in the database", lambda: not waiting(platform), 30)
+    assert waiting(platform) == []
+    assert logged(platform) == Counter(clients.answered)
+
+
+def test_killed_after_rows_went_to_disk_each_is_stored_once(platform: LocalPlatform, url: str) -> None:
+    before = ask(url, 20)
+    wait_for("the first rows", lambda: len(logged(platform)) == 20, 20)
+    platform.stop_postgres()
+    kept = ask(url, 50)
+    wait_for("all rows on disk", lambda: sum(len(p.read_bytes().splitlines()) for p in waiting(platform)) == 50, 20)
+    worker = worker_of(platform)
+    os.kill(worker, signal.SIGKILL)
+    wait_for("a new worker", lambda: worker_of(platform) != worker and ready(url), 20)
+    platform.start_postgres()
+    wait_for("the rows on disk in the database", lambda: not waiting(platform), 30)
+    after = ask(url, 5)
+    wait_for("the last rows", lambda: len(logged(platform)) >= 75, 20)
+    assert logged(platform) == Counter([*before, *kept, *after])
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
