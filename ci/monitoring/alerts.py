@@ -81,7 +81,23 @@ ALERTS = (
         f"min({m.LEDGER_UP}) == 0",
         "5m",
         "The predictor does not reach the ledger",
-        "Prices are answered, but predictions are not recorded and the page History is empty.",
+        "Prices are answered and their log waits on disk, but feedback is refused and the page History is empty.",
+    ),
+    Alert(
+        "PredictionsLost",
+        "critical",
+        f"sum by (instance, reason) (increase({m.PREDICTION_LOG_DROPPED}[15m])) > 0",
+        "0m",
+        "{{ $labels.instance }} lost {{ $value | humanize }} rows of the prediction log ({{ $labels.reason }})",
+        "Prices are answered, but some are not in the ledger and will never be.",
+    ),
+    Alert(
+        "PredictionLogWaiting",
+        "warning",
+        f"max({m.PREDICTION_LOG_SPILL_BYTES}) > 0",
+        "15m",
+        "{{ $value | humanize1024 }}B of the prediction log wait on disk",
+        "The ledger has not taken the prediction log for 15 minutes. When the folder is full, rows are lost.",
     ),
     # --- pipeline
     Alert(

@@ -76,6 +76,49 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (q.REFRESHES,),
         ),
     ),
+    "Live accuracy": (
+        Panel(
+            "True prices",
+            "Predictions whose true price was told by POST /feedback, by model version.",
+            "short",
+            (q.FEEDBACK,),
+            "figure",
+            6,
+        ),
+        Panel(
+            "Live error (MAE)", "Mean absolute error of those, by model version.", "currencyUSD", (q.LIVE_MAE,), width=6
+        ),
+        Panel(
+            "Live error (median)",
+            "Median of their absolute errors as shares of the true prices, by model version.",
+            "percentunit",
+            (q.LIVE_MEDIAN_APE,),
+            width=6,
+        ),
+        Panel(
+            "True prices inside the range",
+            "Share of the true prices from low to high. It is 80 % where live listings are like those learned from.",
+            "percentunit",
+            (q.LIVE_COVERAGE,),
+            width=6,
+        ),
+        Panel(
+            "Predictions logged",
+            "Rows per second written to the ledger, kept on disk while it is away, and lost (must be none).",
+            "cps",
+            (q.LOGGED, q.NOT_LOGGED),
+            width=6,
+        ),
+        Panel("Waiting in memory", "Requests that wait to be logged, by replica.", "short", (q.LOG_QUEUED,), width=6),
+        Panel(
+            "Waiting on disk",
+            "What is kept until the ledger is back. The largest of the replicas, as they may share a volume.",
+            "bytes",
+            (q.LOG_SPILLED,),
+            width=6,
+        ),
+        Panel("Time to log a batch", "Until the ledger has it, or refuses.", "s", (q.LOG_SECONDS,), width=6),
+    ),
     "Learning": (
         Panel(
             "Error on the holdout (MAE)",

@@ -1,7 +1,8 @@
 """Every PromQL expression of dashboard and alerts, apart from how they are shown.
 
 Our own metrics are named where the services define them (`core.metrics`). Each expression of the dashboard returns
-data on a platform that has run once, with no exporter beside those that the charts bring (a test asks Prometheus).
+data on a platform that has run once and was told one true price, with no exporter beside those that the charts bring (a
+test asks Prometheus).
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ ERROR_SHARE = Query(
 MODEL_VERSION = Query(f"count by (name, version) ({m.MODEL_INFO})", "{{name}} v{{version}}")
 PRICE_MEDIAN = Query(quantile(0.5, m.PREDICTION_PRICE), "median")
 PRICE_P95 = Query(quantile(0.95, m.PREDICTION_PRICE), "95 of 100 are below")
+LOGGED = Query(f"sum by (outcome) (rate({m.PREDICTION_LOG_ROWS}[5m]))", "{{outcome}}")
+NOT_LOGGED = Query(f"sum by (reason) (rate({m.PREDICTION_LOG_DROPPED}[5m]))", "lost: {{reason}}")
+LOG_QUEUED = Query(f"sum by (instance) ({m.PREDICTION_LOG_QUEUED})", "{{instance}}")
+LOG_SPILLED = Query(f"max({m.PREDICTION_LOG_SPILL_BYTES})", "on disk")
+LOG_SECONDS = Query(quantile(0.99, m.PREDICTION_LOG_SECONDS), "99 of 100 batches")
 REFRESHES = Query(f"sum by (outcome) (increase({m.MODEL_REFRESH}[5m]))", "{{outcome}}")
 
 # --- learning: read from the ledger by each replica of the predictor, so `max` and never `sum`
@@ -51,6 +57,10 @@ DECISIONS = Query(f"max by (decision) ({m.DECISIONS})", "{{decision}}")
 PROMOTIONS = Query(f"max by (outcome) ({m.PROMOTIONS})", "{{outcome}}")
 HOLDOUT_MAE = Query(f"max by (model) ({m.HOLDOUT_MAE})", "{{model}}")
 HOLDOUT_RMSE = Query(f"max by (model) ({m.HOLDOUT_RMSE})", "{{model}}")
+FEEDBACK = Query(f"max by (version) ({m.FEEDBACK})", "v{{version}}")
+LIVE_MAE = Query(f"max by (version) ({m.LIVE_MAE})", "v{{version}}")
+LIVE_MEDIAN_APE = Query(f"max by (version) ({m.LIVE_MEDIAN_APE})", "v{{version}}")
+LIVE_COVERAGE = Query(f"max by (version) ({m.LIVE_COVERAGE})", "v{{version}}")
 SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN} > 0)", "since the last run")
 
 # --- pipeline: Airflow pushes these by OTLP; only the scheduler and the DAG processor live long enough for rates

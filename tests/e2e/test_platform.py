@@ -151,7 +151,9 @@ def test_every_dashboard_query_returns_data(predictor: str) -> None:
     from ci.monitoring.dashboard import panel_queries
 
     for _ in range(5):
-        httpx.post(f"{predictor}/predict", json=LISTING, timeout=20)
+        asked = httpx.post(f"{predictor}/predict", json=LISTING, timeout=20).json()
+    true = {"request_id": asked["request_id"], "price": asked["price"]}
+    wait_for("the log", lambda: httpx.post(f"{predictor}/feedback", json=true, timeout=20).status_code == 200, 30)
     with forward(PLATFORM, "service/prometheus", 9090) as prometheus:
         empty: list[str] = []
 
