@@ -56,6 +56,12 @@ def test_share_within_the_range_is_as_promised_on_whole_listings_of_one_batch() 
     assert surely(inside / rows, rows // 4, rows // 4), "rows come in several splits: they are as fewer"
 
 
+def test_recorded_listings_are_priced_alone_as_among_others(trained: bench.Trained) -> None:
+    raw = trained.parts["test"].select(RAW_SCHEMA.keys())
+    found, listings = trained.bundle.estimate(raw), raw.drop(TARGET).to_dicts()
+    assert [trained.bundle.estimate_one(listing) for listing in listings] == [found.row(at) for at in range(raw.height)]
+
+
 def test_contributions_lead_from_the_base_value_to_the_price(trained: bench.Trained) -> None:
     test = trained.parts["test"]
     spread = test[:: -(-test.height // EXPLAINED)].vstack(test.filter(test["batch"] == bench.WHOLE)[:EXPLAINED])

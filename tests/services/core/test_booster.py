@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,6 +24,57 @@ def booster(trained: Trained) -> Booster:
 def test_predictions_are_those_of_lightgbm_to_the_last_bit(booster: Booster, trained: Trained, rows: int) -> None:
     matrix = trained.matrix[:rows]
     assert np.array_equal(booster.predict(matrix), np.asarray(trained.booster.predict(matrix)))
+
+
+def one_by_one(booster: Booster, matrix: np.ndarray) -> list[float]:
+    return [booster.predict_one(array("f", row)) for row in matrix.tolist()]
+
+
+def test_one_row_is_predicted_as_among_others_to_the_last_bit(booster: Booster, trained: Trained) -> None:
+    draw = np.random.default_rng(3)
+    matrix = trained.matrix[:2000].copy()
+    for special in (np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38, 1e-45):
+        matrix[draw.random(matrix.shape) < 0.02] = special
+    assert one_by_one(booster, matrix) == booster.predict(matrix).tolist()
+    assert one_by_one(booster, matrix) == np.asarray(trained.booster.predict(matrix)).tolist()
+
+
+def test_threads_may_predict_one_row_each_while_others_explain(trained: Trained) -> None:
+    fresh = Booster(trained.booster.model_to_string())
+    matrix = trained.matrix[:200]
+    want = fresh.predict(matrix).tolist()
+    with ThreadPoolExecutor(8) as threads:
+        explained = [threads.submit(fresh.contributions, matrix[:20]) for _ in range(8)]
+        found = list(threads.map(lambda _: one_by_one(fresh, matrix), range(32)))
+    assert all(each == want for each in found)
+    assert all(np.array_equal(each.result(), explained[0].result()) for each in explained)
+
+
+def test_model_lives_as_long_as_somebody_predicts_with_it(trained: Trained) -> None:
+    """Models are replaced while others predict; what holds one may use it to the end."""
+    text, row = trained.booster.model_to_string(), array("f", trained.matrix[0].tolist())
+    held = [Booster(text)]
+    want, ended = held[0].predict_one(row), threading.Event()
+
+    def replace() -> None:
+        while not ended.is_set():
+            held[0] = Booster(text)
+
+    replacing = threading.Thread(target=replace)
+    replacing.start()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = set(threads.map(lambda _: held[0].predict_one(row), range(20_000)))
+    finally:
+        ended.set()
+        replacing.join()
+    assert found == {want}
+
+
+@pytest.mark.parametrize("row", [array("f", [0.0] * 17), array("f", [0.0] * 19), array("d", [0.0] * 18)])
+def test_row_of_another_width_or_type_is_refused(booster: Booster, row: array[float]) -> None:
+    with pytest.raises(BundleError, match="the model has 18 features as float32, the row"):
+        booster.predict_one(row)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 1500])

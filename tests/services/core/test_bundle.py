@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import re
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.bundle import FILES, MANIFEST, RANGES, baseline, golden_sample, load_bundle, write_bundle
+from core.bundle import FILES, MANIFEST, RANGES, Bundle, baseline, golden_sample, load_bundle, write_bundle
 from core.errors import BundleError
 from core.features import FINGERPRINT, RAW_SCHEMA, build_features, parse_listings
 from core.pyfunc import _load_pyfunc
@@ -184,6 +185,27 @@ def test_changed_range_of_a_golden_listing_is_found(copy: Path, end: str, told: 
     rewrite(copy, "ranges.json", of_each_group)
     with pytest.raises(BundleError, match="golden listing 0 has a range from"):
         load_bundle(copy).check_golden()
+
+
+def test_listing_alone_has_price_and_range_as_among_others(trained: Trained) -> None:
+    bundle, listings = load_bundle(trained.folder), trained.rows.drop("price").to_dicts()
+    found = bundle.estimate(trained.rows)
+    assert [bundle.estimate_one(listing) for listing in listings] == [found.row(at) for at in range(len(listings))]
+
+
+@pytest.mark.parametrize("field", ["price", "low", "high"])
+def test_golden_listing_that_has_another_price_alone_is_found(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    right = Bundle.estimate_one
+
+    def wrong(bundle: Bundle, listing: dict[str, Any]) -> dict[str, float | None]:
+        found = right(bundle, listing)
+        return found | {field: math.nextafter(float(found[field] or 0), 0)} if listing["state"] is None else found
+
+    monkeypatch.setattr(Bundle, "estimate_one", wrong)
+    with pytest.raises(BundleError, match=r"golden listing 12 gives .* alone and .* among others"):
+        load_bundle(trained.folder).check_golden()
 
 
 def test_bundle_of_an_earlier_release_gives_the_same_prices_without_ranges(trained: Trained, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from core.features import (
     PLAIN,
     RAW_SCHEMA,
     build_features,
+    build_row,
     conform,
     fit_encodings,
     folds,
@@ -46,6 +47,24 @@ listing = some.fixed_dictionaries(
     | {name: text | some.integers(0, 9) for name in TEXT}
     | {"prev_sold_date": date},
 )
+
+
+near_limits = some.sampled_from(
+    [-1.0, -0.0, 0.0, 0.5, 0.99, 1.0, 11.99, 12.0, 12.5, 50.0, 50.01, 99.9, 100.0, 1e3, 1000.5, 99_999.0, 1e5,
+     100_000.5, 5e-324, 1e-30, 1e30, 1e300, -1e300, float("inf"), float("nan")]
+)  # fmt: skip
+known = some.sampled_from(ROWS.to_dicts())
+dirt = some.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(NUMBERS, some.none() | near_limits | some.floats())
+    | dict.fromkeys(TEXT, text)
+    | {"prev_sold_date": date},
+)
+
+
+def by_itself(row: dict[str, Any]) -> np.ndarray:
+    """Features of one listing, built without a frame."""
+    return np.array(build_row(row, ENCODINGS), dtype=np.float32)
 
 
 def same(left: np.ndarray, right: np.ndarray) -> bool:
@@ -113,6 +132,22 @@ def test_rows_mean_the_same_alone_among_others_and_in_columns(records: list[dict
     assert matrix.shape == (len(records), len(FEATURES))
     for at, row in enumerate(alone):
         assert same(build_features(row, ENCODINGS), matrix[at : at + 1]), f"row {at} differs: {records[at]}"
+        assert same(by_itself(row.row(0, named=True)), matrix[at]), f"row {at} differs without a frame: {records[at]}"
+
+
+@given(known, dirt)
+@settings(max_examples=500)
+def test_listing_by_itself_has_the_features_of_its_row_in_a_frame(row: dict[str, Any], change: dict[str, Any]) -> None:
+    """The formulas are the same; that numbers and columns follow them to the same bit is not a matter of course."""
+    changed = row | change
+    assert same(by_itself(changed), build_features(parse_listings([changed]), ENCODINGS)[0])
+    left_out = {name: value for name, value in changed.items() if value is not None}
+    assert same(by_itself(left_out), by_itself(changed))
+
+
+def test_every_training_row_by_itself_has_the_features_that_serving_builds_for_all() -> None:
+    matrix = build_features(ROWS, ENCODINGS)
+    assert same(np.stack([by_itself(row) for row in ROWS.to_dicts()]), matrix)
 
 
 @pytest.mark.parametrize(

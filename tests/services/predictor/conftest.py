@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
 import polars as pl
 import pytest
+from fastapi.testclient import TestClient
 
+import predictor.assembly
 from core.booster import Booster
 from core.bundle import Bundle, baseline, golden_sample, load_bundle, write_bundle
 from core.errors import BundleError
@@ -19,9 +23,24 @@ from core.features import parse_listings, training_features
 from core.registry import ModelVersion
 from pipeline.calibration import calibrate, measured
 from pipeline.encoded import Part
+from predictor.assembly import create_app
 from predictor.listing import STATES
+from predictor.settings import PredictorSettings
 
 NAME = "house-price"
+NOWHERE = "http://127.0.0.1:9"
+ORIGIN = {"commit": "c" * 40, "image_tag": "0.1.0-0123456789ab", "image_digest": "sha256:" + "d" * 64}
+
+SETTINGS = PredictorSettings(
+    model_name="house-price",
+    model_alias="champion",
+    mlflow_tracking_uri=NOWHERE,
+    ledger_dsn="postgresql://127.0.0.1:9/ledger",
+    poll_seconds=0.05,
+    max_listings=100,
+    max_body_bytes=102_400,
+    prediction_log=False,  # it has tests of its own
+)
 
 
 def listings(rows: int = 400) -> pl.DataFrame:
@@ -114,6 +133,31 @@ class Registry:
 @pytest.fixture
 def registry() -> Registry:
     return Registry()
+
+
+@pytest.fixture
+def empty(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """The service over a registry that names no champion."""
+    monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
+    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)  # trials have tests of their own
+    settings = SETTINGS.model_copy(update={"bundle_dir": tmp_path / "bundles", **ORIGIN})
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(empty: TestClient, registry: Registry, models: tuple[Model, Model]) -> TestClient:
+    """The service with a model."""
+    registry.add(models[0])
+    until(lambda: empty.get("/health/ready").status_code == 200)
+    return empty
+
+
+def until(ready: Any, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "too late"
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -20,51 +18,10 @@ from core.bundle import Bundle, load_bundle, write_bundle
 from core.features import parse_listings
 from predictor import logs
 from predictor.answers import Explanation, Price, Prices
-from predictor.assembly import create_app
 from predictor.in_flight import InFlight
 from predictor.listing import EXAMPLE, form_schema
-from predictor.settings import PredictorSettings
 
-from .conftest import Model, Registry
-
-NOWHERE = "http://127.0.0.1:9"
-ORIGIN = {"commit": "c" * 40, "image_tag": "0.1.0-0123456789ab", "image_digest": "sha256:" + "d" * 64}
-
-SETTINGS = PredictorSettings(
-    model_name="house-price",
-    model_alias="champion",
-    mlflow_tracking_uri=NOWHERE,
-    ledger_dsn="postgresql://127.0.0.1:9/ledger",
-    poll_seconds=0.05,
-    max_listings=100,
-    max_body_bytes=102_400,
-    prediction_log=False,  # it has tests of its own
-)
-
-
-@pytest.fixture
-def empty(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """The service over a registry that names no champion."""
-    monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
-    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)  # trials have tests of their own
-    settings = SETTINGS.model_copy(update={"bundle_dir": tmp_path / "bundles", **ORIGIN})
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        yield client
-
-
-@pytest.fixture
-def client(empty: TestClient, registry: Registry, models: tuple[Model, Model]) -> TestClient:
-    """The service with a model."""
-    registry.add(models[0])
-    until(lambda: empty.get("/health/ready").status_code == 200)
-    return empty
-
-
-def until(ready: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "too late"
-        time.sleep(0.05)
+from .conftest import ORIGIN, SETTINGS, Model, Registry, until
 
 
 def count(outcome: str, version: str = "1") -> float:
@@ -194,13 +151,13 @@ def test_refusal_under_overload_has_its_id_and_is_counted_as_an_answer(client: T
         outer.append(type(layer))
         layer = layer.app
     assert PrometheusInstrumentatorMiddleware in outer
-    layer.count = layer.limit
+    layer.places.count = layer.places.limit
     answer = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine-6"})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.headers["X-Request-ID"] == "mine-6"
     assert client.get("/health/ready").status_code == 200
     assert client.get("/metrics").status_code == 200
-    layer.count = 0
+    layer.places.count = 0
     assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 

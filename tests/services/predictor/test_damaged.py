@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from core.booster import Booster
 from core.errors import BundleError
 from predictor.champion import ChampionFollower
 from predictor.pricing import Pricing
@@ -111,6 +112,16 @@ def test_reason_says_what_is_wrong(name: str, words: str, models: tuple[Model, M
     with pytest.raises(BundleError) as refused:
         run_trial(damaged(damage, models[1].folder, tmp_path / "bundle").folder, seconds=2)
     assert words in str(refused.value)
+
+
+def test_model_that_prices_a_listing_alone_otherwise_is_refused(
+    models: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(models[0].folder)
+    right = Booster.predict_one
+    monkeypatch.setattr(Booster, "predict_one", lambda *arguments: right(*arguments) + 1e-12)
+    with pytest.raises(BundleError, match=r"golden listing 0 gives .* alone and .* among others"):
+        check(models[0].folder)
 
 
 def test_bundle_that_takes_too_much_memory_is_refused(models: tuple[Model, Model], tmp_path: Path) -> None:

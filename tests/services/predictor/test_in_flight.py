@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
-from predictor.in_flight import InFlight
+from predictor.in_flight import InFlight, Places
 
 
 def refused() -> float:
@@ -42,7 +42,7 @@ async def at_once(_: Scope, __: Receive, send: Send) -> None:
 @pytest.mark.parametrize(("limit", "accepted"), [(1, 1), (3, 3), (10, 10), (64, 10), (0, 10)])
 def test_of_requests_that_come_together_as_many_as_the_bound_are_accepted(limit: int, accepted: int) -> None:
     async def run() -> None:
-        app = InFlight(at_once, limit)
+        app = InFlight(at_once, Places(limit))
         for _ in range(2):  # the first lot leaves nothing behind
             found = statuses(await asyncio.gather(*(ask(app) for _ in range(10))))
             assert found == [200] * accepted + [503] * (10 - accepted)
@@ -61,7 +61,7 @@ def test_refusal_says_when_to_come_again_and_probes_are_answered() -> None:
                 await going.wait()
             await at_once(scope, receive, send)
 
-        app = InFlight(slow, 1)
+        app = InFlight(slow, Places(1))
         first = asyncio.create_task(ask(app))
         await asyncio.sleep(0)
         start, body = await ask(app)
@@ -81,10 +81,10 @@ def test_request_that_fails_frees_its_place() -> None:
         raise ZeroDivisionError
 
     async def run() -> None:
-        app = InFlight(broken, 1)
+        app = InFlight(broken, Places(1))
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
                 await ask(app)
-        assert app.count == 0
+        assert app.places.count == 0
 
     asyncio.run(run())

@@ -29,7 +29,7 @@ from predictor.prediction_log import PredictionLog
 from predictor.settings import PredictorSettings
 from predictor.spill import Row, Spill
 
-from .conftest import Model, Registry
+from .conftest import Model, Registry, until
 
 AWAY = "postgresql://127.0.0.1:9/ledger"
 BODY = json.dumps(EXAMPLE).encode()
@@ -76,13 +76,6 @@ def start(
             return client
 
         yield start
-
-
-def until(ready: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "too late"
-        time.sleep(0.02)
 
 
 def logged(dsn: str) -> list[dict[str, Any]]:

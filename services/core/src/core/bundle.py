@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,7 @@ from core.features import (
     RAW_SCHEMA,
     TARGET,
     build_features,
+    build_row,
     parse_listings,
     typical_baseline,
 )
@@ -43,6 +44,7 @@ from core.ranges import Ranges
 MANIFEST = "manifest.json"
 RANGES = "ranges.json"
 FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")  # and RANGES, where there are any
+_BASELINE_AT = FEATURES.index(BASELINE)
 _CLOSE = 1e-9  # relative; another processor may round the last bits of exp() otherwise
 
 
@@ -72,6 +74,13 @@ class Bundle:
         """Prices of raw listings with their ranges."""
         return estimates(self.booster, self.ranges, build_features(raw, self.encodings))
 
+    def estimate_one(self, listing: Mapping[str, Any]) -> dict[str, float | None]:
+        """`price`, `low` and `high` of one listing, as `build_row` takes it: to the last bit those of `estimate`."""
+        row = build_row(listing, self.encodings)
+        price = float(np.exp(row[_BASELINE_AT] + self.booster.predict_one(row)))
+        low, high = self.ranges.of_one(row, price) if self.ranges else (None, None)
+        return {"price": price, "low": low, "high": high}
+
     def explain(self, raw: pl.DataFrame) -> Explanation:
         """Prices of raw listings, and what each feature adds to them."""
         matrix = build_features(raw, self.encodings)
@@ -79,10 +88,10 @@ class Bundle:
         return Explanation(matrix, found, *contributions(self.booster, matrix, self.encodings))
 
     def check_golden(self) -> None:
-        """Price the golden listings again, with their ranges.
+        """Price the golden listings again, with their ranges, together and each alone.
 
         Raises:
-            BundleError: a price, or an end of a range, is not the one that was recorded.
+            BundleError: a price, or an end of a range, is not the one that was recorded, or is another one alone.
         """
         found = self.estimate(parse_listings(self.golden_listings))
         for what, now, recorded in (
@@ -98,6 +107,13 @@ class Bundle:
                 raise BundleError(
                     f"golden listing {at} {what} {now[at]:.2f}, recorded was {recorded[at]:.2f}: "
                     "the model or its libraries are not the ones it was made with; train again"
+                )
+        for at, listing in enumerate(self.golden_listings):
+            alone, among_others = self.estimate_one(listing), found.row(at)
+            if alone != among_others:
+                raise BundleError(
+                    f"golden listing {at} gives {alone} alone and {among_others} among others: no answer could be "
+                    "relied on; train again"
                 )
 
 
@@ -163,7 +179,7 @@ def estimates(booster: Booster, ranges: Ranges | None, matrix: np.ndarray) -> Es
 
 def baseline(matrix: np.ndarray) -> np.ndarray:
     """Logarithms of the prices that the regression gives, float64 (rows,)."""
-    return matrix[:, FEATURES.index(BASELINE)].astype(np.float64)
+    return matrix[:, _BASELINE_AT].astype(np.float64)
 
 
 def contributions(booster: Booster, matrix: np.ndarray, encodings: Encodings) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +189,7 @@ def contributions(booster: Booster, matrix: np.ndarray, encodings: Encodings) ->
     """
     shap, typical = booster.contributions(matrix), typical_baseline(encodings)
     added = shap[:, :-1].copy()
-    added[:, FEATURES.index(BASELINE)] += baseline(matrix) - typical
+    added[:, _BASELINE_AT] += baseline(matrix) - typical
     return shap[:, -1] + typical, added
 
 

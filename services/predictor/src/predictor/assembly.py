@@ -13,13 +13,14 @@ from prometheus_fastapi_instrumentator import Instrumentator
 
 from core.errors import SettingsError
 from core.registry import RegistryClient
-from predictor import admin, auth, feedback, routes
+from predictor import admin, auth, feedback, metrics, routes
 from predictor.champion import ChampionFollower
 from predictor.feedback import Feedback, FeedbackBook
 from predictor.history import LedgerHistory
-from predictor.in_flight import InFlight
+from predictor.in_flight import InFlight, Places
 from predictor.ledger_metrics import LedgerMetrics
 from predictor.listing import Listing
+from predictor.one_listing import OneListing
 from predictor.prediction_log import PredictionLog
 from predictor.pricing import Pricing
 from predictor.request_ids import RequestIds
@@ -74,15 +75,21 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.state.follower = follower
     app.state.history = history
     app.state.feedback = FeedbackBook(settings.ledger_dsn)
-    app.state.pricing = Pricing(follower, settings.max_listings, settings.max_explained, prediction_log)
+    pricing = Pricing(follower, settings.max_listings, settings.max_explained, prediction_log)
+    app.state.pricing = pricing
     app.include_router(routes.router)
     app.include_router(feedback.router)
     app.include_router(admin.router)
-    app.add_middleware(InFlight, limit=settings.max_in_flight)  # inside the next ones, which count and name a refusal
-    if settings.require_api_key:
-        app.add_middleware(auth.ApiKeys, keys=_api_keys(settings))  # before a request takes a place among them
-    Instrumentator().instrument(app).expose(app, summary="Metrics for Prometheus")
+    places, keys = Places(settings.max_in_flight), _api_keys(settings)
+    metrics.in_flight.set_function(lambda: places.count)
+    app.add_middleware(InFlight, places=places)  # inside the next ones, which count and name a refusal
+    if keys:
+        app.add_middleware(auth.ApiKeys, keys=keys)  # before a request takes a place among them
+    Instrumentator().add(metrics.http.count).instrument(app).expose(app, summary="Metrics for Prometheus")
     app.add_middleware(RequestIds)
+    app.add_middleware(
+        OneListing, pricing=pricing, places=places, keys=keys, max_body_bytes=settings.max_body_bytes
+    )  # the last one added is the first that a request meets
     return app
 
 
@@ -109,14 +116,16 @@ def _prediction_log(settings: PredictorSettings) -> PredictionLog | None:
     )
 
 
-def _api_keys(settings: PredictorSettings) -> list[str]:
+def _api_keys(settings: PredictorSettings) -> auth.Keys | None:
+    if not settings.require_api_key:
+        return None
     keys = auth.split(settings.api_keys)
     if not keys:
         raise SettingsError(
             "API_KEYS is empty while fastapi.config.requireApiKey is true, so that nobody could ask: put keys into the "
             "Secret `fastapi`, which `make secrets` does, or set requireApiKey to false"
         )
-    return keys
+    return auth.Keys(keys)
 
 
 def _version(image_tag: str) -> str:

@@ -34,24 +34,37 @@ def one_of(given: bytes, keys: Iterable[bytes]) -> bool:
     return any([hmac.compare_digest(given, key) for key in keys])  # all of them, always  # noqa: C419
 
 
+class Keys:
+    """The keys that open prices."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = [key.encode() for key in keys]
+
+    def admit(self, scope: Scope) -> bool:
+        """True if the request has one of the keys as its bearer token."""
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, key = given.partition(b" ")
+        return one_of(key.strip(), self._keys) and scheme.lower() == b"bearer"
+
+
 class ApiKeys:
     """ASGI middleware for a service that asks for keys: POST, which prices, needs one; what is read does not.
 
     Admin routes have a key of their own.
     """
 
-    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self.app = app
-        self._keys = [key.encode() for key in keys]
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it with 401 before its body is read."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].startswith(ADMIN):
-            await self.app(scope, receive, send)
-            return
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, key = given.partition(b" ")
-        if one_of(key.strip(), self._keys) and scheme.lower() == b"bearer":
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "POST"
+            or scope["path"].startswith(ADMIN)
+            or self._keys.admit(scope)
+        ):
             await self.app(scope, receive, send)
             return
         metrics.refused.labels("unauthorized").inc()

@@ -11,6 +11,10 @@ class NoModelError(HouseError):
     """No model has been loaded yet; the text says why."""
 
 
+class NotFiniteError(HouseError):
+    """The model gives something else than a number as a price."""
+
+
 class TooLargeError(HouseError):
     """The request holds more listings, or more bytes, than one request may."""
 

@@ -12,37 +12,50 @@ from predictor import metrics
 RETRY_AFTER_SECONDS = 1
 
 
-class InFlight:
-    """ASGI middleware: with `limit` requests in flight, each further one is refused before its body is read.
+class Places:
+    """As many requests as are in flight hold one each, `with` it; a limit of 0 is none."""
 
-    Probes and metrics are neither counted nor refused. A limit of 0 is none.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self.count = 0
 
+    @property
+    def full(self) -> bool:
+        """True where a further request is to be refused."""
+        return 0 < self.limit <= self.count
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+
+
+class InFlight:
+    """ASGI middleware: while the places are full, each further request is refused before its body is read.
+
+    Probes and metrics are neither counted nor refused.
+    """
+
+    def __init__(self, app: ASGIApp, places: Places) -> None:
+        self.app = app
+        self.places = places
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it with 503 and `Retry-After`."""
-        if scope["type"] != "http" or not self.limit or _always_answered(scope["path"]):
+        if scope["type"] != "http" or _always_answered(scope["path"]):
             await self.app(scope, receive, send)
             return
-        if self.count >= self.limit:
+        if self.places.full:
             metrics.refused.labels("overload").inc()
-            detail = f"more than {self.limit} requests at once: try again in {RETRY_AFTER_SECONDS} s"
+            detail = f"more than {self.places.limit} requests at once: try again in {RETRY_AFTER_SECONDS} s"
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             await JSONResponse({"detail": detail}, 503, headers)(scope, receive, send)
             return
-        self.count += 1
-        metrics.in_flight.set(self.count)
-        try:
+        with self.places:
             # a listing is priced in one go: those that came together must all be counted before the first one is
             await asyncio.sleep(0)
             await self.app(scope, receive, send)
-        finally:
-            self.count -= 1
-            metrics.in_flight.set(self.count)
 
 
 def _always_answered(path: str) -> bool:

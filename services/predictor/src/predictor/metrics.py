@@ -5,7 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from core import metrics as names
+from predictor.http_metrics import HttpMetrics
 
+http = HttpMetrics()
 predictions = Counter(
     names.PREDICTIONS, "Listings priced, and requests that were not, by reason.", ["model_version", "outcome"]
 )
@@ -26,7 +28,7 @@ refused = Counter(
 )
 for reason in ("overload", "too_large", "unauthorized"):
     refused.labels(reason)  # zero from the start, so that the first refusal is an increase
-in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests accepted and not yet answered, where they are bounded.")
+in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests accepted and not yet answered.")
 model_info = Gauge(names.MODEL_INFO, "1 for the model that answers; absent without one.", ["name", "version", "run_id"])
 model_loaded = Gauge(names.MODEL_LOADED, "Unix time at which the model that answers was loaded.")
 model_refresh = Counter(

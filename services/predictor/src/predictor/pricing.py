@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from core.bundle import Bundle
 from core.features import parse_listings
 from predictor import metrics
 from predictor.champion import Champion, ChampionFollower
-from predictor.errors import InvalidListingError, NoModelError, TooLargeError
+from predictor.errors import InvalidListingError, NoModelError, NotFiniteError, TooLargeError
 from predictor.listing import Listings
 from predictor.prediction_log import PredictionLog
 from predictor.reasons import reasons
@@ -35,6 +37,7 @@ class Pricing:
         Raises:
             NoModelError: no model has been loaded yet.
             InvalidListingError, TooLargeError: see `Listings.parse`.
+            NotFiniteError: the model gives no number for a listing.
         """
         began = time.perf_counter()
         try:
@@ -56,12 +59,15 @@ class Pricing:
         began = time.perf_counter()
         with self._champion() as champion:
             listings, many = self._listings.parse(body)
-            estimates = champion.bundle.estimate(parse_listings(listings))
+            estimated = _estimated(champion.bundle, listings, many)
+            prices = estimated["prices"] if many else [estimated["price"]]
+            if not math.isfinite(sum(prices)):
+                raise NotFiniteError("the model gives no number as the price")
         metrics.predict_seconds.observe(time.perf_counter() - began)
         metrics.predictions.labels(champion.version.version, "priced").inc(len(listings))
-        for price in estimates.prices.tolist():
+        for price in prices:
             metrics.prices.observe(price)
-        return _told(champion, request_id) | (estimates.to_json() if many else estimates.row(0))
+        return _told(champion, request_id) | estimated
 
     def explain(self, body: bytes, request_id: str) -> dict[str, Any]:
         """What `POST /explain` answers: the reasons of one price for one listing, `explanations` for a list.
@@ -87,6 +93,10 @@ class Pricing:
             version = state.served.version.version if state.served else "none"
             metrics.predictions.labels(version, _OUTCOMES.get(type(failed), "failed")).inc()
             raise
+
+
+def _estimated(bundle: Bundle, listings: list[dict[str, Any]], many: bool) -> dict[str, Any]:
+    return bundle.estimate(parse_listings(listings)).to_json() if many else bundle.estimate_one(listings[0])
 
 
 def _told(champion: Champion, request_id: str) -> dict[str, Any]:

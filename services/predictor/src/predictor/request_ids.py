@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,6 +11,16 @@ from predictor import logs
 
 HEADER = b"x-request-id"
 _USABLE = re.compile(rb"[\x21-\x7e]{1,128}")  # visible ASCII: safe in a header and in a log line
+
+
+def of(scope: Scope) -> str:
+    """The id of a request: found or made once, and then in its state, and in the log lines of its task."""
+    state: dict[str, str] = scope.setdefault("state", {})
+    if "request_id" not in state:
+        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
+        state["request_id"] = given.decode() if _USABLE.fullmatch(given) else secrets.token_hex(16)
+        logs.request_id.set(state["request_id"])
+    return state["request_id"]
 
 
 class RequestIds:
@@ -24,17 +34,11 @@ class RequestIds:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
-        identity = given if _USABLE.fullmatch(given) else uuid.uuid4().hex.encode()
-        scope.setdefault("state", {})["request_id"] = identity.decode()
+        identity = of(scope).encode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), (HEADER, identity)]
             await send(message)
 
-        token = logs.request_id.set(identity.decode())
-        try:
-            await self.app(scope, receive, send_with_id)
-        finally:
-            logs.request_id.reset(token)
+        await self.app(scope, receive, send_with_id)

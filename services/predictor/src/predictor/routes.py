@@ -32,6 +32,7 @@ from predictor.pricing import Pricing
 
 RETRY_AFTER_SECONDS = 5
 _HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
+PREDICT = "/predict"
 INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a thread is handed the work
 
 router = APIRouter()
@@ -66,7 +67,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    "/predict",
+    PREDICT,
     summary="Price one listing or a list of them",
     openapi_extra=_BODY,
     responses={
@@ -75,7 +76,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     },
 )
 async def predict(request: Request) -> JSONResponse:
-    """Unknown fields are ignored, missing and null ones are priced without."""
+    """Unknown fields are ignored, missing and null ones are priced without."""  # one listing: see one_listing.py
     pricing: Pricing = request.app.state.pricing
     began = time.perf_counter()
     try:
@@ -202,6 +203,11 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 async def tell_error(_: Request, error: Exception) -> JSONResponse:
     """The answer to a request that failed with one of our own errors."""
+    return told(error)
+
+
+def told(error: Exception) -> JSONResponse:
+    """One of our own errors as an answer."""
     status = status_of(error)
     detail = error.errors if isinstance(error, InvalidListingError) else str(error)
     return JSONResponse({"detail": detail}, status_code=status, headers=_HEADERS.get(status))

@@ -66,7 +66,7 @@ def run_trial(directory: Path, seconds: float = SECONDS, memory_bytes: int = MEM
 
 
 def check(directory: Path) -> None:
-    """What a bundle must be to serve: whole, of this program's features, and finite for every listing.
+    """What a bundle must be to serve: whole, of this program's features, finite, and the same alone as among others.
 
     Raises:
         BundleError: it is not; the text says what is wrong.
