@@ -103,7 +103,7 @@ promote-env: .venv/ready ## give an environment the images of another: FROM=vm T
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test lint types unit services go e2e e2e-gitops e2e-faults upgrade-test bench
+.PHONY: doctor test lint types unit services go e2e e2e-gitops e2e-faults upgrade-test bench bench-serving
 doctor: .venv/ready ## what keeps the platform from running here, and what to do (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -159,10 +159,14 @@ bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.growth
 	$(PYTHON) -m tests.bench.ingest
 
+bench-serving: .venv/ready ## our predictor beside MLflow's, MLServer, KServe and BentoML: same model, same run (ARGS="--quick --only ...")
+	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving $(ARGS)
+
 ##@ Upkeep
 .PHONY: lock docs format cache-clean
 lock: $(UV) ## resolve all Python packages anew, write the hash-pinned requirement files
 	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m ci.lock
+	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving.environments
 
 docs: .venv/ready ## write all generated files: chart READMEs, dashboards, alert rules
 	$(PYTHON) -m ci.docs

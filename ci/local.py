@@ -210,8 +210,11 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         self.start("datasource", self._gunicorn("datasource", port), f"{self.datasource_url}/health", env)
         return self.datasource_url
 
-    def start_predictor(self, port: int = 0, **settings: str) -> str:
-        """Start the predictor on this platform's MLflow and ledger; returns its URL."""
+    def start_predictor(self, port: int = 0, command: list[str] | None = None, **settings: str) -> str:
+        """Start the predictor on this platform's MLflow and ledger; returns its URL.
+
+        `command` is another one than this environment's gunicorn, with the port in it.
+        """
         port = port or free_port()
         env = {
             "MODEL_NAME": "house-price",
@@ -222,7 +225,8 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
             "PREDICTION_LOG_DIR": str(self.folder / "predictions"),
             "POLL_SECONDS": "1",
         } | {name.upper(): value for name, value in settings.items()}
-        self.start("predictor", self._gunicorn("predictor", port), f"http://127.0.0.1:{port}/health/live", env)
+        command = command or self._gunicorn("predictor", port)
+        self.start("predictor", command, f"http://127.0.0.1:{port}/health/live", env)
         return f"http://127.0.0.1:{port}"
 
     def start_ui(self, predictor_url: str, port: int = 0) -> str:

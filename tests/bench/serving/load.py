@@ -1,0 +1,163 @@
+"""Puts servers under load: in a closed loop, paced, and with long lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+from ci import debian
+from ci.console import Failure, run
+from tests.bench.serving.model import Rows
+from tests.bench.serving.servers import Form, Server
+
+CONNECTIONS = 16
+PACE = 300  # requests a second
+SERVER_CORE, LOAD_CORE = 0, 1
+SAMPLES = 256  # listings that are sent in turn
+_SCRIPT = Path(__file__).with_name("wrk.lua")
+_TIMEOUT = 60  # seconds of one answer; a list takes the slowest a second
+
+
+def prepare() -> None:
+    """Install the load generator.
+
+    Raises:
+        Failure: it cannot be, or this machine has one core only.
+    """
+    if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        raise Failure(f"cores {SERVER_CORE} and {LOAD_CORE} are needed: one for the server, one for the load generator")
+    if subprocess.run(["which", "wrk"], capture_output=True, check=False).returncode:
+        debian.install(["wrk"])
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started within runs on this core alone, with all its threads and children."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def check(port: int, server: Server, form: Form, rows: Rows, at_once: bool) -> None:
+    """Compare a server's answers, to the last bit, with what is expected.
+
+    Raises:
+        Failure: an answer is another one, or an error.
+    """
+    parts = [rows] if at_once else [rows[at : at + 1] for at in range(len(rows.listings))]
+    found: list[float] = []
+    for part in parts:
+        body = form.encode(part)
+        headers = {"Content-Type": "application/json"} | form.headers(body)
+        answer = httpx.post(f"http://127.0.0.1:{port}{form.path}", content=body, headers=headers, timeout=_TIMEOUT)
+        if answer.status_code != 200:
+            raise Failure(f"{server.name} ({form.name}) answered {answer.status_code}: {answer.text[:500]}")
+        found += form.decode(answer.content)
+    expected = server.expected(rows)
+    if not np.array_equal(np.array(found), expected):
+        differ = [at for at, value in enumerate(expected) if at >= len(found) or found[at] != value]
+        raise Failure(
+            f"{server.name} ({form.name}) answers otherwise than the booster: {len(differ)} of {len(expected)} rows, "
+            f"the first is {differ[0] if differ else len(expected)}; {len(found)} answers"
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the load generator saw."""
+
+    rate: float  # requests a second
+    p50: float  # milliseconds
+    p99: float
+    core: float  # of its core, the share that the server had
+    generator: float  # of the other core, the share that the generator took
+
+
+def loop(port: int, pid: int, requests: Sequence[bytes], seconds: int, rate: float = 0) -> Loaded:
+    """`CONNECTIONS` connections send the requests in turn: in a closed loop, or with pauses that make `rate` a second.
+
+    The pauses are drawn from an exponential distribution, so that requests come as those of many independent clients.
+    Waits count from the moment of sending.
+
+    Raises:
+        Failure: a request failed.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".requests") as file:
+        for request in requests:
+            file.write(b"%d\n" % len(request) + request)
+        file.flush()
+        pause = CONNECTIONS / rate * 1000 if rate else 0
+        command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"]
+        command += ["--timeout", f"{_TIMEOUT}s", "--script", str(_SCRIPT), f"http://127.0.0.1:{port}"]
+        before, began = (processor_seconds(pid), _children_seconds()), time.monotonic()
+        with on_core(LOAD_CORE):
+            done = run([*command, "--", file.name, str(pause)], timeout=seconds + _TIMEOUT)
+        after, took = (processor_seconds(pid), _children_seconds()), time.monotonic() - began
+    seen = json.loads(done.stdout.strip().splitlines()[-1])
+    if seen["errors"]:
+        raise Failure(f"{seen['errors']} of {seen['requests']} requests failed")
+    core, generator = ((now - then) / took for then, now in zip(before, after, strict=True))
+    return Loaded(seen["requests"] / seen["seconds"], seen["p50_ms"], seen["p99_ms"], core, generator)
+
+
+def lists(port: int, pid: int, form: Form, rows: Rows, seconds: float, least: int = 3) -> tuple[float, float]:
+    """Rows a second of one connection that sends all rows at once, again and again, and rows per core second.
+
+    The first by the median of the waits.
+
+    Raises:
+        Failure: a request failed.
+    """
+    body = form.encode(rows)
+    headers = {"Content-Type": "application/json"} | form.headers(body)
+    waits: list[float] = []
+    before = processor_seconds(pid)
+    with on_core(LOAD_CORE), httpx.Client(timeout=_TIMEOUT) as client:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until or len(waits) < least:
+            began = time.perf_counter()
+            answer = client.post(f"http://127.0.0.1:{port}{form.path}", content=body, headers=headers)
+            waits.append(time.perf_counter() - began)
+            if answer.status_code != 200:
+                raise Failure(f"{form.name}: {answer.status_code}: {answer.text[:500]}")
+    count, core = len(rows.listings), processor_seconds(pid) - before
+    return count / statistics.median(waits), count * len(waits) / core
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """RSS and PSS of a process and its descendants."""
+    found = [process.memory_full_info() for process in tree(pid)]
+    return sum(one.rss for one in found) / 1e6, sum(one.pss for one in found) / 1e6
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process and its descendants took so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in tree(pid))
+
+
+def _children_seconds() -> float:
+    """Processor time of the children that have ended: within a loop, of the load generator."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
