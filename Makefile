@@ -92,12 +92,31 @@ gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until 
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle push
+.PHONY: promote-env bundle push publish publish-join release scan notes charts
 bundle: .venv/ready ## one file that installs ENV where no registry is reached: images, charts, installer, doctor (ARGS="--set ...")
 	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
 
 push: .venv/ready ## copy the images of ENV to a registry, digests unchanged: REGISTRY=registry.example/house
 	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"
+
+publish: .venv/ready ## build and push what REGISTRY lacks of the images, for this machine's architecture
+	@$(PYTHON) -m ci.images.publish push --registry "$(REGISTRY)"
+
+publish-join: .venv/ready ## give the published images of all architectures one name, and write their bills of materials
+	@$(PYTHON) -m ci.images.publish join --registry "$(REGISTRY)"
+	@$(PYTHON) -m ci.images.publish bills --registry "$(REGISTRY)"
+
+scan: .venv/ready ## known vulnerabilities of what build/sbom lists: a report (needs the internet)
+	@$(PYTHON) -m ci.scan build/sbom/*.cdx.json
+
+release: .venv/ready ## a commit that gives ENV the published images of this checkout
+	@$(PYTHON) -m ci.release write --env $(ENV) --published --commit
+
+notes: .venv/ready ## release notes of VERSION, from CHANGELOG.md
+	@$(PYTHON) -m ci.notes "$(VERSION)"
+
+charts: .venv/ready ## package every chart into build/charts, and push them to REGISTRY if it is given (OCI)
+	@$(PYTHON) -m ci.charts package $(if $(REGISTRY),--registry "$(REGISTRY)")
 
 promote-env: .venv/ready ## give an environment the images of another: FROM=vm TO=prod, COMMIT=1 to commit it
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)

@@ -76,11 +76,39 @@ def template(chart: str, *arguments: str, release: str = "mlops", namespace: str
     return run([helm(), "template", release, str(CHARTS / chart), "-n", namespace, *arguments]).stdout
 
 
+def package(target: Path, registry: str = "") -> list[Path]:
+    """Package every chart that installs something, each with its dependencies; push them as OCI artifacts if told to.
+
+    Raises:
+        Failure: helm failed: is there a login (`helm registry login`)?
+    """
+    dependencies()
+    target.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name in names():
+        if name != "lib":
+            chart = yaml.safe_load((CHARTS / name / "Chart.yaml").read_text())
+            run([helm(), "package", CHARTS / name, "--destination", target])
+            made.append(target / f"{name}-{chart['version']}.tgz")
+    for file in made if registry else []:
+        run([helm(), "push", file, f"oci://{registry}"])
+    return made
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ci.charts", description=__doc__)
-    parser.add_argument("action", choices=["deps"], help="deps: package the dependencies of all charts")
-    parser.parse_args()
-    say(f"packaged the dependencies of {dependencies()} charts; those of the others were up to date")
+    parser.add_argument(
+        "action",
+        choices=["deps", "package"],
+        help="deps: package the dependencies of all charts; package: all charts, into build/charts",
+    )
+    parser.add_argument("--registry", default="", help="package: push them there, as registry.example/house/charts")
+    options = parser.parse_args()
+    if options.action == "package":
+        made = package(CHECKOUT / "build" / "charts", options.registry)
+        say(f"packaged {len(made)} charts" + (f", and pushed them to {options.registry}" if options.registry else ""))
+    else:
+        say(f"packaged the dependencies of {dependencies()} charts; those of the others were up to date")
 
 
 if __name__ == "__main__":

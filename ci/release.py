@@ -1,6 +1,7 @@
 """A release is a commit that changes values/images-<env>.yaml; Argo CD rolls out what it names.
 
 python -m ci.release write --env vm               the images of this checkout; a tag of before keeps its entry
+python -m ci.release write --env vm --published   the same, built by CI: digests are those of the registry
 python -m ci.release promote --from vm --to prod  exactly the images that another environment names
 
 Both show what changes, and with `--commit` make the commit that says so. To go back, revert it.
@@ -19,7 +20,7 @@ import yaml
 from ci.console import Failure, main, say
 from ci.git import git
 from ci.images import __main__ as images
-from ci.images import commits, store, values
+from ci.images import builders, commits, publish, store, values
 from ci.images.values import Entry
 from ci.paths import CHECKOUT
 
@@ -107,14 +108,21 @@ def check(released: Mapping[str, Entry], name: str, address: str) -> None:
         say(f"{name}: the commit of {', '.join(lost)} is not known, so what runs will not tell it")
 
 
-def built(env: str, digests: Mapping[str, str], checkout: Path = CHECKOUT) -> dict[str, Entry]:
-    """The images of the checkout, built if they are not yet, fit for an environment.
+def built(
+    env: str, digests: Mapping[str, str], checkout: Path = CHECKOUT, from_registry: bool = False
+) -> dict[str, Entry]:
+    """The images of the checkout, built if they are not yet or found in its registry, fit for an environment.
 
     Raises:
-        Failure: the environment is not known, a build failed, or the environment could not run what was built.
+        Failure: the environment is not known, a build failed, an image is not published, or the environment could not
+            run what was built.
     """
     address, before = registry(env, checkout), values.read(env, checkout)
-    found = built_for(before, store.entries(images.build([], images.REGISTRY)), digests)
+    if from_registry:
+        made = publish.published(address, publish.tags(builders.choose()))
+    else:
+        made = store.entries(images.build([], images.REGISTRY))
+    found = built_for(before, made, digests)
     check(found, f"images of {env}", address)
     return found
 
@@ -210,6 +218,7 @@ def _main() -> None:
         "--digest", action="append", default=[], type=_digest, metavar="NAME=DIGEST",
         help="of a new image in the registry, where the build does not tell it (Docker)",
     )  # fmt: skip
+    write.add_argument("--published", action="store_true", help="build nothing: ask the environment's registry")
     promote = actions.add_parser("promote", help="exactly the images that another environment names")
     promote.add_argument("--from", dest="source", required=True, metavar="ENV")
     promote.add_argument("--to", dest="target", required=True, metavar="ENV")
@@ -220,7 +229,12 @@ def _main() -> None:
         found = promoted(options.source, options.target)
         release(options.target, found, f"The images of {options.source}.", options.commit)
         return
-    release(options.env, built(options.env, dict(options.digest)), "The images of the commit before.", options.commit)
+    release(
+        options.env,
+        built(options.env, dict(options.digest), from_registry=options.published),
+        "The images of the commit before.",
+        options.commit,
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def layer(files: Mapping[str, bytes]) -> bytes:
 SHARED = layer({"etc/os-release": b"ID=debian\n"})  # below every image, as the base is
 
 
-def image(folder: Path, name: str, tag: str, files: Mapping[str, bytes]) -> str:
+def image(folder: Path, name: str, tag: str, files: Mapping[str, bytes], architecture: str = "amd64") -> str:
     """Write `<name>-<tag>.tar` and its note; returns the digest."""
     layout = folder / f".{name}"
     blobs = layout / "blobs" / "sha256"
@@ -51,7 +51,7 @@ def image(folder: Path, name: str, tag: str, files: Mapping[str, bytes]) -> str:
         blob(layer({f"srv/{name}": name.encode(), **files}), "layer.v1.tar+gzip"),
     ]
     labels = {"org.opencontainers.image.licenses": "Apache-2.0"}
-    text = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Labels": labels},
+    text = json.dumps({"architecture": architecture, "os": "linux", "config": {"Labels": labels},
                        "rootfs": {"type": "layers", "diff_ids": []}})  # fmt: skip
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                 "config": blob(text.encode(), "config.v1+json"), "layers": layers}  # fmt: skip

@@ -1,0 +1,178 @@
+"""Publish the images of this checkout: what a registry lacks is built and pushed, on a machine of each architecture.
+
+    python -m ci.images.publish push --registry R     this machine's architecture, as R/<name>:<tag>-<architecture>
+    python -m ci.images.publish join --registry R     R/<name>:<tag> for all architectures, once each is there
+    python -m ci.images.publish bills --registry R    bills of materials of what is published, in build/sbom
+    python -m ci.images.publish names --registry R    a JSON list of {name, digest}
+
+A tag is the hash of an image's inputs, so what is there is never built again and a tag is never moved. Needs skopeo and
+buildah with a login (`skopeo login`). `python -m ci.release write --published` then names what was published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ci.console import Failure, main, phase, run, say
+from ci.doctor.images import parse
+from ci.images import builders, commits, sbom, store
+from ci.images.catalog import IMAGES
+from ci.images.store import Built
+from ci.images.values import Entry
+from ci.paths import CHECKOUT
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ABSENT = ("manifest unknown", "name unknown", "not found", "404")
+
+
+def tags(builder: builders.Builder) -> dict[str, str]:
+    """The tag of every image of this checkout."""
+    base = builder.prepare()
+    return {name: store.tags(image, base)[0] for name, image in IMAGES.items()}
+
+
+def digest(reference: str) -> str:
+    """Digest of what a registry has under a name; "" if it has nothing.
+
+    Raises:
+        Failure: it does not say.
+    """
+    words = ["skopeo", "inspect", "--raw", *_plain(reference, "--tls-verify=false"), f"docker://{reference}"]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if not done.returncode:
+        return f"sha256:{hashlib.sha256(done.stdout).hexdigest()}"
+    said = done.stderr.decode(errors="replace")
+    if any(text in said.lower() for text in ABSENT):
+        return ""
+    raise Failure(f"{reference}: {said.strip()}\nIs the registry reached, and is there a login (`skopeo login`)?")
+
+
+def _plain(reference: str, option: str) -> list[str]:
+    """Words for a registry of this machine, which speaks plain HTTP."""
+    return [option] if parse(reference).url.startswith("http:") else []
+
+
+def push(registry: str, wanted: dict[str, str], architecture: str) -> int:
+    """Build and push what the registry lacks for an architecture; returns how many images that were."""
+    pushed = 0
+    for name, tag in wanted.items():
+        whole = f"{registry}/{name}:{tag}"
+        if digest(whole) or digest(f"{whole}-{architecture}"):
+            say(f"{whole} is there")
+            continue
+        with phase(f"publish {whole}-{architecture}"):
+            [built] = store.build(builders.choose(), [name], registry)
+            run(copy(built, f"{whole}-{architecture}"))
+        pushed += 1
+    return pushed
+
+
+def copy(built: Built, reference: str) -> list[str | Path]:
+    """How skopeo copies an archive: buildah's are OCI's, Docker's its own."""
+    form = f"oci-archive:{built.file}:{built.tag}" if built.digest else f"docker-archive:{built.file}"
+    return ["skopeo", "copy", "--quiet", *_plain(reference, "--dest-tls-verify=false"), form, f"docker://{reference}"]
+
+
+def join(registry: str, wanted: dict[str, str], architectures: list[str]) -> dict[str, str]:
+    """Give the images of all architectures one name; returns the digest of every image by its name.
+
+    Raises:
+        Failure: an architecture is missing.
+    """
+    found = {}
+    for name, tag in wanted.items():
+        whole = f"{registry}/{name}:{tag}"
+        if not digest(whole):
+            parts = [f"{whole}-{one}" for one in architectures]
+            if lacking := [part for part in parts if not digest(part)]:
+                raise Failure(
+                    f"the registry lacks {', '.join(lacking)}: `publish push` on a machine of that architecture"
+                )
+            with phase(f"join {whole}"), tempfile.TemporaryDirectory() as folder:
+                _join(parts, whole, Path(folder))
+        found[name] = digest(whole)
+    return found
+
+
+def _join(parts: list[str], whole: str, scratch: Path) -> None:
+    words: list[str | Path] = [
+        "buildah",
+        "--root",
+        scratch / "root",
+        "--runroot",
+        scratch / "run",
+        "--storage-driver",
+        "vfs",
+        "manifest",
+    ]
+    insecure = _plain(whole, "--tls-verify=false")
+    run([*words, "create", "joined"])
+    for part in parts:
+        run([*words, "add", *insecure, "joined", f"docker://{part}"])
+    run([*words, "push", "--all", "--quiet", *insecure, "--format", "oci", "joined", f"docker://{whole}"])
+
+
+def published(registry: str, wanted: dict[str, str]) -> dict[str, Entry]:
+    """What an environment is told of the published images.
+
+    Raises:
+        Failure: some are not published.
+    """
+    digests = {name: digest(f"{registry}/{name}:{tag}") for name, tag in wanted.items()}
+    if lacking := sorted(name for name, one in digests.items() if not one):
+        raise Failure(f"{registry} lacks {', '.join(lacking)} of this checkout: publish them first (make publish)")
+    return {
+        name: Entry(wanted[name], one, commits.commit_of(IMAGES[name])) for name, one in digests.items()
+    }  # fmt: skip
+
+
+def bills(registry: str, images: dict[str, Entry], architectures: list[str], folder: Path) -> list[Path]:
+    """A bill of materials for every published image and architecture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, entry in images.items():
+        for architecture in architectures:
+            reference = f"{registry}/{name}@{entry.digest}"
+            with phase(f"what is in {name} for {architecture}"), tempfile.TemporaryDirectory(dir=folder) as scratch:
+                file = Path(scratch) / "image.tar"
+                insecure = _plain(reference, "--src-tls-verify=false")
+                run(["skopeo", "--override-os", "linux", "--override-arch", architecture, "copy", "--quiet", *insecure,
+                     f"docker://{reference}", f"oci-archive:{file}:{entry.tag}"])  # fmt: skip
+                written.append(folder / f"{name}-{architecture}.cdx.json")
+                text = json.dumps(sbom.bill(file, name, entry.tag, entry.digest), indent=1)
+            written[-1].write_text(f"{text}\n")
+    return written
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci.images.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["push", "join", "bills", "names"])
+    parser.add_argument("--registry", required=True, help="registry and path in front of the names")
+    parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES.values()], metavar="NAME",
+                        help="of the images (default: amd64 arm64)")  # fmt: skip
+    options = parser.parse_args()
+    registry, wanted = options.registry.rstrip("/"), tags(builders.choose())
+    if options.action == "push":
+        number = push(registry, wanted, ARCHITECTURES[platform.machine()])
+        say(f"pushed {number} of {len(wanted)} images; the registry had the others")
+    elif options.action == "join":
+        for name, found in join(registry, wanted, options.architectures).items():
+            say(f"{registry}/{name}:{wanted[name]}@{found}")
+    elif options.action == "bills":
+        made = bills(registry, published(registry, wanted), options.architectures, CHECKOUT / "build" / "sbom")
+        say(f"wrote {len(made)} bills of materials to build/sbom")
+    else:
+        print(json.dumps([{"name": f"{registry}/{name}", "digest": entry.digest}
+                          for name, entry in published(registry, wanted).items()]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(_main)

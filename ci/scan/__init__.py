@@ -1,0 +1,1 @@
+"""Known vulnerabilities of what is in the images: a report, not a gate."""
