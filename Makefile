@@ -46,8 +46,11 @@ lineage: .venv/ready ## where a model version comes from: run, code, image, batc
 	@$(PYTHON) -m ci.commands lineage --version "$(VERSION)"
 
 ##@ Steps
-.PHONY: setup cluster cluster-stop cluster-start cluster-down images secrets install remove
+.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets install remove
 setup: .venv/ready ## Python environment of the checkout, from the lock
+
+k3s: ## K3s on this machine, with the settings of ci/k3s (as root)
+	ci/k3s/up.sh
 
 cluster: .venv/ready ## a Kubernetes cluster: CLUSTER=current, kind, or onenode (chosen if not named)
 	@$(PYTHON) -m ci.cluster up
@@ -92,9 +95,14 @@ gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until 
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle push publish publish-join release scan notes charts
+.PHONY: promote-env bundle bundle-install push publish publish-join publish-names release scan notes charts
 bundle: .venv/ready ## one file that installs ENV where no registry is reached: images, charts, installer, doctor (ARGS="--set ...")
 	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
+
+bundle-install: ## unpack the newest bundle of ENV and run its installer (as root; ARGS="--argocd ...")
+	rm -rf build/unpacked && mkdir -p build/unpacked
+	tar -xf "$$(ls -t build/house-platform-*-$(ENV).tar.zst build/house-platform-*-$(ENV).tar.gz 2>/dev/null | head -1)" -C build/unpacked
+	build/unpacked/*/install.sh $(ARGS)
 
 push: .venv/ready ## copy the images of ENV to a registry, digests unchanged: REGISTRY=registry.example/house
 	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"
@@ -105,6 +113,9 @@ publish: .venv/ready ## build and push what REGISTRY lacks of the images, for th
 publish-join: .venv/ready ## give the published images of all architectures one name, and write their bills of materials
 	@$(PYTHON) -m ci.images.publish join --registry "$(REGISTRY)"
 	@$(PYTHON) -m ci.images.publish bills --registry "$(REGISTRY)"
+
+publish-names: .venv/ready ## JSON of the published images that ENV does not name yet
+	@$(PYTHON) -m ci.images.publish names --registry "$(REGISTRY)" --env $(ENV)
 
 scan: .venv/ready ## known vulnerabilities of what build/sbom lists: a report (needs the internet)
 	@$(PYTHON) -m ci.scan build/sbom/*.cdx.json

@@ -3,7 +3,7 @@
     python -m ci.images.publish push --registry R     this machine's architecture, as R/<name>:<tag>-<architecture>
     python -m ci.images.publish join --registry R     R/<name>:<tag> for all architectures, once each is there
     python -m ci.images.publish bills --registry R    bills of materials of what is published, in build/sbom
-    python -m ci.images.publish names --registry R    a JSON list of {name, digest}
+    python -m ci.images.publish names --registry R    JSON: {name, digest} of what --env does not name yet
 
 A tag is the hash of an image's inputs, so what is there is never built again and a tag is never moved. Needs skopeo and
 buildah with a login (`skopeo login`). `python -m ci.release write --published` then names what was published.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ci.console import Failure, main, phase, run, say
 from ci.doctor.images import parse
-from ci.images import builders, commits, sbom, store
+from ci.images import builders, commits, sbom, store, values
 from ci.images.catalog import IMAGES
 from ci.images.store import Built
 from ci.images.values import Entry
@@ -158,6 +158,7 @@ def _main() -> None:
     parser.add_argument("--registry", required=True, help="registry and path in front of the names")
     parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES.values()], metavar="NAME",
                         help="of the images (default: amd64 arm64)")  # fmt: skip
+    parser.add_argument("--env", default="vm", help="names: environment (default: %(default)s)")
     options = parser.parse_args()
     registry, wanted = options.registry.rstrip("/"), tags(builders.choose())
     if options.action == "push":
@@ -170,8 +171,9 @@ def _main() -> None:
         made = bills(registry, published(registry, wanted), options.architectures, CHECKOUT / "build" / "sbom")
         say(f"wrote {len(made)} bills of materials to build/sbom")
     else:
-        print(json.dumps([{"name": f"{registry}/{name}", "digest": entry.digest}
-                          for name, entry in published(registry, wanted).items()]))  # fmt: skip
+        known = {entry.digest for entry in values.read(options.env).values()}
+        new = {name: entry for name, entry in published(registry, wanted).items() if entry.digest not in known}
+        print(json.dumps([{"name": f"{registry}/{name}", "digest": entry.digest} for name, entry in new.items()]))
 
 
 if __name__ == "__main__":

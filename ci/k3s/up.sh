@@ -1,0 +1,41 @@
+#!/bin/sh
+# Install K3s of one version with the settings beside this file, as README.md says by hand. Run it as root.
+#
+#   ci/k3s/up.sh             from its release on GitHub
+#   ci/k3s/up.sh FOLDER      from the files of that release in a folder: k3s, sha256sum-amd64.txt, install.sh of its tag, and
+#                            k3s-airgap-images-amd64.tar.zst where nothing can be pulled
+set -eu
+
+VERSION=v1.36.3+k3s1
+TAG=$(echo "$VERSION" | sed 's/+/%2B/')
+
+refuse() {
+    echo "REFUSED: $*" >&2
+    exit 1
+}
+
+[ "$(id -u)" = 0 ] || refuse "run it as root"
+if command -v k3s >/dev/null; then
+    refuse "K3s is here already; k3s-uninstall.sh removes it with all its data"
+fi
+here=$(cd "$(dirname "$0")" && pwd)
+if [ $# -eq 1 ]; then
+    cd "$1"
+else
+    cd "$(mktemp -d)"
+    for file in k3s sha256sum-amd64.txt; do
+        curl -fsSLO --retry 3 "https://github.com/k3s-io/k3s/releases/download/$TAG/$file"
+    done
+    curl -fsSLO --retry 3 "https://raw.githubusercontent.com/k3s-io/k3s/$TAG/install.sh"
+fi
+sha256sum --check --ignore-missing sha256sum-amd64.txt || refuse "not the files of $VERSION: copy them again"
+
+install -d -m 700 /etc/rancher/k3s
+install -m 600 "$here/config.yaml" "$here/psa.yaml" /etc/rancher/k3s/
+if [ -e k3s-airgap-images-amd64.tar.zst ]; then
+    install -D -m 644 k3s-airgap-images-amd64.tar.zst -t /var/lib/rancher/k3s/agent/images/
+fi
+install -m 755 k3s /usr/local/bin/k3s
+INSTALL_K3S_SKIP_DOWNLOAD=true sh install.sh
+until k3s kubectl get nodes -o name | grep -q .; do sleep 2; done
+k3s kubectl wait --for=condition=Ready node --all --timeout=180s
