@@ -121,6 +121,10 @@ class Registry:
             raise self.broken
         return self.versions[self.named] if self.named else None
 
+    def version(self, name: str, version: str) -> ModelVersion | None:
+        assert name == NAME
+        return self.versions.get(version)
+
     def download(self, version: ModelVersion, directory: Path, max_bytes: int | None = None) -> None:
         self.downloads.append(version.version)
         if self.broken_download:

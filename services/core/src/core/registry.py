@@ -50,11 +50,22 @@ class RegistryClient:
         Raises:
             RegistryError: MLflow did not answer, or not as it should.
         """
-        answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": alias}, may_fail=True)
+        return self._version("/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": alias})
+
+    def version(self, name: str, version: str) -> ModelVersion | None:
+        """A version by its number; None if there is no such model or version.
+
+        Raises:
+            RegistryError: as `champion`.
+        """
+        return self._version("/api/2.0/mlflow/model-versions/get", {"name": name, "version": version})
+
+    def _version(self, path: str, named: dict[str, str]) -> ModelVersion | None:
+        answer = self._get(path, named, may_fail=True)
         if "error_code" in answer:
             if answer["error_code"] in _ABSENT:
                 return None
-            raise RegistryError(f"MLflow refused the alias {alias} of {name}: {answer.get('message', answer)}")
+            raise RegistryError(f"MLflow refused {' '.join(named.values())}: {answer.get('message', answer)}")
         try:
             found = answer["model_version"]
             tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import secrets
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -149,21 +151,24 @@ class FolderStore:
 
     def put(self, key: str, content: bytes) -> str:
         """Write an object."""
+        return self._put(key, lambda draft: draft.write_bytes(content))
+
+    def put_file(self, key: str, path: Path) -> str:
+        """Write a file's content, without holding it."""
+        return self._put(key, lambda draft: shutil.copyfile(path, draft))
+
+    def _put(self, key: str, write: Callable[[Path], object]) -> str:
         target = self._folder / key
         draft = target.with_name(f"{_DRAFT}{secrets.token_hex(4)}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(content)
+            write(draft)
             draft.replace(target)
         except OSError as error:
             with suppress(OSError):
                 draft.unlink()
             raise StorageError(f"the folder store failed on {target}: {error}") from error
         return target.as_uri()
-
-    def put_file(self, key: str, path: Path) -> str:
-        """Write a file's content."""
-        return self.put(key, path.read_bytes())
 
     def get(self, key: str) -> bytes:
         """Read an object."""
@@ -173,8 +178,11 @@ class FolderStore:
             raise StorageError(f"the folder store failed on {self._folder / key}: {error}") from error
 
     def get_file(self, key: str, path: Path) -> None:
-        """Read an object into a file."""
-        path.write_bytes(self.get(key))
+        """Read an object into a file, without holding it."""
+        try:
+            shutil.copyfile(self._folder / key, path)
+        except OSError as error:
+            raise StorageError(f"the folder store failed on {self._folder / key}: {error}") from error
 
     def exists(self, key: str) -> bool:
         """True if there is such an object."""

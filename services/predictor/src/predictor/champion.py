@@ -143,7 +143,7 @@ class ChampionFollower:
         """Check and serve a version; a refusal is remembered and returned."""
         others = tuple(known for known in self.state.refused if not _is(named, known))
         try:
-            champion = self._cached(named) or self._downloaded(named)
+            champion = self.load(named)
         except BundleError as bad:
             refusal = Refusal(named.version, named.run_id, str(bad), datetime.now(UTC).isoformat(timespec="seconds"))
             self._say(refused=(*others, refusal)[-MOST_REFUSED:])
@@ -155,6 +155,15 @@ class ChampionFollower:
         self._cache.note_served(named)
         self._cache.note_refused(others)
         return None
+
+    def load(self, named: ModelVersion) -> Champion:
+        """A version after every check, from disk or from the registry; whether it serves is another matter.
+
+        Raises:
+            BundleError: it may not serve.
+            RegistryError, OSError: it could not be fetched.
+        """
+        return self._cached(named) or self._downloaded(named)
 
     def _cached(self, named: ModelVersion) -> Champion | None:
         """The version as it lies on disk, if it is there and as good as when it was put there."""

@@ -1,4 +1,7 @@
-"""What the predictor reads from its environment (chart: `fastapi.config`, Secret `fastapi`)."""
+"""What the predictor reads from its environment.
+
+Chart: `fastapi.config` and the Secret `fastapi`; a batch, `fastapi.batch.s3Endpoint` and the Secret `fastapi-batch`.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,35 @@ from pydantic_settings import BaseSettings
 from predictor import trial
 
 
-class PredictorSettings(BaseSettings):
-    """Read once, when the process starts."""
+class ModelSettings(BaseSettings):
+    """Where models come from, and what one may take before it is trusted."""
 
     model_name: str
     model_alias: str
     mlflow_tracking_uri: str
+    bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod, which nobody else can write
+    max_bundle_bytes: int = Field(default=67_108_864, gt=0)
+    trial_seconds: float = Field(default=trial.SECONDS, gt=0)
+    trial_memory_bytes: int = Field(default=trial.MEMORY_BYTES, gt=0)
+
+
+class BatchSettings(ModelSettings):
+    """Read once, when `python -m predictor batch` starts."""
+
+    s3_endpoint: str = ""  # empty where input and output are files
+    s3_access_key: str = Field(default="", repr=False)
+    s3_secret_key: str = Field(default="", repr=False)
+
+
+class PredictorSettings(ModelSettings):
+    """Read once, when the process starts."""
+
     ledger_dsn: str
     poll_seconds: float = Field(default=5, gt=0)
     max_listings: int = Field(default=10_000, gt=0)
     max_explained: int = Field(default=20, gt=0)
     max_body_bytes: int = Field(default=10_240_000, gt=0)
     max_in_flight: int = Field(default=64, ge=0)  # 0: no bound
-    bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod, which nobody else can write
-    max_bundle_bytes: int = Field(default=67_108_864, gt=0)
-    trial_seconds: float = Field(default=trial.SECONDS, gt=0)
-    trial_memory_bytes: int = Field(default=trial.MEMORY_BYTES, gt=0)
     prediction_log: bool = True
     prediction_log_retention_days: int = Field(default=90, gt=0)
     prediction_log_queue_bytes: int = Field(default=16_777_216, gt=0)
