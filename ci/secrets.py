@@ -24,6 +24,8 @@ RESTRICTED = {
 
 # Keys that were not in the first release and that no other Secret shares: an older platform gets them added.
 ADDED_LATER = {"fastapi": ("ADMIN_KEY", "API_KEYS")}
+# Secrets of clients that were not in the first release: what their server's Secret gets with each.
+CLIENTS_ADDED_LATER = {"fastapi-batch": ("minio-users", ("BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"))}
 
 Name = tuple[str, str]  # namespace and name of a Secret
 
@@ -39,7 +41,8 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
     """
     database = {role: _password() for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR", "MONITOR")}
     bucket = {
-        user: (f"{user.lower()}-{secrets.token_hex(4)}", _password()) for user in ("MLFLOW", "PIPELINE", "AIRFLOW")
+        user: (f"{user.lower()}-{secrets.token_hex(4)}", _password())
+        for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")
     }
     postgres = f"postgres.{namespace}.svc:5432"
     minio_connection = {
@@ -75,6 +78,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             "ADMIN_KEY": _password(),
             "API_KEYS": _password(),  # the pages' own; more are added after commas
         },
+        (namespace, "fastapi-batch"): {"S3_ACCESS_KEY": bucket["BATCH"][0], "S3_SECRET_KEY": bucket["BATCH"][1]},
         (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
         (jobs, "pipeline"): {
             "LEDGER_DSN": f"postgresql://ledger:{database['LEDGER']}@{postgres}/ledger",
@@ -110,12 +114,20 @@ def _existing(namespaces: set[str]) -> dict[Name, set[str]]:
 def additions(
     existing: Mapping[Name, set[str]], wanted: Mapping[Name, Mapping[str, str]]
 ) -> dict[Name, dict[str, str]]:
-    """What the Secrets of an earlier release lack, of the keys that no other Secret shares."""
+    """What the Secrets of an earlier release lack: keys that no other Secret shares, and clients of later releases.
+
+    Such a client's Secret comes after the server's, so that one that was not made is missed.
+    """
     found = {
         name: {key: wanted[name][key] for key in ADDED_LATER.get(name[1], ()) if key not in keys}
         for name, keys in existing.items()
         if name in wanted
     }
+    for client, (server, keys) in CLIENTS_ADDED_LATER.items():
+        for space, _ in (name for name in existing if name[1] == server and name in wanted):
+            if (space, client) not in existing and not existing[space, server] & set(keys):
+                found[space, server] = {key: wanted[space, server][key] for key in keys}
+                found[space, client] = dict(wanted[space, client])
     return {name: values for name, values in found.items() if values}
 
 
@@ -141,12 +153,15 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
     )
     wanted = generate(namespace, jobs)
     existing = {name: keys for name, keys in _existing({namespace, jobs}).items() if name in wanted}
-    missing = sorted(set(wanted) - set(existing))
-    if not missing:
-        added = additions(existing, wanted)
+    added = additions(existing, wanted)
+    missing = sorted(set(wanted) - set(existing) - set(added))
+    if existing and not missing:
         for (space, name), values in added.items():
-            patch = ["patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin"]
-            kube("-n", space, *patch, stdin=json.dumps({"stringData": values}))
+            if (space, name) in existing:
+                patch = ["patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin"]
+                kube("-n", space, *patch, stdin=json.dumps({"stringData": values}))
+            else:
+                _make([secret_object(space, name, values)])
         return [f"{space}/{name} ({', '.join(values)})" for (space, name), values in added.items()]
     if existing:
         gone = ", ".join(f"{space}/{name}" for space, name in missing)
@@ -154,13 +169,13 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
             f"these Secrets are missing while others exist: {gone}. They share passwords with the ones that exist. "
             "Restore them from your backup, or delete the platform's Secrets and data and run `make secrets` again."
         )
-    items = [secret_object(space, name, wanted[space, name]) for space, name in missing]
-    run(
-        [kubectl(), "create", "-f", "-"],
-        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}),
-        env=environment(),
-    )
+    _make([secret_object(space, name, wanted[space, name]) for space, name in missing])
     return [f"{space}/{name}" for space, name in missing]
+
+
+def _make(objects: list[dict[str, object]]) -> None:
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    run([kubectl(), "create", "-f", "-"], stdin=listed, env=environment())
 
 
 def _main() -> None:

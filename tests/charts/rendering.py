@@ -26,6 +26,7 @@ PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
 EVERYTHING = (
     *("--set", "monitoring.grafana.enabled=true"),
     *("--set", "global.notifications.cidr=10.43.100.104/32,global.nodes.cidr=10.46.0.0/24"),
+    *("--set", "fastapi.batch.enabled=true,minio.buckets.batch.user=batch,minio.buckets.batch.versioned=false"),
     *("--set", "fastapi.autoscaling.enabled=true,global.dataApi.cidr=10.43.100.103/32"),
     *(word for page in PAGES for word in ("--set", f"{page}.enabled=true,{page}.host={page}.house.example")),
 )
@@ -72,7 +73,8 @@ def name(item: Object) -> str:
 
 def pod_template(item: Object) -> Object | None:
     """The pods that an object makes, or of which pods are made by hand."""
-    found: Object | None = (item if item["kind"] == "PodTemplate" else item.get("spec", {})).get("template")
+    spec = item if item["kind"] == "PodTemplate" else item.get("spec", {})
+    found: Object | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.charts.rendering import Object, Workload, name, objects, workloads
 
 SELECTOR = "app.kubernetes.io/name"
-WITHOUT_SELECTOR = ("Job", "PodTemplate")
+WITHOUT_SELECTOR = ("Job", "CronJob", "PodTemplate")
 
 
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:

@@ -6,7 +6,7 @@ from tests.charts.rendering import Workload
 
 
 def test_container_has_probes_that_name_its_own_port(workload: Workload) -> None:
-    if workload.kind in ("Job", "PodTemplate"):  # their pods end by themselves
+    if workload.kind in ("Job", "CronJob", "PodTemplate"):  # their pods end by themselves
         return
     for container in workload.pod["containers"]:
         where, ports = f"{workload.name}: {container['name']}", {port["name"] for port in container.get("ports", [])}
@@ -42,6 +42,8 @@ def test_liveness_waits_longer_for_an_answer_than_readiness(workload: Workload) 
 
 
 def test_job_ends_by_itself(workload: Workload) -> None:
-    if workload.kind == "Job":
+    spec = workload.item.get("spec", {})
+    job = {"Job": spec, "CronJob": spec.get("jobTemplate", {}).get("spec")}.get(workload.kind)
+    if job:
         assert workload.pod["restartPolicy"] in ("OnFailure", "Never"), f"{workload.name}: restartPolicy"
-        assert workload.item["spec"].get("backoffLimit") is not None, f"{workload.name}: no backoffLimit"
+        assert job.get("backoffLimit") is not None, f"{workload.name}: no backoffLimit"

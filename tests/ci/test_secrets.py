@@ -23,6 +23,7 @@ def test_each_client_has_the_password_that_its_server_knows() -> None:
     assert MADE["mlops", "mlflow"]["AWS_SECRET_ACCESS_KEY"] == users["MLFLOW_SECRET_KEY"]
     assert MADE["mlops-jobs", "pipeline"]["S3_SECRET_KEY"] == users["PIPELINE_SECRET_KEY"]
     assert json.loads(MADE["mlops", "airflow"]["AIRFLOW_CONN_MINIO"])["password"] == users["AIRFLOW_SECRET_KEY"]
+    assert MADE["mlops", "fastapi-batch"]["S3_SECRET_KEY"] == users["BATCH_SECRET_KEY"]
 
 
 def test_no_two_clients_share_a_password() -> None:
@@ -52,6 +53,18 @@ def test_older_platform_gets_the_keys_that_stand_alone_and_no_other() -> None:
     older = whole | {("mlops", "fastapi"): {"API_KEYS"}}
     assert additions(older, MADE) == {("mlops", "fastapi"): {"ADMIN_KEY": MADE["mlops", "fastapi"]["ADMIN_KEY"]}}
     assert additions({("elsewhere", "fastapi"): set()}, MADE) == {}
+
+
+def test_older_platform_gets_a_client_of_a_later_release_together_with_what_its_server_knows_of_it() -> None:
+    server, client = ("mlops", "minio-users"), ("mlops", "fastapi-batch")
+    keys = {"BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"}
+    whole = {name: set(values) for name, values in MADE.items()}
+    older = {name: values - keys for name, values in whole.items() if name != client}
+    found = additions(older, MADE)
+    assert found == {server: {key: MADE[server][key] for key in keys}, client: MADE[client]}
+    assert list(found) == [server, client]
+    half = {name: values for name, values in whole.items() if name != client}
+    assert additions(half, MADE) == {}, "the server knows of another pair, which nobody can read"
 
 
 def test_keys_added_later_are_shared_with_no_other_secret() -> None:
