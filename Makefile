@@ -185,6 +185,7 @@ upgrade-test: .venv/ready ## from the last release to this checkout, with a pipe
 
 bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.serving_quick
+	$(PYTHON) -m tests.bench.batch
 	$(PYTHON) -m tests.bench.features
 	$(PYTHON) -m tests.bench.growth
 	$(PYTHON) -m tests.bench.ingest

@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import polars as pl
 
 from core.errors import BundleError, DataError, RegistryError
@@ -21,6 +22,7 @@ from core.registry import RegistryClient
 from core.storage import FolderStore, Store, open_store
 from predictor.champion import Champion, ChampionFollower
 from predictor.columns import check
+from predictor.errors import NOT_FINITE
 from predictor.settings import BatchSettings
 from predictor.trial import run_trial
 
@@ -161,16 +163,16 @@ def price(champion: Champion, frame: pl.DataFrame, as_text: bool) -> pl.DataFram
     """The columns that are added to rows."""
     checked = check(frame, as_text)
     found = champion.bundle.estimate(checked.raw)
-    good = checked.errors.is_null()
-    dollars = {"price": found.prices, "low": found.low, "high": found.high}
-    return pl.DataFrame(
-        [pl.Series(name, values, dtype=pl.Float64).zip_with(good, _nulls(frame.height)) if values is not None
-         else _nulls(frame.height).alias(name) for name, values in dollars.items()]
-    ).with_columns(pl.lit(champion.version.version).alias("model_version"), checked.errors)  # fmt: skip
-
-
-def _nulls(rows: int) -> pl.Series:
-    return pl.Series([None], dtype=pl.Float64).new_from_index(0, rows)
+    finite = pl.Series(np.isfinite(found.prices))
+    errors = checked.errors.zip_with(finite | checked.errors.is_not_null(), pl.Series([NOT_FINITE]))
+    dollars = [
+        pl.Series(name, np.full(frame.height, np.nan) if values is None else values, dtype=pl.Float64).fill_nan(None)
+        for name, values in (("price", found.prices), ("low", found.low), ("high", found.high))
+    ]
+    good = errors.is_null()
+    return pl.DataFrame([column.set(~good, None) for column in dollars]).with_columns(
+        pl.lit(champion.version.version).alias("model_version"), errors
+    )
 
 
 def _place(uri: str, settings: BatchSettings) -> tuple[Store, str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from core.errors import HouseError, LedgerError
 
+NOT_FINITE = "the model gives no number as the price"
+
 
 class NoModelError(HouseError):
     """No model has been loaded yet; the text says why."""

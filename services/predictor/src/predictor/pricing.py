@@ -12,7 +12,7 @@ from core.bundle import Bundle
 from core.features import parse_listings
 from predictor import metrics
 from predictor.champion import Champion, ChampionFollower
-from predictor.errors import InvalidListingError, NoModelError, NotFiniteError, TooLargeError
+from predictor.errors import NOT_FINITE, InvalidListingError, NoModelError, NotFiniteError, TooLargeError
 from predictor.listing import Listings
 from predictor.prediction_log import PredictionLog
 from predictor.reasons import reasons
@@ -62,7 +62,7 @@ class Pricing:
             estimated = _estimated(champion.bundle, listings, many)
             prices = estimated["prices"] if many else [estimated["price"]]
             if not math.isfinite(sum(prices)):
-                raise NotFiniteError("the model gives no number as the price")
+                raise NotFiniteError(NOT_FINITE)
         metrics.predict_seconds.observe(time.perf_counter() - began)
         metrics.predictions.labels(champion.version.version, "priced").inc(len(listings))
         for price in prices:
