@@ -20,6 +20,7 @@ import httpx
 
 from ci.console import main, say, wait_for
 from ci.local import LocalPlatform, free_port
+from core.ledger import Ledger
 from core.registry import ModelVersion
 from predictor.cache import BundleCache
 from predictor.listing import EXAMPLE
@@ -82,13 +83,16 @@ def _lay_out(directory: Path, rounds: int) -> None:
 
 
 def bench(connections: int, seconds: float, rounds: int) -> None:
-    """Measure one listing, a hundred listings, and the echo of one."""
+    """Measure one listing and a hundred, each with the prediction log and without, and the echo of one."""
     with tempfile.TemporaryDirectory() as name, LocalPlatform(Path(name)) as local:
         folder = Path(name)
         _lay_out(folder / "bundles", rounds)
         local.mlflow_url = NOWHERE
-        url = local.start_predictor(poll_seconds="3600", ledger_dsn="postgresql://127.0.0.1:9/none")
-        wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
+        Ledger(local.database("ledger")).ensure_schema()
+        urls = {}
+        for log in ("true", "false"):
+            urls[log] = local.start_predictor(poll_seconds="3600", prediction_log=log)
+            wait_for("the model", lambda url=urls[log]: httpx.get(f"{url}/health/ready").status_code == 200, 30)
         echo_port = free_port()
         gunicorn = local._gunicorn("predictor", echo_port)
         local.start(
@@ -97,9 +101,15 @@ def bench(connections: int, seconds: float, rounds: int) -> None:
             f"http://127.0.0.1:{echo_port}/",
             {"PYTHONPATH": ROOT},
         )
-        port = int(url.rpartition(":")[2])
+        port, unlogged = (int(url.rpartition(":")[2]) for url in urls.values())
         one, hundred = json.dumps(EXAMPLE).encode(), json.dumps([EXAMPLE] * 100).encode()
-        cases = {"echo": (echo_port, one), "one listing": (port, one), "100 listings": (port, hundred)}
+        cases = {
+            "echo": (echo_port, one),
+            "one listing": (port, one),
+            "one, not logged": (unlogged, one),
+            "100 listings": (port, hundred),
+            "100, not logged": (unlogged, hundred),
+        }
         seen: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
         for _ in range(3):
             for case, (at, body) in cases.items():
@@ -108,7 +118,7 @@ def bench(connections: int, seconds: float, rounds: int) -> None:
         for case, figures in seen.items():
             rate = statistics.median(rate for rate, _ in figures)
             p99 = statistics.median(wait for _, wait in figures)
-            say(f"{case:<14} {rate:8,.0f} requests/s   p99 {p99:6.1f} ms   {rate / base:6.1%} of the echo")
+            say(f"{case:<16} {rate:8,.0f} requests/s   p99 {p99:6.1f} ms   {rate / base:6.1%} of the echo")
 
 
 def _main() -> None:

@@ -50,8 +50,8 @@ def url(platform: LocalPlatform) -> str:
     return start(platform)
 
 
-def start(platform: LocalPlatform) -> str:
-    url = platform.start_predictor(poll_seconds="3600")
+def start(platform: LocalPlatform, **settings: str) -> str:
+    url = platform.start_predictor(poll_seconds="3600", **settings)
     wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 20)
     return url
 
@@ -130,8 +130,9 @@ def test_database_goes_and_comes_under_requests(platform: LocalPlatform, url: st
     assert logged(platform) == Counter(clients.answered), "nothing lost, nothing twice"
 
 
-@pytest.mark.parametrize("database", ["there", "away"])
-def test_told_to_end_it_loses_nothing(platform: LocalPlatform, url: str, database: str) -> None:
+@pytest.mark.parametrize(("workers", "database"), [(1, "there"), (1, "away"), (2, "away")])
+def test_told_to_end_it_loses_nothing(platform: LocalPlatform, workers: int, database: str) -> None:
+    url = start(platform, gunicorn_cmd_args=f"--workers {workers}")
     if database == "away":
         platform.stop_postgres()
     with Clients(url) as clients:

@@ -457,7 +457,7 @@ class Ledger:
             return True
 
     def live_errors(self) -> list[dict[str, Any]]:
-        """Per model version with feedback: model_version, count, mae, median_ape, coverage (null without ranges)."""
+        """Of each model version, by the last true prices: model_version, count, mae, median_ape, coverage (or null)."""
         with self._connect() as connection:
             return connection.execute("select * from ledger.live_errors order by 1").fetchall()
 

@@ -175,4 +175,4 @@ class History(BaseModel):
     champions: list[dict[str, Any]] = Field(
         description="every move of the champion's alias, in order: by a promotion or a rollback, and why"
     )
-    live_errors: list[LiveError] = Field(description="of every model version whose predictions got true prices")
+    live_errors: list[LiveError] = Field(description="of every model version, by the last 100,000 true prices")

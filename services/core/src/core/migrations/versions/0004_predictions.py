@@ -40,7 +40,7 @@ def upgrade() -> None:
         );
         create index feedback_request on ledger.feedback (request_id, position, id);
 
-        create view ledger.live_errors as       -- of each model version, over all predictions with feedback
+        create view ledger.live_errors as       -- of each model version, by the last 100,000 true prices
         select p.model_version,
                count(*) as count,
                avg(abs(p.price - f.price)) as mae,
@@ -48,7 +48,8 @@ def upgrade() -> None:
                avg((f.price between p.low and p.high)::integer)::double precision as coverage
         from (
             select distinct on (request_id, position) request_id, position, price
-            from ledger.feedback order by request_id, position, id desc
+            from (select * from ledger.feedback order by id desc limit 100000) latest
+            order by request_id, position, id desc
         ) f
         cross join lateral (
             select model_version, price, low, high from ledger.predictions
