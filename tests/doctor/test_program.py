@@ -139,7 +139,10 @@ def test_readme_lists_every_check() -> None:
         and node.args and isinstance(node.args[0], ast.Constant)
     }  # fmt: skip
     assert checks, "no checks found"
-    assert [name for name in sorted(checks) if f"| {name} |" not in readme] == []
+    rows = {
+        name: (f"| {name} |", f"| {name.removesuffix('s')} `<name>` |") for name in checks
+    }  # of all, or each its own
+    assert [name for name, either in sorted(rows.items()) if not any(row in readme for row in either)] == []
 
 
 def test_environment_that_does_not_exist() -> None:
@@ -157,3 +160,12 @@ def test_help_says_what_the_exit_codes_mean() -> None:
         check=True,
     )
     assert "Ends with 0 if nothing fails" in done.stdout
+
+
+def test_nothing_that_is_installed_is_a_failure_where_it_is_demanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.kube, "kube", lambda *_, **__: "")
+    monkeypatch.setattr(doctor, "present_images", set)
+    needs = Expected("vm")
+    [platform] = [one for one in doctor.installed(needs, True, 1) if one.check == "platform"]
+    assert (platform.level, platform.what) == ("fail", "nothing is installed in the namespace mlops")
+    assert [one for one in doctor.installed(needs, False, 1) if one.check == "platform"] == []
