@@ -1,7 +1,7 @@
 """Virtual environments of the servers, in the cache folder, from hash-pinned requirement files.
 
 `python -m tests.bench.serving.environments` resolves the peers anew and writes theirs (`make lock` does it);
-LightGBM and MLflow have the platform's versions in all of them.
+LightGBM, MLflow and Polars have the platform's versions in all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ci.paths import CHECKOUT, cache_dir
 
 PEERS = Path(__file__).with_name("peers")
 PREDICTOR = CHECKOUT / "services" / "predictor"
-SAME = ("lightgbm", "mlflow")
+SAME = ("lightgbm", "mlflow", "polars")
 _ENV = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
 _OLDEST = "3.11"  # Python that the checkout supports
 

@@ -44,6 +44,7 @@ class Served:
     """A trained model in the forms that the servers want."""
 
     text: Path  # of LightGBM
+    bundle: Path
     cache: Path  # of a predictor that served it before, so that no registry is needed
     rows: Rows  # MANY
 
@@ -58,20 +59,21 @@ def train(folder: Path, trees: int) -> Served:
     parts = split(valid_rows(synthetic.generate(_BATCH, DatasourceSettings().seed, _SCALE)[0]))
     learned = Part.of(parts["train"].head(_TRAIN_ROWS))
     data = Data([learned], Sums.total([learned.sums]), [Part.of(parts["validation"])], parts["test"])
-    settings = PipelineSettings.model_construct(num_boost_round=trees, early_stopping_rounds=trees)
+    settings = PipelineSettings.model_construct(num_boost_round=trees, early_stopping_rounds=trees, num_threads=1)
     cache = BundleCache(folder / "bundles")
     with cache.draft() as draft:
         sha256 = learn(data, settings, draft / "bundle").manifest_sha256
-        bundle = load_bundle(draft / "bundle")
-        text = folder / "model.txt"
-        text.write_bytes((draft / "bundle" / "model.txt").read_bytes())
         version = ModelVersion("house-price", "1", "bench", {"manifest_sha256": sha256}, "")
         cache.keep(version, draft / "bundle")
     cache.note_served(version)
+    place = cache.find(version)
+    assert place is not None
+    bundle, text = load_bundle(place), place / "model.txt"
     matrix = build_features(parts["test"], bundle.encodings)
     known = np.flatnonzero(~np.isnan(matrix).any(axis=1))[:MANY]
     if len(known) < MANY:
         raise ValueError(f"{len(known)} listings of the test split are whole, {MANY} are asked about")
     listings = parts["test"][known].select([name for name in RAW_SCHEMA if name != TARGET])
     outputs = np.asarray(lightgbm.Booster(model_file=text).predict(matrix[known]))
-    return Served(text, folder / "bundles", Rows(listings.to_dicts(), matrix[known], outputs, bundle.predict(listings)))
+    rows = Rows(listings.to_dicts(), matrix[known], outputs, bundle.predict(listings))
+    return Served(text, place, folder / "bundles", rows)

@@ -1,8 +1,8 @@
 """The servers: ours, the echo, the peers; how each is started and in which forms it takes rows.
 
 Every server has one worker, which is bound to one core with all its threads. Peers take finished features and answer
-with what the trees give; ours takes raw listings and answers with prices. Of several forms of the input the bench takes
-the one that turns out fastest.
+with what the trees give; ours takes raw listings and answers with prices, and so does MLflow's with our bundle, the one
+peer that does the same work. Of several forms of the input the bench takes the one that turns out fastest.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ ENVIRONMENT = {  # as in the images
 }
 _NOWHERE = "http://127.0.0.1:9"
 _NEVER = "3600"
+_START_SECONDS = 300  # a peer imports much, and others may be at work on this machine
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _start_ours(local: LocalPlatform, programs: Path, served: Served, port: int)
 
 def _start_echo(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
     env = ENVIRONMENT | _path(Path(__file__).parent)
-    local.start("echo", _command(programs, port, "echo:app"), f"http://127.0.0.1:{port}/", env)
+    local.start("echo", _command(programs, port, "echo:app"), f"http://127.0.0.1:{port}/", env, _START_SECONDS)
 
 
 def _json(value: Any) -> bytes:
@@ -138,14 +139,18 @@ def _surroundings(programs: Path, **more: str) -> dict[str, str]:
     return {**ENVIRONMENT, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": "", **more}
 
 
-def _start_mlflow(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
-    model = local.folder / "mlflow-model"
-    env = _surroundings(programs, MLFLOW_DISABLE_TELEMETRY="true", UVICORN_ACCESS_LOG="false")
-    if not model.exists():
-        run([programs / "python", PEERS / "mlflow" / "save.py", served.text, model], env={**os.environ, **env})
-    command = [str(programs / "mlflow"), "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
-    command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    local.start("mlflow", command, f"http://127.0.0.1:{port}/ping", env)
+def _start_mlflow(name: str, model: str) -> Callable[[LocalPlatform, Path, Served, int], None]:
+    def start(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
+        models = local.folder / "mlflow-models"
+        env = _surroundings(programs, MLFLOW_DISABLE_TELEMETRY="true", UVICORN_ACCESS_LOG="false") | _path()
+        if not models.exists():
+            save = [programs / "python", PEERS / "mlflow" / "save.py", models, served.text, served.bundle]
+            run(save, env={**os.environ, **env})
+        command = [str(programs / "mlflow"), "models", "serve", "--model-uri", str(models / model)]
+        command += ["--env-manager", "local", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+        local.start(name, command, f"http://127.0.0.1:{port}/ping", env, _START_SECONDS)
+
+    return start
 
 
 def _start_mlserver(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
@@ -166,7 +171,9 @@ def _start_mlserver(local: LocalPlatform, programs: Path, served: Served, port: 
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     command = [str(programs / "mlserver"), "start", str(folder)]
-    local.start("mlserver", command, f"http://127.0.0.1:{port}/v2/models/house/ready", _surroundings(programs))
+    local.start(
+        "mlserver", command, f"http://127.0.0.1:{port}/v2/models/house/ready", _surroundings(programs), _START_SECONDS
+    )
 
 
 def _start_kserve(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
@@ -177,7 +184,9 @@ def _start_kserve(local: LocalPlatform, programs: Path, served: Served, port: in
     command = [str(programs / "python"), str(PEERS / "kserve" / "server.py"), "--model_file", str(served.text)]
     command += ["--http_port", str(port), "--enable_grpc", "false", "--enable_latency_logging", "false"]
     command += ["--log_config_file", str(logs)]
-    local.start("kserve", command, f"http://127.0.0.1:{port}/v2/models/house/ready", _surroundings(programs))
+    local.start(
+        "kserve", command, f"http://127.0.0.1:{port}/v2/models/house/ready", _surroundings(programs), _START_SECONDS
+    )
 
 
 def _start_bentoml(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
@@ -190,7 +199,7 @@ def _start_bentoml(local: LocalPlatform, programs: Path, served: Served, port: i
         BENTOML_DO_NOT_TRACK="true",
         PYTHONDONTWRITEBYTECODE="1",
     )
-    local.start("bentoml", command, f"http://127.0.0.1:{port}/readyz", env)
+    local.start("bentoml", command, f"http://127.0.0.1:{port}/readyz", env, _START_SECONDS)
 
 
 def _v2(rows: Rows) -> dict[str, Any]:
@@ -229,6 +238,11 @@ def _split(rows: Rows) -> bytes:
     return _json({"dataframe_split": {"columns": names, "data": _doubles(rows)}})
 
 
+def _listings_split(rows: Rows) -> bytes:
+    data = [list(listing.values()) for listing in rows.listings]
+    return _json({"dataframe_split": {"columns": list(rows.listings[0]), "data": data}})
+
+
 def _csv(rows: Rows) -> bytes:
     lines = [[f"Column_{at}" for at in range(rows.matrix.shape[1])], *_doubles(rows)]
     return "\n".join(",".join(map(str, line)) for line in lines).encode()
@@ -238,6 +252,10 @@ _MLFLOW = (
     Form("inputs", "/invocations", lambda rows: _json({"inputs": _doubles(rows)}), _predictions),
     Form("dataframe_split", "/invocations", _split, _predictions),
     Form("CSV", "/invocations", _csv, _predictions, lambda _: {"Content-Type": "text/csv"}),
+)
+_MLFLOW_LISTINGS = (
+    Form("raw, split", "/invocations", _listings_split, _predictions),
+    Form("raw, records", "/invocations", lambda rows: _json({"dataframe_records": rows.listings}), _predictions),
 )
 _MLSERVER = (
     Form("V2 FP32", "/v2/models/house/infer", _v2_json, _v2_outputs),
@@ -255,7 +273,15 @@ _BENTOML = tuple(
 )
 
 PEER_SERVERS = (
-    Server("mlflow", _peer("mlflow"), _start_mlflow, _MLFLOW, _MLFLOW),
+    Server("mlflow", _peer("mlflow"), _start_mlflow("mlflow", "features"), _MLFLOW, _MLFLOW),
+    Server(
+        "mlflow-listings",
+        _peer("mlflow"),
+        _start_mlflow("mlflow-listings", "listings"),
+        _MLFLOW_LISTINGS,
+        _MLFLOW_LISTINGS,
+        lambda rows: rows.prices,
+    ),
     Server("mlserver", _peer("mlserver", ">=3.11,<3.13"), _start_mlserver, (*_MLSERVER, _MLSERVER_GATHERED), _MLSERVER),
     Server("kserve", _peer("kserve"), _start_kserve, _KSERVE, _KSERVE),
     Server("bentoml", _peer("bentoml"), _start_bentoml, _BENTOML, _BENTOML),

@@ -1,8 +1,15 @@
-"""Save a LightGBM text as an MLflow model of its own flavour: `python save.py model.txt folder`."""
+"""Save what is to be served as MLflow models: `python save.py folder model.txt bundle`.
+
+`folder/features` is LightGBM's text as a model of its own flavour, `folder/listings` the bundle as it is logged.
+"""
 
 import sys
+from pathlib import Path
 
 import lightgbm
 import mlflow.lightgbm
+import mlflow.pyfunc
 
-mlflow.lightgbm.save_model(lightgbm.Booster(model_file=sys.argv[1]), sys.argv[2], pip_requirements=[])
+folder, text, bundle = sys.argv[1:]
+mlflow.lightgbm.save_model(lightgbm.Booster(model_file=text), Path(folder) / "features", pip_requirements=[])
+mlflow.pyfunc.save_model(Path(folder) / "listings", loader_module="core.pyfunc", data_path=bundle, pip_requirements=[])
