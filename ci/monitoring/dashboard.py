@@ -119,6 +119,27 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Time to log a batch", "Until the ledger has it, or refuses.", "s", (q.LOG_SECONDS,), width=6),
     ),
+    "Shadow": (
+        Panel(
+            "Challenger against champion",
+            "How far a challenger's price is from the champion's for the same listing; empty without a challenger.",
+            "percentunit",
+            (q.SHADOW_MEDIAN, q.SHADOW_P95),
+        ),
+        Panel(
+            "Bias of the challenger",
+            "Sum of the challenger's prices against that of the champion's: above 0 it asks for more.",
+            "percentunit",
+            (q.SHADOW_BIAS,),
+            "figure",
+        ),
+        Panel(
+            "Listings in the shadow",
+            "Per second: compared, dropped because the queue was full, and not priced by the challenger.",
+            "cps",
+            (q.SHADOW_LISTINGS,),
+        ),
+    ),
     "Learning": (
         Panel(
             "Error on the holdout (MAE)",

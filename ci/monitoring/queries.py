@@ -50,6 +50,16 @@ LOG_SPILLED = Query(f"max({m.PREDICTION_LOG_SPILL_BYTES})", "on disk")
 LOG_SECONDS = Query(quantile(0.99, m.PREDICTION_LOG_SECONDS), "99 of 100 batches")
 REFRESHES = Query(f"sum by (outcome) (increase({m.MODEL_REFRESH}[5m]))", "{{outcome}}")
 
+# --- shadow
+SHADOW_MEDIAN = Query(quantile(0.5, m.SHADOW_DIFFERENCE), "half of the prices are closer")
+SHADOW_P95 = Query(quantile(0.95, m.SHADOW_DIFFERENCE), "95 of 100 are closer")
+SHADOW_BIAS = Query(
+    f'sum(rate({m.SHADOW_DOLLARS}{{model="challenger"}}[5m]))'
+    f' / sum(rate({m.SHADOW_DOLLARS}{{model="champion"}}[5m])) - 1',
+    "challenger above champion",
+)
+SHADOW_LISTINGS = Query(f"sum by (outcome) (rate({m.SHADOW_LISTINGS}[5m]))", "{{outcome}}")
+
 # --- learning: read from the ledger by each replica of the predictor, so `max` and never `sum`
 BATCHES = Query(f"max by (state) ({m.BATCHES})", "{{state}}")
 BATCH_ROWS = Query(f"max by (kind) ({m.BATCH_ROWS})", "{{kind}}")

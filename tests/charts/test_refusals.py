@@ -52,6 +52,9 @@ CASES = {
     "fastapi.autoscaling={'enabled': true, 'minReplicas': 9}": (
         "fastapi.autoscaling.minReplicas (9) is above maxReplicas (6): raise the one or lower the other"
     ),
+    "fastapi.config.shadowShare=1.5": "config.shadowShare: Must be less than or equal to 1",
+    "fastapi.config.shadowAlias='champion'": "fastapi.config.shadowAlias (champion) is modelAlias: give",
+    "airflow.pipeline.config.shadowAlias='champion'": "airflow.pipeline.config.shadowAlias (champion) is modelAlias",
     "fastapi.ingress.enabled=true": (
         "fastapi: ingress.host is empty: name the host of this page, or set ingress.enabled to false"
     ),

@@ -453,6 +453,24 @@ def test_predictor_may_log_predictions_and_feedback_and_forget_only_what_is_old(
                     connection.execute(sql.SQL(change).format(sql.Identifier(table)))
 
 
+def test_predictor_may_add_compared_prices_and_forget_only_what_is_old(reader: str, dsn: str) -> None:
+    Ledger(dsn).ensure_schema()
+    log = Ledger(reader)
+    now = datetime.now(UTC)
+    rows = [(now - timedelta(days=days), "a", days, "1", 100.0, "2", 100.0 + days) for days in (0, 10, 20, 30)]
+    log.add_shadow_prices(rows)
+    with psycopg.connect(reader, autocommit=True) as connection:
+        told = connection.execute("select count, mean, median_absolute from ledger.shadow_differences").fetchone()
+        assert told == (4, pytest.approx(0.15), pytest.approx(0.15))
+        with pytest.raises(LedgerError, match="at least one day"):
+            log.forget_shadow_prices(0)
+        assert [log.forget_shadow_prices(15, most=1) for _ in range(3)] == [1, 1, 0]
+        kept = connection.execute("select position from ledger.shadow_prices order by 1").fetchall()
+        assert kept == [(0,), (10,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("delete from ledger.shadow_prices")
+
+
 def test_batch_of_predictions_that_two_store_at_once_is_stored_once(dsn: str, ledger: Ledger) -> None:
     batch, rows = uuid4(), [prediction(str(number), 1.0) for number in range(100)]
     with ThreadPoolExecutor(8) as together:

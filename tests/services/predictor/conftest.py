@@ -102,6 +102,7 @@ class Registry:
     versions: dict[str, ModelVersion] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
     named: str | None = None
+    challenger: str | None = None
     broken: Exception | None = None
     broken_download: Exception | None = None
     downloads: list[str] = field(default_factory=list)
@@ -116,10 +117,11 @@ class Registry:
         return version
 
     def champion(self, name: str, alias: str) -> ModelVersion | None:
-        assert (name, alias) == (NAME, "champion")
+        assert name == NAME
         if self.broken:
             raise self.broken
-        return self.versions[self.named] if self.named else None
+        named = {"champion": self.named, "challenger": self.challenger}[alias]
+        return self.versions[named] if named else None
 
     def version(self, name: str, version: str) -> ModelVersion | None:
         assert name == NAME

@@ -186,6 +186,7 @@ def test_model_tells_what_is_served_and_what_was_refused(
         "fingerprint": fingerprint,
         "refused": [],
         "stale": False,
+        "shadow": None,
         "problem": None,
     }
     registry.add(models[1], manifest_sha256="0" * 64)

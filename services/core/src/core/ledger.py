@@ -26,11 +26,13 @@ READER = "predictor"  # role that may read, and log what it predicts; skipped wh
 RIGHTS = (  # of that role
     "usage on schema ledger",
     "select on all tables in schema ledger",
-    "insert on ledger.predictions, ledger.prediction_batches, ledger.feedback",
-    "execute on function ledger.forget_predictions",
+    "insert on ledger.predictions, ledger.prediction_batches, ledger.feedback, ledger.shadow_prices",
+    "execute on function ledger.forget_predictions, ledger.forget_shadow_prices",
 )
 # of a row of `add_predictions`, in order
 PREDICTION = "at, request_id, position, listing, price, low, high, model_version, status, error, seconds"
+# of a row of `add_shadow_prices`, in order
+SHADOW_PRICE = "at, request_id, position, champion_version, champion_price, challenger_version, challenger_price"
 _ALONE = 72_615_004  # advisory lock of `Ledger.alone`
 # a server that is gone without a word is noticed after 25 s, not after hours
 _VANISHED: dict[str, Any] = {
@@ -460,6 +462,23 @@ class Ledger:
         """Of each model version, by the last true prices: model_version, count, mae, median_ape, coverage (or null)."""
         with self._connect() as connection:
             return connection.execute("select * from ledger.live_errors order by 1").fetchall()
+
+    # -- prices of a challenger beside the champion's
+
+    def add_shadow_prices(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Store rows of `SHADOW_PRICE`, all or none; told twice, they are there twice."""
+        with (
+            self._connect() as connection,
+            connection.cursor().copy(f"copy ledger.shadow_prices ({SHADOW_PRICE}) from stdin") as copy,
+        ):
+            for row in rows:
+                copy.write_row(row)
+
+    def forget_shadow_prices(self, days: int, most: int = 20_000) -> int:
+        """As `forget_predictions`."""
+        with self._connect() as connection:
+            row = connection.execute("select ledger.forget_shadow_prices(%s, %s) as gone", [days, most]).fetchone()
+            return int(row["gone"]) if row else 0
 
     # -- for people
 

@@ -17,6 +17,15 @@ PREDICTION_LOG_QUEUED = "house_prediction_log_queued_requests"
 PREDICTION_LOG_SPILL_BYTES = "house_prediction_log_spill_bytes"
 PREDICTION_LOG_SECONDS = "house_prediction_log_write_seconds"
 PREDICTION_LOG_LAST_WRITE = "house_prediction_log_last_write_timestamp_seconds"
+# a version that prices beside the champion
+CHALLENGER_INFO = "house_challenger_info"  # labels: name, version, run_id
+CHALLENGER_LOADED = "house_challenger_loaded_timestamp_seconds"
+CHALLENGER_REFRESH = "house_challenger_refresh_total"  # label: outcome
+CHALLENGER_REFUSED = "house_challenger_versions_refused_total"  # label: version
+SHADOW_LISTINGS = "house_shadow_listings_total"  # label: outcome
+SHADOW_DIFFERENCE = "house_shadow_difference_ratio"
+SHADOW_DOLLARS = "house_shadow_price_dollars_total"  # label: model
+SHADOW_ROWS = "house_shadow_rows_total"  # label: outcome
 LEDGER_UP = "house_ledger_up"
 # read from the ledger
 BATCHES = "house_batches"  # label: state

@@ -4,7 +4,7 @@ This module imports nothing that is not Python's own: the DAG reads the stages f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,15 @@ def following(stage: Stage, result: Mapping[str, object]) -> Stage | None:
 
 @dataclass(frozen=True)
 class Command:
-    """What a person runs beside the path: `python -m pipeline <name>`. `takes` are its options, with their help."""
+    """What a person runs beside the path: `python -m pipeline <name>`.
+
+    `takes` are its options, with their help, all of them needed; `instead` are flags of which one may stand for them.
+    """
 
     name: str
     doc: str
     takes: dict[str, str]
+    instead: dict[str, str] = field(default_factory=dict)
 
 
 COMMANDS = (
@@ -98,6 +102,12 @@ COMMANDS = (
         "rollback",
         "Let the alias name an earlier version again, and write down why.",
         {"to": "version that becomes the champion", "reason": "why, for whoever reads the history"},
+    ),
+    Command(
+        "shadow",
+        "Let a registered version price a share of live requests beside the champion, unseen by callers.",
+        {"version": "version that becomes the challenger"},
+        {"off": "no version any more"},
     ),
     Command(
         "lineage",

@@ -45,8 +45,11 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True, help=told)
     for command in COMMANDS:
         one = stages.add_parser(command.name, help=command.doc, description=command.doc)
+        options = one.add_mutually_exclusive_group(required=True) if command.instead else one
         for name, told in command.takes.items():
-            one.add_argument(f"--{name}", required=True, help=told)
+            options.add_argument(f"--{name}", required=not command.instead, help=told)
+        for name, told in command.instead.items():
+            options.add_argument(f"--{name}", action="store_true", help=told)
         one.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     return top
 

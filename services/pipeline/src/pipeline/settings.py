@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 
@@ -23,6 +23,7 @@ class PipelineSettings(BaseSettings):
     mlflow_tracking_uri: str
     model_name: str = "house-price"
     model_alias: str = "champion"
+    shadow_alias: str = "challenger"
     experiment_name: str = "house-price"
     # when a batch is worth a training: rows enough
     min_batch_rows: int = Field(default=10_000, ge=1)
@@ -57,3 +58,10 @@ class PipelineSettings(BaseSettings):
     early_stopping_rounds: int = Field(default=60, ge=1)
     seed: int = Field(default=7, ge=0)
     num_threads: int = Field(default=2, ge=1)
+
+    @field_validator("shadow_alias")
+    @classmethod
+    def _is_another(cls, alias: str, others: ValidationInfo) -> str:
+        if alias == others.data.get("model_alias"):
+            raise ValueError("it is the alias of the champion: a version that is tried would serve")
+        return alias

@@ -211,6 +211,14 @@ class Tracking:
         """Let the alias name this version: from now on it is the champion."""
         self._client.set_registered_model_alias(self._settings.model_name, self._settings.model_alias, version)
 
+    def set_challenger(self, version: str | None) -> None:
+        """Let the other alias name this version, or none: predictors price with it beside the champion."""
+        name, alias = self._settings.model_name, self._settings.shadow_alias
+        if version is None:
+            self._client.delete_registered_model_alias(name, alias)
+        else:
+            self._client.set_registered_model_alias(name, alias, version)
+
 
 class Rehearsal(Tracking):
     """Tracking under names of its own, made of the real ones, under which everything can be forgotten."""

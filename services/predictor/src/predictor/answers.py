@@ -110,6 +110,18 @@ class Refused(BaseModel):
     refused_at: datetime
 
 
+class Challenger(BaseModel):
+    """The model that prices a share of the requests beside the one that answers, unseen."""
+
+    share: float = Field(description="of the requests, 0 to 1")
+    alias: str
+    version: str | None = Field(description="null where none is compared")
+    run_id: str | None
+    loaded_at: datetime | None
+    refused: list[Refused]
+    problem: str | None = Field(description="why none is compared, or the last listings were not")
+
+
 class Model(BaseModel):
     """The model that answers."""
 
@@ -122,6 +134,7 @@ class Model(BaseModel):
     refused: list[Refused]
     stale: bool = Field(description="the registry does not confirm this version as the champion at present")
     problem: str | None = Field(description="why it is stale")
+    shadow: Challenger | None = Field(description="null where `fastapi.config.shadowShare` is 0")
 
 
 class Reloaded(BaseModel):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from core.errors import SettingsError
 from core.registry import RegistryClient
 from predictor import admin, auth, feedback, metrics, routes
-from predictor.champion import ChampionFollower
+from predictor.champion import CHALLENGER, CHAMPION, ChampionFollower, Role
 from predictor.feedback import Feedback, FeedbackBook
 from predictor.history import LedgerHistory
 from predictor.in_flight import InFlight, Places
@@ -25,6 +26,7 @@ from predictor.prediction_log import PredictionLog
 from predictor.pricing import Pricing
 from predictor.request_ids import RequestIds
 from predictor.settings import PredictorSettings
+from predictor.shadow import Shadow
 from predictor.shutdown import drain_on_sigterm
 from predictor.spill import Spill
 from predictor.trial import run_trial
@@ -36,15 +38,24 @@ LEDGER_METRICS_SECONDS = 30
 def create_app(settings: PredictorSettings) -> FastAPI:
     """The application; its threads run from its start to its end."""
     registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
-    follower = ChampionFollower(
-        registry,
-        settings.model_name,
-        settings.model_alias,
-        settings.bundle_dir,
-        settings.poll_seconds,
-        partial(run_trial, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes),
-        settings.max_bundle_bytes,
-    )
+
+    def following(alias: str, directory: Path, role: Role) -> ChampionFollower:
+        return ChampionFollower(
+            registry,
+            settings.model_name,
+            alias,
+            directory,
+            settings.poll_seconds,
+            partial(run_trial, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes),
+            settings.max_bundle_bytes,
+            role,
+        )
+
+    follower = following(settings.model_alias, settings.bundle_dir, CHAMPION)
+    shadow = None
+    if settings.shadow_share:
+        beside = following(settings.shadow_alias, settings.bundle_dir / f".{CHALLENGER.name}", CHALLENGER)
+        shadow = Shadow(beside, settings.shadow_share, settings.ledger_dsn, settings.prediction_log_retention_days)
     prediction_log = _prediction_log(settings)
     history = LedgerHistory(settings.ledger_dsn)
     ledger_metrics = LedgerMetrics(history, LEDGER_METRICS_SECONDS)
@@ -53,12 +64,16 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         drain_on_sigterm(lambda: setattr(app.state, "ending", True))
         follower.start()
+        if shadow:
+            shadow.start()
         ledger_metrics.start()
         if prediction_log:
             prediction_log.start()
         yield
         app.state.ending = True
         follower.stop()
+        if shadow:
+            shadow.stop()
         ledger_metrics.stop()
         if prediction_log:
             prediction_log.stop()
@@ -73,9 +88,10 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.state.settings = settings
     app.state.ending = False
     app.state.follower = follower
+    app.state.shadow = shadow
     app.state.history = history
     app.state.feedback = FeedbackBook(settings.ledger_dsn)
-    pricing = Pricing(follower, settings.max_listings, settings.max_explained, prediction_log)
+    pricing = Pricing(follower, settings.max_listings, settings.max_explained, prediction_log, shadow)
     app.state.pricing = pricing
     app.include_router(routes.router)
     app.include_router(feedback.router)

@@ -1,4 +1,4 @@
-"""Follows the registry's alias and holds the model that answers.
+"""Follows an alias of the registry and holds the model that it names: the one that answers, or one beside it.
 
 A background thread asks MLflow which version the alias names. A new version is downloaded, compared with the sha256
 that the registry holds, tried in a child process, and only then swapped in, by one assignment: a request sees the old
@@ -51,6 +51,21 @@ class State:
         return self.served is not None and self.problem is not None
 
 
+@dataclass(frozen=True)
+class Role:
+    """What the model is for that an alias names."""
+
+    name: str
+    works: str  # what it does, for the log
+    remedy: str  # where no version has the alias
+    stays: bool  # the last good model goes on where the alias names no good one, or is not known yet
+    metrics: metrics.Followed
+
+
+CHAMPION = Role("champion", "serving", "run the pipeline", True, metrics.champion)
+CHALLENGER = Role("challenger", "comparing with", "see `python -m pipeline shadow`", False, metrics.challenger)
+
+
 class ChampionFollower:
     """Keeps `state` in step with the alias; `refresh` is one step, `start` makes a thread of them."""
 
@@ -63,6 +78,7 @@ class ChampionFollower:
         poll_seconds: float,
         trial: Callable[[Path], None] = run_trial,
         max_bundle_bytes: int | None = None,
+        role: Role = CHAMPION,
     ) -> None:
         self.state = State()
         self.name = name
@@ -72,11 +88,12 @@ class ChampionFollower:
         self._poll_seconds = poll_seconds
         self._trial = trial
         self._max_bundle_bytes = max_bundle_bytes
+        self._role = role
         self._looked = False
         self._named: ModelVersion | None = None  # by the alias, when it was last seen
         self._stepping = threading.Lock()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=role.name, daemon=True)
 
     def start(self) -> None:
         """Begin to follow the alias."""
@@ -108,7 +125,7 @@ class ChampionFollower:
                 outcome = self._step(again)
             except RegistryError as away:
                 outcome = "unreachable"
-                self._say(problem=f"cannot read the champion from the registry: {away}")
+                self._say(problem=f"cannot read the {self._role.name} from the registry: {away}")
             except OSError as disk:
                 outcome = "failed"
                 self._say(problem=f"cannot use the folder for bundles (BUNDLE_DIR): {disk}")
@@ -116,9 +133,10 @@ class ChampionFollower:
                 outcome = "failed"
                 log.exception("following the alias failed")
                 self._say(problem=f"following the alias failed: {unknown}")
-            metrics.model_refresh.labels(outcome).inc()
+            self._role.metrics.refresh.labels(outcome).inc()
             if self.state.problem != before and self.state.problem is not None:
-                log.warning("not serving the champion: %s", self.state.problem, extra={"outcome": outcome})
+                role = self._role
+                log.warning("not %s the %s: %s", role.works, role.name, self.state.problem, extra={"outcome": outcome})
             return outcome
 
     def _step(self, again: bool) -> str:
@@ -126,7 +144,8 @@ class ChampionFollower:
         set_anew = self._looked and _identity(named) != _identity(self._named)
         self._looked, self._named = True, named
         if named is None:
-            self._say(problem=f"no version of {self.name} has the alias {self.alias}: run the pipeline")
+            self._say(problem=f"no version of {self.name} has the alias {self.alias}: {self._role.remedy}")
+            self._leave()
             return "absent"
         if self.state.served is not None and _identity(named) == _identity(self.state.served.version):
             self._say(problem=None)
@@ -137,6 +156,7 @@ class ChampionFollower:
         if refusal is None:
             return "loaded"
         self._say(problem=f"version {refusal.version} is refused: {refusal.reason}")
+        self._leave()
         return "refused"
 
     def _take(self, named: ModelVersion) -> Refusal | None:
@@ -147,7 +167,7 @@ class ChampionFollower:
         except BundleError as bad:
             refusal = Refusal(named.version, named.run_id, str(bad), datetime.now(UTC).isoformat(timespec="seconds"))
             self._say(refused=(*others, refusal)[-MOST_REFUSED:])
-            metrics.model_refused.labels(named.version).inc()
+            self._role.metrics.refused.labels(named.version).inc()
             self._cache.note_refused(self.state.refused)
             return refusal
         self._serve(champion)
@@ -208,15 +228,22 @@ class ChampionFollower:
     def _serve(self, champion: Champion) -> None:
         self._say(served=champion)
         version = champion.version
-        metrics.model_info.clear()
-        metrics.model_info.labels(version.name, version.version, version.run_id).set(1)
-        metrics.model_loaded.set(champion.loaded_at.timestamp())
-        log.info("serving %s version %s", version.name, version.version, extra={"run_id": version.run_id})
+        known = self._role.metrics
+        known.info.clear()
+        known.info.labels(version.name, version.version, version.run_id).set(1)
+        known.loaded.set(champion.loaded_at.timestamp())
+        log.info("%s %s version %s", self._role.works, version.name, version.version, extra={"run_id": version.run_id})
+
+    def _leave(self) -> None:
+        """The alias names no model that may work: the last good one stays, or goes."""
+        if not self._role.stays:
+            self._say(served=None)
+            self._role.metrics.info.clear()
 
     def resume(self) -> None:
         """Serve what served last, in this pod or another, until the registry says otherwise."""
         self._say(refused=self._cache.refused())
-        for version in self._cache.served():
+        for version in self._cache.served() if self._role.stays else ():
             champion = self._cached(version)
             if champion:
                 self._serve(champion)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from core import metrics as names
@@ -29,14 +31,58 @@ refused = Counter(
 for reason in ("overload", "too_large", "unauthorized"):
     refused.labels(reason)  # zero from the start, so that the first refusal is an increase
 in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests accepted and not yet answered.")
-model_info = Gauge(names.MODEL_INFO, "1 for the model that answers; absent without one.", ["name", "version", "run_id"])
-model_loaded = Gauge(names.MODEL_LOADED, "Unix time at which the model that answers was loaded.")
-model_refresh = Counter(
-    names.MODEL_REFRESH,
-    "Looks at the registry, by outcome: current, loaded, absent, refused, unreachable, failed.",
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The model that an alias names."""
+
+    info: Gauge
+    loaded: Gauge
+    refresh: Counter
+    refused: Counter
+
+
+_LOOKS = "Looks at the registry, by outcome: current, loaded, absent, refused, unreachable, failed"
+champion = Followed(
+    Gauge(names.MODEL_INFO, "1 for the model that answers; absent without one.", ["name", "version", "run_id"]),
+    Gauge(names.MODEL_LOADED, "Unix time at which the model that answers was loaded."),
+    Counter(names.MODEL_REFRESH, f"{_LOOKS}.", ["outcome"]),
+    Counter(names.MODEL_REFUSED, "Versions that may not serve; `/model` says why.", ["version"]),
+)
+challenger = Followed(
+    Gauge(
+        names.CHALLENGER_INFO,
+        "1 for the model that prices beside the champion; absent without one.",
+        ["name", "version", "run_id"],
+    ),
+    Gauge(names.CHALLENGER_LOADED, "Unix time at which the model that prices beside the champion was loaded."),
+    Counter(names.CHALLENGER_REFRESH, f"{_LOOKS}, for the challenger.", ["outcome"]),
+    Counter(names.CHALLENGER_REFUSED, "Versions that may not price beside the champion.", ["version"]),
+)
+shadow_listings = Counter(
+    names.SHADOW_LISTINGS,
+    "Listings of sampled requests: compared, dropped as too many wait, failed to be priced by the challenger.",
     ["outcome"],
 )
-model_refused = Counter(names.MODEL_REFUSED, "Versions that may not serve; `/model` says why.", ["version"])
+shadow_difference = Histogram(
+    names.SHADOW_DIFFERENCE,
+    "How far the challenger's price of a listing is from the champion's, as a share of the champion's.",
+    buckets=[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1],
+)
+shadow_dollars = Counter(
+    names.SHADOW_DOLLARS, "Sum of the prices that were compared, in US dollars, by model.", ["model"]
+)
+shadow_rows = Counter(
+    names.SHADOW_ROWS, "Compared listings that are rows of the ledger (written), or never will be (lost).", ["outcome"]
+)
+for counter, values in (
+    (shadow_listings, ("compared", "dropped", "failed")),
+    (shadow_dollars, ("champion", "challenger")),
+    (shadow_rows, ("written", "lost")),
+):
+    for value in values:
+        counter.labels(value)  # as above
 
 log_rows = Counter(
     names.PREDICTION_LOG_ROWS, "Rows of the prediction log: written to the database, spilled to disk.", ["outcome"]

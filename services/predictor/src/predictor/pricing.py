@@ -16,16 +16,23 @@ from predictor.errors import NOT_FINITE, InvalidListingError, NoModelError, NotF
 from predictor.listing import Listings
 from predictor.prediction_log import PredictionLog
 from predictor.reasons import reasons
+from predictor.shadow import Shadow
 
 
 class Pricing:
     """The one way from a request body to prices."""
 
     def __init__(
-        self, follower: ChampionFollower, max_listings: int, max_explained: int, log: PredictionLog | None = None
+        self,
+        follower: ChampionFollower,
+        max_listings: int,
+        max_explained: int,
+        log: PredictionLog | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self._follower = follower
         self._log = log
+        self._shadow = shadow
         self._listings = Listings(max_listings)
         self._explained = Listings(max_explained)
 
@@ -67,6 +74,8 @@ class Pricing:
         metrics.predictions.labels(champion.version.version, "priced").inc(len(listings))
         for price in prices:
             metrics.prices.observe(price)
+        if self._shadow:
+            self._shadow.offer(request_id, champion.version.version, listings, prices)
         return _told(champion, request_id) | estimated
 
     def explain(self, body: bytes, request_id: str) -> dict[str, Any]:

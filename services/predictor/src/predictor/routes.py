@@ -15,6 +15,7 @@ from core.errors import HouseError
 from predictor import metrics
 from predictor.answers import (
     Alive,
+    Challenger,
     Detail,
     Explanation,
     Explanations,
@@ -29,6 +30,7 @@ from predictor.auth import CHALLENGE
 from predictor.errors import InvalidListingError, NoModelError, TooLargeError, status_of
 from predictor.listing import EXAMPLE, form_schema
 from predictor.pricing import Pricing
+from predictor.shadow import Shadow
 
 RETRY_AFTER_SECONDS = 5
 _HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
@@ -151,6 +153,25 @@ async def model(request: Request) -> Model:
         refused=[dataclasses.asdict(refusal) for refusal in state.refused],
         stale=state.stale,
         problem=state.problem,
+        shadow=_challenger(request.app.state.shadow, state.served.version.version),
+    )
+
+
+def _challenger(shadow: Shadow | None, champion: str) -> Challenger | None:
+    if shadow is None:
+        return None
+    state = shadow.follower.state
+    served, problem = state.served, shadow.problem or state.problem
+    if served and served.version.version == champion:
+        served, problem = None, f"version {champion} is the champion now: there is nothing to compare it with"
+    return Challenger(
+        share=shadow.share,
+        alias=shadow.follower.alias,
+        version=served.version.version if served else None,
+        run_id=served.version.run_id if served else None,
+        loaded_at=served.loaded_at if served else None,
+        refused=[dataclasses.asdict(refusal) for refusal in state.refused],
+        problem=problem,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from predictor import trial
@@ -48,6 +48,8 @@ class PredictorSettings(ModelSettings):
     prediction_log_queue_bytes: int = Field(default=16_777_216, gt=0)
     prediction_log_dir: Path = Path("/tmp/predictions")  # noqa: S108  # as bundle_dir
     prediction_log_spill_bytes: int = Field(default=268_435_456, ge=0)
+    shadow_share: float = Field(default=0, ge=0, le=1)  # 0: off
+    shadow_alias: str = "challenger"
     require_api_key: bool = False
     # of the Secret; keys are separated by commas
     api_keys: str = Field(default="", repr=False)
@@ -57,3 +59,10 @@ class PredictorSettings(ModelSettings):
     commit: str = "unknown"
     image_tag: str = ""
     image_digest: str = ""
+
+    @field_validator("shadow_alias")
+    @classmethod
+    def _is_another(cls, alias: str, others: ValidationInfo) -> str:
+        if alias == others.data.get("model_alias"):
+            raise ValueError("it is the alias of the version that serves")
+        return alias

@@ -1,0 +1,96 @@
+"""A version is tried beside the champion only if it could serve, and nothing of it moves the champion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from pydantic import ValidationError
+
+from ci.local import LocalPlatform
+from core.errors import BundleError, RegistryError
+from pipeline import shadow, smoke
+from pipeline.__main__ import parser
+from pipeline.context import Context
+from pipeline.outcome import SkipRun
+from pipeline.settings import PipelineSettings
+from pipeline.tracking import Tracking
+from tests.services.pipeline.conftest import SETTINGS
+
+
+def test_a_version_or_none_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    read = parser().parse_args
+    one, none = read(["shadow", "--version", "4"]), read(["shadow", "--off"])
+    assert (one.version, one.off, none.version, none.off) == ("4", False, None, True)
+    for words in ([], ["--version", "4", "--off"]):
+        with pytest.raises(SystemExit):
+            read(["shadow", *words])
+    assert "--off" in capsys.readouterr().err
+
+
+def test_alias_of_the_champion_is_refused(known: PipelineSettings) -> None:
+    with pytest.raises(ValidationError, match="it is the alias of the champion"):
+        PipelineSettings(**{**known.model_dump(), "shadow_alias": known.model_alias})
+
+
+@pytest.mark.services
+@pytest.mark.timeout(900)
+class TestOnMlflow:
+    """Against a real server, on a model of its own with versions 1, the champion, 2, and 3, which is damaged."""
+
+    @pytest.fixture
+    def context(self, platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Context:
+        name = f"shadow-{abs(hash(request.node.nodeid))}"
+        changes = {"mlflow_tracking_uri": platform.mlflow_url, "model_name": name, "experiment_name": name}
+        context = Context(SETTINGS.model_copy(update=changes))
+        tracking = Tracking(context.settings, context.registry)
+        manifest = smoke.grow(context.settings, tmp_path / "bundle")
+        for number in ("1", "2", "3"):
+            if number == "3":
+                (tmp_path / "bundle" / "model.txt").write_text("tree")
+            with tracking.start_run(number, {"dag_run": "test"}) as active:
+                tracking.log_bundle(tmp_path / "bundle", manifest)
+            assert tracking.register(active.info.run_id, {"manifest_sha256": manifest}) == number
+        tracking.set_alias("1")
+        return context
+
+    @pytest.fixture
+    def aliases(self, context: Context) -> Callable[[], dict[str, str]]:
+        client = mlflow.MlflowClient(context.settings.mlflow_tracking_uri)
+        return lambda: dict(client.get_registered_model(context.settings.model_name).aliases)
+
+    def test_alias_comes_moves_and_goes(
+        self, platform: LocalPlatform, context: Context, aliases: Callable[[], dict[str, str]]
+    ) -> None:
+        own = {name: getattr(context.settings, name) for name in ("model_name", "experiment_name")}
+        environment = {**os.environ, **platform.stage_environment(**own), "RESULT_FILE": os.devnull}
+        for words, told, code, named in (
+            (["--off"], "no version is the challenger already", 99, {}),
+            (["--version", "2"], "version 2 is the challenger", 0, {"challenger": "2"}),
+            (["--version", "2"], "version 2 is the challenger already", 99, {"challenger": "2"}),
+            (["--off"], "no version is the challenger instead of version 2", 0, {}),
+        ):
+            command = [sys.executable, "-m", "pipeline", "shadow", *words]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert (done.returncode, aliases()) == (code, {"champion": "1"} | named), done.stderr
+            assert told in done.stdout
+
+    def test_version_that_could_not_serve_is_refused_and_the_one_before_stays(
+        self, context: Context, aliases: Callable[[], dict[str, str]]
+    ) -> None:
+        shadow.run(context, "2", off=False)
+        for version, error, words in (
+            ("9", RegistryError, "has no version 9"),
+            ("1", RegistryError, "version 1 is the champion"),
+            ("3", BundleError, "model.txt"),
+        ):
+            with pytest.raises(error, match=words):
+                shadow.run(context, version, off=False)
+            assert aliases() == {"champion": "1", "challenger": "2"}
+        with pytest.raises(SkipRun):
+            shadow.run(context, "2", off=False)
