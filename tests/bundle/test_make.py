@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from ci import expected, release
-from ci.bundle.make import foreign, make, parts
+from ci.bundle.make import PROGRAMS, foreign, make, parts
 from ci.console import Failure
 from ci.images import archive, store, values
 from ci.images.values import Entry
@@ -83,6 +84,11 @@ def test_a_layer_that_images_share_is_in_it_once(bundles: dict[str, Path], tmp_p
         names = images.getnames()
     assert names.count(f"blobs/sha256/{hashlib.sha256(SHARED).hexdigest()}") == 1
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_what_the_machine_runs_is_read_by_python_3_9(program: str) -> None:
+    ast.parse((CHECKOUT / program).read_text(), feature_version=(3, 9))
 
 
 def test_nothing_of_the_work_remains(bundles: dict[str, Path]) -> None:
