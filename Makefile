@@ -133,7 +133,7 @@ promote-env: .venv/ready ## give an environment the images of another: FROM=vm T
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test lint types unit services go e2e e2e-gitops e2e-faults upgrade-test bench bench-serving
+.PHONY: doctor test lint types unit services contract go e2e e2e-gitops e2e-faults upgrade-test bench bench-serving
 doctor: .venv/ready ## what keeps the platform from running here, and what to do (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -157,6 +157,9 @@ unit: .venv/ready ## unit, chart, DAG and monitoring tests
 services: .venv/ready ## tests against real PostgreSQL, MinIO and MLflow, started as processes
 	$(PYTHON) -m ci.minio
 	$(PYTEST) -m services
+
+contract: .venv/ready ## 5,000 requests that Schemathesis makes of the predictor's OpenAPI document (HOUSE_CASES=...)
+	HOUSE_CASES=$(or $(HOUSE_CASES),5000) $(PYTEST) -s -m services tests/services/predictor/test_contract.py
 
 go: ## the cluster's own programs, and the health of Applications: vet and tests
 	for module in gitserver health; do (cd ci/argocd/$$module && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath .); done

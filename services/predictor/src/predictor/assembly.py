@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from core.errors import SettingsError
 from core.registry import RegistryClient
-from predictor import admin, auth, feedback, metrics, routes
+from predictor import admin, auth, feedback, in_flight, metrics, routes
 from predictor.champion import CHALLENGER, CHAMPION, ChampionFollower, Role
 from predictor.feedback import Feedback, FeedbackBook
 from predictor.history import LedgerHistory
@@ -101,7 +102,9 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.add_middleware(InFlight, places=places)  # inside the next ones, which count and name a refusal
     if keys:
         app.add_middleware(auth.ApiKeys, keys=keys)  # before a request takes a place among them
-    Instrumentator().add(metrics.http.count).instrument(app).expose(app, summary="Metrics for Prometheus")
+    Instrumentator().add(metrics.http.count).instrument(app).expose(
+        app, summary="Metrics for Prometheus", response_class=PlainTextResponse
+    )
     app.add_middleware(RequestIds)
     app.add_middleware(
         OneListing, pricing=pricing, places=places, keys=keys, max_body_bytes=settings.max_body_bytes
@@ -118,6 +121,8 @@ class HouseApi(FastAPI):
         for model in (Listing, Feedback):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"].setdefault(model.__name__, schema)
+        if self.state.settings.max_in_flight:
+            in_flight.document(document)
         if self.state.settings.require_api_key:
             auth.document(document)
         return document

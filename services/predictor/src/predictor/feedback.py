@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from core.ledger import Ledger
 from predictor.answers import Detail, InvalidDetail, Noted
@@ -18,6 +18,11 @@ from predictor.routes import read_body
 MAX_BYTES = 16_384
 
 
+def _whole(value: object) -> object:
+    """To JSON, 3.0 is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Feedback(BaseModel):
     """The true price of a listing that `POST /predict` priced."""
 
@@ -26,7 +31,7 @@ class Feedback(BaseModel):
     request_id: Annotated[str, Field(strict=True, pattern=r"^[\x21-\x7e]{1,128}$")] = Field(
         description="of the answer to `POST /predict`", examples=["5f0c3c1f1f0e4c5c8f5d2f2b9d7c6a10"]
     )
-    position: Annotated[int, Field(strict=True, ge=0, le=2_147_483_647)] = Field(
+    position: Annotated[int, Field(strict=True, ge=0, le=2_147_483_647), BeforeValidator(_whole)] = Field(
         default=0, description="in the list of listings, from 0; leave it out for a single listing", examples=[0]
     )
     price: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,3 +61,14 @@ class InFlight:
 
 def _always_answered(path: str) -> bool:
     return path == "/metrics" or path.startswith("/health/")
+
+
+def document(openapi: dict[str, Any]) -> None:
+    """Say in the OpenAPI document which requests may be refused; where a 503 has other reasons, its route says so."""
+    answer = {
+        "description": "Too many requests at once; `Retry-After` says what to wait.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}},
+    }
+    for path, operations in openapi["paths"].items():
+        for operation in operations.values() if not _always_answered(path) else ():
+            operation["responses"].setdefault("503", answer)

@@ -64,7 +64,12 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)] | None
 Name = Annotated[Annotated[str, Field(strict=True, max_length=200)] | None, BeforeValidator(_blank_is_null)]
 Zip = Annotated[
     Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=99_999)] | None,
-    BeforeValidator(_zip_number, json_schema_input_type=float | str | None),
+    BeforeValidator(
+        _zip_number,
+        json_schema_input_type=Annotated[float, Field(ge=0, le=99_999)]
+        | Annotated[str, Field(pattern=r"^([0-9]{1,5}(-[0-9]{4})?)?$")]
+        | None,
+    ),
 ]
 Day = Annotated[str | None, BeforeValidator(_day, json_schema_input_type=date | None)]
 
