@@ -133,7 +133,7 @@ promote-env: .venv/ready ## give an environment the images of another: FROM=vm T
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test lint types unit services contract go e2e e2e-gitops e2e-faults upgrade-test bench bench-serving
+.PHONY: doctor test lint types unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test bench bench-serving
 doctor: .venv/ready ## what keeps the platform from running here, and what to do (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -176,10 +176,14 @@ e2e-gitops: .venv/ready ## the platform by Argo CD on a real cluster, from nothi
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 tests/gitops
 
-e2e-faults: .venv/ready ## the pod of each pipeline stage killed once, and the scheduler (it removes what is there)
+e2e-faults: .venv/ready ## pods killed, stores away, a faulty data API, and clients that must not notice (it removes what is there)
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 -s tests/faults
+
+e2e-closed: .venv/ready ## the bundle installed on the one-node cluster with egress cut: no pull (it removes what is there)
+	$(PYTHON) -m ci.cluster up
+	$(PYTEST) -m e2e --timeout=1800 -s tests/closed
 
 upgrade-test: .venv/ready ## from the last release to this checkout, with a pipeline run and requests (it removes what is there)
 	$(PYTHON) -m ci.cluster up

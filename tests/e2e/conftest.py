@@ -41,6 +41,7 @@ def recorded() -> bool:
 def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The umbrella chart installed with every component Ready but the predictor; yields the extra values."""
     values = datasource.values() if recorded else [r"datasource.config.batches=0\,3"]
+    values.append("fastapi.config.pollSeconds=1")  # a hundred bad models are promoted one after another
     with datasource.serving(tmp_path_factory.mktemp("datasource"), "0,3") if recorded else nullcontext():
         platform.install("kind", values)
         platform.wait_ready()

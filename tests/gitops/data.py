@@ -28,7 +28,8 @@ def ledger_rows() -> dict[str, int]:
 
 
 @contextmanager
-def _storage() -> Iterator[Minio]:
+def storage() -> Iterator[Minio]:
+    """A client of the object store with the root user's keys, through a tunnel."""
     login = secret(PLATFORM, "minio")
     with forward(PLATFORM, "service/minio", 9000) as url:
         address, user, password = url.removeprefix("http://"), login["MINIO_ROOT_USER"], login["MINIO_ROOT_PASSWORD"]
@@ -37,7 +38,7 @@ def _storage() -> Iterator[Minio]:
 
 def wait_for_logs(runs: int) -> None:
     """Wait for the log of the last task of so many runs: Airflow stores it after the run has ended."""
-    with _storage() as client:
+    with storage() as client:
 
         def stored() -> bool:
             names = [item.object_name or "" for item in client.list_objects("airflow-logs", recursive=True)]
@@ -49,7 +50,7 @@ def wait_for_logs(runs: int) -> None:
 def objects() -> dict[str, int]:
     """Objects and bytes of every bucket."""
     found: dict[str, int] = {}
-    with _storage() as client:
+    with storage() as client:
         for bucket in client.list_buckets():
             sizes = [item.size or 0 for item in client.list_objects(bucket.name, recursive=True)]
             found |= {f"{bucket.name}: objects": len(sizes), f"{bucket.name}: bytes": sum(sizes)}

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -16,13 +16,6 @@ from ci.paths import CHECKOUT
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages do, for training within this process
 PROVISION = CHECKOUT / "charts" / "minio" / "files" / "provision.py"
-
-
-@pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """Starts parts when they are asked for; all end with the session."""
-    with LocalPlatform(tmp_path_factory.mktemp("local")) as platform:
-        yield platform
 
 
 @dataclass(frozen=True)

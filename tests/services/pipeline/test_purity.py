@@ -6,10 +6,7 @@ steps. Prints what the ledger holds after each fault (`pytest -s`).
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,144 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from ci.local import LocalPlatform
-from core.errors import DataError
-from core.ledger import Batch, Ledger
-from core.storage import FolderStore
+from core.ledger import Ledger
 from datasource import synthetic
-from pipeline import data_api, fetch, rows, split, validate
+from pipeline import data_api
 from pipeline.body import Content, content_hash
-from pipeline.context import Context
-from pipeline.outcome import SkipRun
-from pipeline.settings import PipelineSettings
+from tests.services.pipeline.world import TIMEOUT, World
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 NUMBERS = [0, 1, 2, 3]
-WHO = {"group_number": "1", "day": "Tuesday"}
-TIMEOUT = 0.3  # seconds of silence after which fetch gives up
-MOST_RUNS = 30
-
-
-class Killed(BaseException):
-    """As by SIGKILL: nothing handles it."""
-
-
-@dataclass
-class Life:
-    """How many steps a process has left; None: it lives on."""
-
-    left: int | None = None
-
-    def step(self) -> None:
-        if self.left is not None:
-            if self.left == 0:
-                raise Killed
-            self.left -= 1
-
-
-class Mortal:
-    """An outside system of a process that may be killed before each call."""
-
-    def __init__(self, system: Any, life: Life) -> None:
-        self._system, self._life = system, life
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._system, name)
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            self._life.step()
-            return found(*arguments, **named)
-
-        return call
-
-
-class NoModels:
-    """A registry without a champion."""
-
-    def champion(self, *_: str) -> None:
-        return None
-
-
-@dataclass
-class World:
-    """A data source, a ledger and a store, and runs of the stages up to the decision."""
-
-    source: str
-    ledger: Ledger
-    folder: Path
-    dsn: str
-    life: Life = field(default_factory=Life)
-    told: list[str] = field(default_factory=list)
-
-    def context(self) -> Context:
-        known = PipelineSettings(
-            data_api_url=self.source, data_api_timeout_seconds=TIMEOUT, data_uri=self.folder.as_uri(),
-            ledger_dsn=self.dsn, mlflow_tracking_uri="http://127.0.0.1:9",
-        )  # fmt: skip
-        context = Context(known)
-        context.__dict__["ledger"] = Mortal(self.ledger, self.life)
-        context.__dict__["store"] = Mortal(FolderStore(self.folder), self.life)
-        context.__dict__["registry"] = NoModels()
-        return context
-
-    def run(self, killed_after: int | None = None) -> bool:
-        """One run, on a batch at most; whether it found the end of data."""
-        self.life.left = killed_after
-        context = self.context()
-        try:
-            number = fetch.run(context)["batch"]
-            validate.run(context, number)
-            split.run(context, number)
-            context.ledger.decide(context.ledger.batch(number), "skip", "decided", {})
-        except SkipRun as skipped:
-            self.told.append(str(skipped))
-            return "no more data" in str(skipped)
-        except (DataError, Killed) as failed:
-            self.told.append(repr(failed))
-        return False
-
-    def drain(self) -> None:
-        """Run until the end of data, without faults."""
-        httpx.delete(f"{self.source}/admin/faults").raise_for_status()
-        for _ in range(MOST_RUNS):
-            if self.run():
-                return
-        pytest.fail(f"no end after {MOST_RUNS} runs: {self.told}")
-
-    def restart(self) -> None:
-        httpx.get(f"{self.source}/restart_data_generation", params=WHO).raise_for_status()
-
-    def fault(self, **fault: Any) -> None:
-        httpx.post(f"{self.source}/admin/faults", json=fault).raise_for_status()
-
-    def usable(self) -> list[Batch]:
-        history = self.ledger.history()
-        numbers = sorted({row["batch_number"] for row in history if row["state"] in ("split", "used")})
-        return [self.ledger.batch(number) for number in numbers]
-
-    def checksum(self) -> str:
-        """Of all that was stored of the usable batches: raw, quarantined and clean rows."""
-        digest = hashlib.sha256()
-        for batch in self.usable():
-            number = batch.batch_number
-            keys = [batch.raw_key, rows.quarantine_key(number), *(rows.clean_key(number, one) for one in rows.SPLITS)]
-            for key in keys:
-                digest.update(f"{key} {hashlib.sha256((self.folder / key).read_bytes()).hexdigest()}\n".encode())
-        return digest.hexdigest()
-
-    def check(self) -> None:
-        """What holds at any time."""
-        history = self.ledger.history()
-        for row in history:
-            if row["valid"] is not None:
-                assert row["rows"] == row["valid"] + row["quarantined"] + row["duplicates"]
-        for number in NUMBERS:
-            steps = Counter((step["sha256"], step["state"]) for step in self.ledger.transitions(number))
-            assert set(steps.values()) <= {1}, "a state was entered twice"
-        for batch in self.usable():
-            clean = sum(rows.read_split(FolderStore(self.folder), [batch.batch_number], one).height
-                        for one in rows.SPLITS)  # fmt: skip
-            assert clean == batch.valid, "a row was lost or counted twice"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,211 @@
+"""What may happen to the predictor and to all that it hangs on while clients ask for prices: none of them notices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ci import commands, platform, runs
+from ci.console import say, wait_for
+from ci.kube import PLATFORM, forward, get, kube, trouble
+from core.bundle import MANIFEST
+from tests.gitops.clients import Clients
+from tests.services.predictor.damaged import Damaged
+from tests.services.predictor.promotions import Registrar, confirmed
+
+pytestmark = pytest.mark.e2e
+
+REQUESTS = 5_000  # at least so many meet each change
+STORES = {"mlflow": "deployment/mlflow", "minio": "statefulset/minio", "postgres": "statefulset/postgres"}
+SETTINGS = ("datasource.config.batches=0", "datasource.config.scale=0.1", "fastapi.config.pollSeconds=1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def champion() -> str:
+    """The version that a platform made from nothing serves."""
+    platform.remove()
+    platform.install("kind", SETTINGS)
+    platform.wait_ready()
+    with runs.airflow() as client:
+        version = str(runs.run_once(client).task("promote").result["version"])
+    rolled_out()
+    return version
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Pods of the predictor that are not on their way out."""
+    found = get("-n", PLATFORM, "pods", "-l", "app.kubernetes.io/name=fastapi")["items"]
+    return {pod["metadata"]["name"]: pod for pod in found if "deletionTimestamp" not in pod["metadata"]}
+
+
+def restarts(pod: dict[str, Any]) -> int:
+    return sum(box["restartCount"] for box in pod["status"].get("containerStatuses", []))
+
+
+def rolled_out() -> None:
+    kube("-n", PLATFORM, "rollout", "status", "deployment/fastapi", "--timeout=180s", timeout=200)
+
+
+def told(pod: str, path: str = "/model") -> httpx.Response:
+    """What one pod answers."""
+    with forward(PLATFORM, f"pod/{pod}", 8000) as url:
+        return httpx.get(url + path, timeout=10)
+
+
+@contextmanager
+def away(*names: str) -> Iterator[None]:
+    """Stores that are down meanwhile; everything is Ready again afterwards."""
+    for name in names:
+        kube("-n", PLATFORM, "scale", STORES[name], "--replicas=0")
+    try:
+        for name in names:
+            label = f"app.kubernetes.io/name={name}"
+            kube("-n", PLATFORM, "wait", "--for=delete", "pod", "-l", label, "--timeout=120s", timeout=150)
+        yield
+    finally:
+        for name in names:
+            kube("-n", PLATFORM, "scale", STORES[name], "--replicas=1")
+        platform.wait_ready()
+
+
+@contextmanager
+def load() -> Iterator[Clients]:
+    """Clients that go on until each change has met `REQUESTS` of them; none may fail."""
+    with Clients(threads=8, pause=0.01) as clients:
+        yield clients
+        wait_for(f"{REQUESTS} answers", lambda: sum(clients.answered.values()) >= REQUESTS, 300)
+    say(f"meanwhile {clients}")
+    assert clients.failures == []
+    assert len(clients.prices) == 1, clients.prices
+
+
+@pytest.mark.parametrize("names", [("mlflow",), ("minio",), ("postgres",), tuple(STORES)], ids=" ".join)
+def test_prices_go_on_while_stores_are_away(champion: str, names: tuple[str, ...]) -> None:
+    before = pods()
+    with load(), away(*names):
+        if names != ("minio",):  # the alias cannot be read
+            for name in before:
+                wait_for(f"{name} to say that it is stale", lambda name=name: told(name).json()["stale"], 60, every=2)
+        if "postgres" in names:
+            assert told(next(iter(before)), "/history").status_code == 503
+        time.sleep(10)
+    assert {name: restarts(pod) for name, pod in pods().items()} == dict.fromkeys(before, 0)
+    for name in before:
+        wait_for(f"{name} to be in step again", lambda name=name: not told(name).json()["stale"], 60, every=2)
+
+
+def test_new_pod_serves_while_all_stores_are_away(champion: str) -> None:
+    with load(), away(*STORES):
+        old = set(pods())
+        for name in old:  # one at a time, until none is left that ever saw MLflow
+            kube("-n", PLATFORM, "delete", "pod", name)
+            wait_for("two new pods", lambda: len(pods()) == 2, 30)
+            rolled_out()
+        new = pods()
+        assert not old & set(new)
+        for name, pod in new.items():
+            model = told(name).json()
+            assert (model["version"], model["stale"]) == (champion, True), model
+            assert restarts(pod) == 0
+            say(f"{name} serves version {model['version']}: {model['problem'][:120]}")
+
+
+def test_new_pod_without_a_kept_model_waits_and_is_not_restarted(champion: str) -> None:
+    platform.install("kind", [*SETTINGS, "fastapi.cache.persistence.enabled=false"])
+    try:
+        rolled_out()
+        with load(), away(*STORES):
+            before = set(pods())
+            kube("-n", PLATFORM, "scale", "deployment/fastapi", "--replicas=3")
+            wait_for("a third pod", lambda: len(pods()) == 3, 30)
+            [new] = set(pods()) - before
+            wait_for("its start", lambda: pods()[new]["status"].get("containerStatuses", [{}])[0].get("started"), 60)
+            ended = time.monotonic() + 75  # more than three looks of the liveness probe
+            while time.monotonic() < ended:
+                assert told(new, "/health/live").status_code == 200
+                assert told(new, "/health/ready").status_code == 503
+                assert restarts(pods()[new]) == 0
+                time.sleep(5)
+            say(f"{new} is alive and says: {told(new, '/health/ready').json()['detail']}")
+        wait_for("it is Ready by itself", lambda: not trouble(pods()[new]), 120, every=2)
+        assert restarts(pods()[new]) == 0
+    finally:
+        platform.install("kind", SETTINGS)
+        rolled_out()
+
+
+def test_rolling_update_fails_no_request(champion: str) -> None:
+    old = set(pods())
+    with load():
+        kube("-n", PLATFORM, "rollout", "restart", "deployment/fastapi")
+        rolled_out()
+    wait_for("other pods", lambda: not old & set(pods()), 60)
+
+
+def test_scale_down_fails_no_request(champion: str) -> None:
+    kube("-n", PLATFORM, "scale", "deployment/fastapi", "--replicas=4")
+    rolled_out()
+    try:
+        with load():
+            time.sleep(3)
+            kube("-n", PLATFORM, "scale", "deployment/fastapi", "--replicas=1")
+            wait_for("one pod", lambda: len(pods()) == 1, 60)
+    finally:
+        kube("-n", PLATFORM, "scale", "deployment/fastapi", "--replicas=2")
+        rolled_out()
+
+
+def test_pods_evicted_from_their_node_fail_no_request(champion: str) -> None:
+    """As `kubectl drain` does, with respect for the disruption budget."""
+    with load():
+        for name in list(pods()):
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+            path = f"/api/v1/namespaces/{PLATFORM}/pods/{name}/eviction"
+            kube("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+            wait_for("two pods", lambda name=name: len(pods()) == 2 and name not in pods(), 60)
+            rolled_out()
+
+
+def test_pod_taken_away_with_its_node_fails_no_request(champion: str) -> None:
+    """As the API server does with the pods of a node that was deleted: at once, without a grace period."""
+    with load():
+        for name in list(pods()):
+            time.sleep(2)
+            kube("-n", PLATFORM, "delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+            wait_for("two pods", lambda name=name: len(pods()) == 2 and name not in pods(), 60)
+            rolled_out()
+
+
+def test_promotion_and_rollback_fail_no_request(champion: str, tmp_path: Path) -> None:
+    with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
+        registrar = Registrar(mlflow, "house-price", "champion")
+        copy = tmp_path / "copy"
+        registrar.champion(copy)
+        manifest = hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()
+        version = registrar.register(Damaged("a copy of the champion", copy, manifest))
+    with load() as clients:
+        time.sleep(2)
+        with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
+            Registrar(mlflow, "house-price", "champion").promote(version)
+        served_everywhere(version)
+    assert set(clients.answered) == {champion, version}
+    with load() as clients:
+        assert commands.run(["rollback", "--to", champion, "--reason", "a test of the way back"]) == 0
+        served_everywhere(champion)
+    assert set(clients.answered) == {champion, version}
+
+
+def served_everywhere(version: str) -> None:
+    """Wait until each pod serves a version that the registry confirms."""
+    for name in pods():
+        with forward(PLATFORM, f"pod/{name}", 8000) as url:
+            wait_for(f"version {version} in {name}", partial(confirmed, url, version), 60, every=0.5)
