@@ -25,8 +25,8 @@ pytestmark = pytest.mark.e2e
 
 NUMBERS = (0, 1, 2, 3, 4, 5)
 TIMEOUT = 3  # seconds of silence after which fetch gives up
-# in this order: six batches are all there are, and each fault is to meet one that is not stored yet; by the refused call
-# the data has come to its end, so that what was lost is fetched again
+# in this order: six batches are all there are, and each fault is to meet one that is not stored yet; by the refused
+# call the data has come to its end, so that what was lost is fetched again
 FAULTS: dict[str, dict[str, Any]] = {
     "truncated JSON": {"kind": "truncated"},
     "time-out after the cursor moved": {"kind": "timeout", "seconds": TIMEOUT + 2},
