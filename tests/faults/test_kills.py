@@ -98,6 +98,18 @@ def test_run_goes_on_after_its_scheduler_is_killed(airflow: Airflow) -> None:
     assert trainings() == trained + 1
 
 
+def test_rejection_whose_pod_is_killed_is_taken_up_again(airflow: Airflow) -> None:
+    before = versions()
+    with at_work({"reject"}, partial(kill, JOBS)) as met:
+        ended = runs.run_once(airflow)
+    assert met == ["reject"]
+    [attempt] = [task["try_number"] for task in airflow.tasks(ended.run_id) if task["task_id"] == "reject"]
+    say(f"green after {ended.seconds:.0f} s, reject at try {attempt}")
+    assert attempt > 1, "it had ended before it was killed"
+    assert versions() == {"versions": before["versions"] + 1, "champion": before["champion"]}
+    assert ledger("select count(*) from ledger.promotions where promoted") == [["1"]]
+
+
 def test_nothing_is_lost_and_nothing_counted_twice(airflow: Airflow) -> None:
     ended = runs.drain(airflow)
     say(f"drained in {len(ended)} more runs")
