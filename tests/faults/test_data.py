@@ -112,7 +112,8 @@ def test_what_is_stored_does_not_tell_what_went_wrong(undisturbed: str, source: 
         runs.run_once(airflow)
         assert httpx.get(f"{source}/admin/faults", timeout=20).json() == [], "the run met no fault"
 
-    one("none", lambda: runs.run_once(airflow))
+    runs.run_once(airflow)  # undisturbed; it makes the ledger's tables
+    say(f"| none | {told(0)} |")
     for name, fault in FAULTS.items():
         one(name, lambda fault=fault: meet(**fault))
     one("none, until the end of data", lambda: runs.drain(airflow))

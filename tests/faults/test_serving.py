@@ -26,14 +26,14 @@ pytestmark = pytest.mark.e2e
 
 REQUESTS = 5_000  # at least so many meet each change
 STORES = {"mlflow": "deployment/mlflow", "minio": "statefulset/minio", "postgres": "statefulset/postgres"}
-SETTINGS = ("datasource.config.batches=0", "datasource.config.scale=0.1", "fastapi.config.pollSeconds=1")
+SETTINGS = ("fastapi.config.pollSeconds=1",)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def champion() -> str:
     """The version that a platform made from nothing serves."""
     platform.remove()
-    platform.install("kind", SETTINGS)
+    platform.install("kind", [*SETTINGS])
     platform.wait_ready()
     with runs.airflow() as client:
         version = str(runs.run_once(client).task("promote").result["version"])
@@ -139,7 +139,7 @@ def test_new_pod_without_a_kept_model_waits_and_is_not_restarted(champion: str) 
         wait_for("it is Ready by itself", lambda: not trouble(pods()[new]), 120, every=2)
         assert restarts(pods()[new]) == 0
     finally:
-        platform.install("kind", SETTINGS)
+        platform.install("kind", [*SETTINGS])
         rolled_out()
 
 
