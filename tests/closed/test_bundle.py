@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from ci import platform, runs, up
+from ci.argocd import __main__ as argocd
 from ci.bundle.make import make
 from ci.cluster import onenode, settings
 from ci.console import run, say
 from ci.images import values
 from ci.images.__main__ import REGISTRY
-from ci.kube import PLATFORM, get
+from ci.kube import PLATFORM, get, kube
 from tests.bundle.conftest import unpack
 
 from .egress import cut
@@ -26,6 +27,12 @@ pytestmark = [
     pytest.mark.skipif(not onenode.exists(), reason="only of the one-node cluster is it known how to cut it off"),
 ]
 CTR = ["ctr", "-a", str(settings.SOCKET), "-n", "k8s.io"]
+
+
+@pytest.fixture(scope="module", params=["", "--argocd"], ids=["helm", "argocd"])
+def way(request: pytest.FixtureRequest) -> list[str]:
+    """The option of install.sh that says who delivers."""
+    return [request.param] if request.param else []
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def closed(folder: Path) -> Iterator[Callable[[], int]]:
-    """A cluster without the platform and without its images, cut off; what was there is removed."""
+def closed(folder: Path, way: list[str]) -> Iterator[Callable[[], int]]:
+    """A cluster without the platform, without Argo CD and without their images, cut off; what was there is removed."""
+    if "applications.argoproj.io" in kube("get", "crd", "-o", "name"):
+        argocd.remove()
     platform.remove()
     forget_images()
     with cut() as refused:
@@ -108,10 +117,10 @@ def test_flipped_byte_is_refused_before_anything_is_touched(folder: Path, closed
     assert state() == before
 
 
-def test_bundle_installs_without_a_pull(folder: Path, closed: Callable[[], int]) -> None:
+def test_bundle_installs_without_a_pull(folder: Path, closed: Callable[[], int], way: list[str]) -> None:
     before, began = pulls(), time.monotonic()
-    done = install(folder)
-    say(f"install.sh took {time.monotonic() - began:.0f} s:\n{done.stdout}{done.stderr}")
+    done = install(folder, *way)
+    say(f"install.sh {' '.join(way)} took {time.monotonic() - began:.0f} s:\n{done.stdout}{done.stderr}")
     assert done.returncode == 0
     with runs.airflow() as client:
         runs.run_once(client)
@@ -124,9 +133,9 @@ def test_bundle_installs_without_a_pull(folder: Path, closed: Callable[[], int])
     assert named <= images()
 
 
-def test_same_bundle_again_changes_nothing(folder: Path, closed: Callable[[], int]) -> None:
+def test_same_bundle_again_changes_nothing(folder: Path, closed: Callable[[], int], way: list[str]) -> None:
     before, began = state(), time.monotonic()
-    done = install(folder)
+    done = install(folder, *way)
     say(f"again: {time.monotonic() - began:.0f} s\n{done.stdout}")
     assert done.returncode == 0, done.stderr
     assert state() == before
