@@ -211,12 +211,19 @@ def test_told_to_end_it_drains_and_finishes_what_is_in_flight(platform: LocalPla
     slow.putrequest("POST", "/predict")
     slow.putheader("Content-Length", str(len(body)))
     slow.endheaders(body[:10])
+    kept = [httpx.Client(base_url=url, timeout=5) for _ in range(3)]
+    asked = [("POST", "/predict", EXAMPLE), ("POST", "/predict", [EXAMPLE]), ("GET", "/model", None)]
+    for client, (method, path, listing) in zip(kept, asked, strict=True):
+        assert "connection" not in client.request(method, path, json=listing).headers
     ending = threading.Thread(target=platform.stop, args=("predictor",))
     ending.start()
     time.sleep(DRAIN_SECONDS / 4)
     assert httpx.get(f"{url}/health/ready", timeout=5).status_code == 503, "not ready while it ends"
     assert httpx.get(f"{url}/health/live", timeout=5).status_code == 200
     ask(url)
+    for client, (method, path, listing) in zip(kept, asked, strict=True):
+        answer = client.request(method, path, json=listing)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close"), "it is shut under a client's hands"
     time.sleep(DRAIN_SECONDS)
     with pytest.raises(httpx.TransportError):
         ask(url)

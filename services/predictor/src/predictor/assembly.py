@@ -28,7 +28,7 @@ from predictor.pricing import Pricing
 from predictor.request_ids import RequestIds
 from predictor.settings import PredictorSettings
 from predictor.shadow import Shadow
-from predictor.shutdown import drain_on_sigterm
+from predictor.shutdown import ClosingConnections, drain_on_sigterm
 from predictor.spill import Spill
 from predictor.trial import run_trial
 
@@ -106,9 +106,8 @@ def create_app(settings: PredictorSettings) -> FastAPI:
         app, summary="Metrics for Prometheus", response_class=PlainTextResponse
     )
     app.add_middleware(RequestIds)
-    app.add_middleware(
-        OneListing, pricing=pricing, places=places, keys=keys, max_body_bytes=settings.max_body_bytes
-    )  # the last one added is the first that a request meets
+    app.add_middleware(OneListing, pricing=pricing, places=places, keys=keys, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(ClosingConnections, state=app.state)  # the last one added is the first that a request meets
     return app
 
 

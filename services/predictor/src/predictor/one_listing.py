@@ -1,8 +1,8 @@
 """`POST /predict` of one listing, from the server straight to the model and back.
 
-FastAPI's routing and the layers around it take several times as long as a price. So this layer, the first that a
-request meets, answers such requests itself. It decides nothing: keys, places, ids, prices, errors and metrics are
-those of the modules behind the route. What is a list, or not wholly here, goes on to the route, which answers the same.
+FastAPI's routing and the layers around it take several times as long as a price. So this layer, in front of them,
+answers such requests itself. It decides nothing: keys, places, ids, prices, errors and metrics are those of the
+modules behind the route. What is a list, or not wholly here, goes on to the route, which answers the same.
 """
 
 from __future__ import annotations
