@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from typing import Any
 
@@ -48,7 +49,12 @@ def value_arguments(env: str, extra: list[str]) -> list[str]:
     files = [CHECKOUT / "values" / f"{env}.yaml", images]
     arguments = [word for file in files for word in ("-f", str(file))]
     arguments += ["--set", f"global.kubeApi.cidr={address}/32", "--set", f"global.kubeApi.port={port}"]
-    return arguments + [word for setting in extra for word in ("--set", setting)]
+    return arguments + [word for setting in extra for word in (_flag(setting), setting)]
+
+
+def _flag(setting: str) -> str:
+    """`--set`, but for a decimal number, which helm would take for a string, and the charts' schemas refuse."""
+    return "--set-json" if re.fullmatch(r"[^=]+=-?\d+\.\d+", setting) else "--set"
 
 
 def release() -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +112,13 @@ def test_a_platform_that_does_not_come_is_explained(monkeypatch: pytest.MonkeyPa
         platform.wait_ready(seconds=-1)
     for words in ("did not come", 'fastapi-1: main: CreateContainerConfigError secret "fastapi"', "secret not found"):
         assert words in str(slow.value)
+
+
+def test_decimal_numbers_reach_helm_as_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """helm's --set takes 0.5 for a string, which the schemas of the charts refuse."""
+    monkeypatch.setattr(platform, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(platform, "api_endpoint", lambda: ("192.0.2.1", 6443))
+    (tmp_path / "values").mkdir()
+    (tmp_path / "values" / "images-kind.yaml").touch()
+    words = platform.value_arguments("kind", ["a.b=0.5", "a.c=5", "a.d=1.2.3"])
+    assert words[-6:] == ["--set-json", "a.b=0.5", "--set", "a.c=5", "--set", "a.d=1.2.3"]

@@ -17,7 +17,7 @@ def airflow() -> Iterator[Airflow]:
     """Airflow of a platform without data, whose data source has `BATCHES`."""
     platform.remove()
     batches = r"\,".join(map(str, BATCHES))  # helm's --set takes a bare comma for the next value
-    never = "airflow.pipeline.config.minMaeGain=1"  # after the first champion every challenger is rejected
+    never = "airflow.pipeline.config.minMaeGain=0.99"  # after the first champion every challenger is rejected
     platform.install("kind", [f"datasource.config.batches={batches}", never])
     platform.wait_ready()
     with runs.airflow() as client:
