@@ -164,7 +164,8 @@ main() {
     done
     cd "$(dirname "$0")"
     PATH="$PWD/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 CLUSTER=current LC_ALL=C
-    export PATH PYTHONDONTWRITEBYTECODE CLUSTER LC_ALL
+    HOME=${HOME:-/root} # without one, as in a unit of systemd, kubectl and helm would keep their caches in this folder
+    export PATH PYTHONDONTWRITEBYTECODE CLUSTER LC_ALL HOME
 
     verify
     [ $what != verify ] || exit 0
