@@ -12,6 +12,7 @@ import pytest
 
 from ci import platform, runs, up
 from ci.argocd import __main__ as argocd
+from ci.bundle.argocd import built
 from ci.bundle.make import make
 from ci.cluster import onenode, settings
 from ci.console import run, say
@@ -37,9 +38,9 @@ def way(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked bundle of this checkout."""
+    """The unpacked bundle of this checkout, Argo CD included."""
     began = time.monotonic()
-    packed = make("kind", tmp_path_factory.mktemp("bundle"))
+    packed = make("kind", tmp_path_factory.mktemp("bundle"), argocd=built())
     say(f"{packed.name}: {packed.stat().st_size / 1e6:,.0f} MB, made in {time.monotonic() - began:.0f} s")
     return unpack(packed, tmp_path_factory.mktemp("unpacked"))
 
