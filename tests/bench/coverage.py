@@ -2,8 +2,9 @@
 
 First, per segment of the test rows of all recorded batches together (HOUSE_RECORDING_DIR), and per batch, which no
 model is told. Of all but batch 3 only four columns were recorded; places, statuses and brokers are drawn. Second, the
-mean over many splits of recorded batch 3, whose few validation rows also stop the training: what that costs. Third, on
-synthetic batches, with fields of the listings taken away.
+mean over many splits of recorded batch 3, whose few validation rows also stop the training: what that costs. Third,
+with fields of the listings taken away, of recorded and of synthetic ones: errors, the middle of paid by estimated
+prices, and ranges.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import polars as pl
 
 from ci.console import main, say
 from core.bundle import Bundle, load_bundle
-from core.features import RAW_SCHEMA
+from core.features import FIELDS, RAW_SCHEMA
 from core.ranges import LEVEL
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
-from pipeline.rows import SPLITS, Split
+from pipeline.rows import SPLITS
 from pipeline.rules import valid_rows
-from pipeline.scores import coverage, range_segments
+from pipeline.scores import coverage, range_segments, score
 from pipeline.settings import PipelineSettings
 from pipeline.split import split
 from pipeline.train import Data, learn
@@ -35,14 +36,18 @@ from tests.bench.features import WHOLE, Parts, settings, shuffled
 SEED = DatasourceSettings().seed
 UNKNOWN = (
     (),
-    ("zip_code",),
+    *((field,) for field in FIELDS),
     ("zip_code", "city"),
     ("zip_code", "city", "state"),
-    ("house_size",),
-    ("zip_code", "city", "state", "house_size"),
+    ("bed", "bath"),
+    ("house_size", "bed"),
+    ("house_size", "bed", "bath"),
+    ("house_size", "zip_code"),
     ("bed", "bath", "acre_lot"),
+    ("acre_lot", "prev_sold_date"),
     ("status", "brokered_by"),
-    ("prev_sold_date",),
+    ("zip_code", "city", "state", "house_size"),
+    tuple(FIELDS),
 )
 
 
@@ -100,31 +105,38 @@ def segments_table(trained: Trained) -> None:
         say(f"{name:<32}{part['rows']:>9,}{part['coverage']:>9.1%}{f'± {chance:.1%}':>11}{part['width']:>12,.0f}")
 
 
-def splits_table(folder: Path, seeds: int) -> None:
+def splits(folder: Path, seeds: int) -> list[Trained]:
+    """A model of each split of recorded batch 3."""
+    return [train(recorded_splits(folder, seed), settings()) for seed in range(seeds)]
+
+
+def splits_table(trained: list[Trained]) -> None:
     """The second table."""
-    say(f"recorded batch {WHOLE}, {seeds} splits: share within, mean and its standard error")
-    shares: dict[Split, list[float]] = {"validation": [], "test": []}
-    for seed in range(seeds):
-        one = train(recorded_splits(folder, seed), settings())
-        for name, found in shares.items():
-            rows = one.parts[name]
-            found.append(coverage(rows["price"].to_numpy(), one.bundle.estimate(rows))["coverage"])
-    for name, found in shares.items():
-        say(f"{name:<32}{np.mean(found):>9.2%}{f'± {np.std(found, ddof=1) / math.sqrt(seeds):.2%}':>11}")
+    say(f"recorded batch {WHOLE}, {len(trained)} splits: share within, mean and its standard error")
+    for name in ("validation", "test"):
+        found = [
+            coverage(one.parts[name]["price"].to_numpy(), one.bundle.estimate(one.parts[name]))["coverage"]
+            for one in trained
+        ]
+        error = np.std(found, ddof=1) / math.sqrt(len(found))
+        say(f"{name:<32}{np.mean(found):>9.2%}{f'± {error:.2%}':>11}")
 
 
-def unknown_table(scale: float) -> None:
+def unknown_table(what: str, trained: list[Trained]) -> None:
     """The third table."""
-    numbers = [shape.number for shape in synthetic.SHAPES]
-    trained = train(batches({at: synthetic.generate(at, SEED, scale)[0] for at in numbers}), settings())
-    test = trained.parts["test"]
-    say(f"synthetic batches at scale {scale:g}, {test.height:,} test rows without some fields")
-    say(f"{'without':<42}{'within':>9}{'width by price':>16}")
+    say(f"{what}: {sum(one.parts['test'].height for one in trained):,} test rows without some fields")
+    say(f"{'without':<42}{'MAE':>9}{'paid by price':>15}{'within':>9}{'width by price':>16}")
     for unknown in UNKNOWN:
-        found = trained.bundle.estimate(without(test, unknown))
-        within = coverage(test["price"].to_numpy(), found)["coverage"]
-        width = float(((found.high - found.low) / found.prices).mean())  # type: ignore[operator]
-        say(f"{', '.join(unknown) or '-':<42}{within:>9.1%}{width:>16.2f}")
+        lines = []
+        for one in trained:
+            test = one.parts["test"]
+            price, found = test["price"].to_numpy(), one.bundle.estimate(without(test, unknown))
+            within = coverage(price, found)["coverage"]
+            width = float(((found.high - found.low) / found.prices).mean())  # type: ignore[operator]
+            lines.append((score(price, found.prices)["mae"], np.median(price / found.prices), within, width))
+        mae, ratio, within, width = np.mean(lines, axis=0)
+        name = "all of them" if len(unknown) == len(FIELDS) else ", ".join(unknown) or "-"
+        say(f"{name:<42}{mae:>9,.0f}{ratio:>15.2f}{within:>9.1%}{width:>16.2f}")
 
 
 def _main() -> None:
@@ -135,11 +147,17 @@ def _main() -> None:
     options = parser.parse_args()
     folder = os.environ.get("HOUSE_RECORDING_DIR")
     if folder:
-        segments_table(train(recorded_batches(Path(folder), options.scale), settings()))
-        splits_table(Path(folder), options.seeds)
+        whole = train(recorded_batches(Path(folder), options.scale), settings())
+        segments_table(whole)
+        unknown_table("recorded batches", [whole])
+        one_batch = splits(Path(folder), options.seeds)
+        splits_table(one_batch)
+        unknown_table(f"recorded batch {WHOLE}, {options.seeds} splits", one_batch)
     else:
-        say("HOUSE_RECORDING_DIR names no folder of recorded listings: the first two tables are left out")
-    unknown_table(options.synthetic_scale)
+        say("HOUSE_RECORDING_DIR names no folder of recorded listings: their tables are left out")
+    numbers = [shape.number for shape in synthetic.SHAPES]
+    drawn = train(batches({at: synthetic.generate(at, SEED, options.synthetic_scale)[0] for at in numbers}), settings())
+    unknown_table(f"synthetic batches at scale {options.synthetic_scale:g}", [drawn])
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ import polars as pl
 
 from ci.console import main, say
 from core.bundle import baseline
-from core.features import NUMERIC, build_features, training_features
+from core.encodings import Encodings, fit
+from core.features import NUMERIC, build_features
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
+from pipeline.encoded import Part, training_matrix
 from pipeline.learner import boost, dataset
 from pipeline.rows import SPLITS, Split
 from pipeline.rules import valid_rows
@@ -60,7 +62,7 @@ def gain(parts: Parts, known: PipelineSettings, on: Split) -> Gain:
     """Train on the four numeric columns and on the platform's features; compare on one split."""
     price = {name: part["price"].to_numpy() for name, part in parts.items()}
     numeric = {name: part.select(NUMERIC).to_numpy() for name, part in parts.items()}
-    matrix, encodings = training_features(parts["train"])
+    matrix, encodings = trained_on(parts["train"], known)
     platform = {name: build_features(part, encodings) for name, part in parts.items()} | {"train": matrix}
 
     def scores(matrices: dict[Split, np.ndarray], *features: tuple[str, ...]) -> dict[str, float]:
@@ -72,6 +74,12 @@ def gain(parts: Parts, known: PipelineSettings, on: Split) -> Gain:
         return score(price[on], np.exp(np.asarray(booster.predict(matrices[on]))))
 
     return Gain(scores(numeric, NUMERIC), scores(platform))
+
+
+def trained_on(train: pl.DataFrame, known: PipelineSettings) -> tuple[np.ndarray, Encodings]:
+    """The matrix that a training sees, some fields of some rows hidden, and the encodings to serve with."""
+    part = Part.of(train)
+    return training_matrix([part], part.sums, known.seed)[0], fit(part.sums)
 
 
 def priced(booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:
@@ -108,7 +116,7 @@ def synthetic_table(scale: float, seed: int) -> None:
         if number == WHOLE:  # too small: its rows count in the next training
             continue
         parts: Parts = {name: pl.concat([batch[name] for batch in batches.values()]) for name in SPLITS}
-        matrix, encodings = training_features(parts["train"])
+        matrix, encodings = trained_on(parts["train"], settings())
         price = {name: part["price"].to_numpy() for name, part in parts.items()}
         data = dataset((matrix, price["train"]), settings())
         unseen = build_features(parts["validation"], encodings), price["validation"]

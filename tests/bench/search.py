@@ -30,7 +30,7 @@ SEED = DatasourceSettings().seed
 
 
 def error_on(parts: Parts) -> Callable[[PipelineSettings], float]:
-    return relative_error([Part.of(parts["train"])], [Part.of(parts["validation"])])
+    return relative_error([Part.of(parts["train"])], [Part.of(parts["validation"])], settings().seed)
 
 
 def _main() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import core.features
+from core.encodings import Encodings
 from core.features import (
     FEATURES,
     FINGERPRINT,
@@ -250,6 +251,33 @@ def test_dirt_is_unknown_and_a_price_stays_near(dirt: dict[str, Any], unknown: s
     row = named(clean | dirt)
     assert {name for name, value in row.items() if np.isnan(value)} == unknown
     assert abs(row["hedonic"] - named(clean)["hedonic"]) < 1, "dirt outweighs all that is known"
+
+
+def test_place_that_is_not_told_is_the_one_that_the_narrower_place_lies_in() -> None:
+    found = ROWS.group_by("zip_code").agg(pl.col("city", "state").mode().first(), pl.col("city").n_unique().alias("of"))
+    listing = found.filter(pl.col("of") == 1).sort("zip_code").select("zip_code", "city", "state").row(3, named=True)
+    places = ("state_premium", "city_premium", "zip_premium", "city_rows", "zip_rows", "hedonic")
+    whole = named(listing)
+    for change in ({"city": None}, {"state": None}, {"city": None, "state": None}, {"city": "Spelled otherwise"}):
+        row = named(listing | change)
+        assert [row[name] for name in places] == [whole[name] for name in places], change
+    narrowest = named({"zip_code": listing["zip_code"]})
+    assert narrowest["zip_premium"] == whole["zip_premium"] != 0
+    assert named({"city": listing["city"]})["city_rows"] == 0, "a city of that name is in many a state"
+
+
+def test_place_lies_where_most_of_its_rows_are() -> None:
+    towns = [("A", "Often")] * 3 + [("B", "Rarely")] * 2 + [(None, None)] * 9
+    rows = [{"price": 100_000, "zip_code": 501, "state": state, "city": city, "street": at}
+            for at, (state, city) in enumerate(towns)]  # fmt: skip
+    learned = fit_encodings(parse_listings(rows))
+    cities, states = (list(learned.tables[name].index) for name in ("city", "state"))
+    assert cities[learned.within["zip_code"][0]] == "Often, A"
+    assert [states[at] for at in learned.within["city"][:-1]] == ["A", "B"]
+    assert Encodings.from_json(learned.to_json()).to_json() == learned.to_json()
+    for wrong in ([99], [-1], [], [0, 0]):
+        with pytest.raises(ValueError, match="place"):
+            Encodings.from_json(learned.to_json() | {"within": learned.to_json()["within"] | {"zip_code": wrong}})
 
 
 def test_city_counts_within_its_state() -> None:

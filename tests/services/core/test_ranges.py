@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import polars as pl
 import pytest
@@ -11,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from core.bundle import load_bundle
-from core.features import RAW_SCHEMA, Columns, build_features, matrix, parse_listings
-from core.ranges import GROUPS, PLACES, Bins, Ranges, knowledge, knowledge_of_many
+from core.features import FIELDS, RAW_SCHEMA, Columns, build_features, matrix, parse_listings
+from core.ranges import GROUPS, KNOWN, Bins, Ranges, knowledge, knowledge_of_many
 
 from .conftest import Trained
 
+SIZES = ("bed", "bath", "acre_lot", "house_size", "prev_sold_date", "status")
 MISSING: list[tuple[str, ...]] = [("state", "city", "zip_code"), ("city", "zip_code"), ("zip_code",), ()]
 
 
@@ -51,18 +50,35 @@ def test_no_rows_have_no_ranges(trained: Trained) -> None:
     assert found.to_json() == {"prices": [], "low": [], "high": []}
 
 
-@pytest.mark.parametrize("place", range(PLACES))
-@pytest.mark.parametrize("sized", [False, True])
-def test_group_is_what_is_known_of_the_listing(trained: Trained, place: int, sized: bool) -> None:
+@pytest.mark.parametrize("place", range(KNOWN["place"]))
+@pytest.mark.parametrize(
+    ("unknown", "others"),
+    [
+        ((), (1, 2, 1, 1, 1)),
+        (("house_size",), (0, 2, 1, 1, 1)),
+        (("bed",), (1, 1, 1, 1, 1)),
+        (("bath",), (1, 1, 1, 1, 1)),
+        (("bed", "bath", "acre_lot"), (1, 0, 0, 1, 1)),
+        (("prev_sold_date", "house_size"), (0, 2, 1, 0, 1)),
+        (("bed", "bath", "acre_lot", "house_size", "prev_sold_date"), (0, 0, 0, 0, 1)),
+        (("status", "brokered_by"), (1, 2, 1, 1, 0)),
+    ],
+    ids=str,
+)
+def test_group_is_what_is_known_of_the_listing(
+    trained: Trained, place: int, unknown: tuple[str, ...], others: tuple[int, ...]
+) -> None:
     encodings = load_bundle(trained.folder).encodings
-    unknown = [*MISSING[place], *([] if sized else ["house_size"])]
-    raw = trained.rows.drop(unknown).with_columns(pl.lit(None, RAW_SCHEMA[name]).alias(name) for name in unknown)
-    features = build_features(raw.select(RAW_SCHEMA.keys()), encodings)
-    sizes = features[:, 3]
-    assert sized or np.isnan(sizes).all()
-    want = [place + PLACES * (not math.isnan(size)) for size in sizes]
-    assert knowledge_of_many(features).tolist() == want
-    assert [knowledge(row) for row in features.tolist()] == want
+    raw = trained.rows.with_columns(pl.lit(None, RAW_SCHEMA[name]).alias(name) for name in (*MISSING[place], *unknown))
+    features = build_features(raw, encodings)
+    known = ~np.isnan(features[:, [3, 0, 1, 2, 7, 9]])  # what dirt leaves of the others
+    size, bed, bath, lot, sale, status = known.T.astype(int)
+    whole = known.sum(axis=1) == len(known.T) - sum(name in SIZES for name in unknown)
+    assert whole.mean() > 0.9
+    answers = np.stack(np.unravel_index(knowledge_of_many(features), tuple(KNOWN.values()), order="F"))
+    assert (answers == np.stack([np.full(len(raw), place), size, bed + bath, lot, sale, status])).all()
+    assert ((place, *others) == answers[:, whole].T).all()
+    assert [knowledge(row) for row in features.tolist()] == knowledge_of_many(features).tolist()
 
 
 def test_place_that_was_never_seen_is_as_one_that_is_not_told(trained: Trained) -> None:
@@ -70,21 +86,39 @@ def test_place_that_was_never_seen_is_as_one_that_is_not_told(trained: Trained) 
     known = trained.rows.row(0, named=True)
     for change, place in (
         ({"zip_code": 99_998}, 2),
-        ({"city": "Nowhere"}, 1),
+        ({"city": "Nowhere"}, 3),  # it is the city of the zip code
         ({"city": "Nowhere", "zip_code": None}, 1),
-        ({"state": "Nowhere"}, 0),
+        ({"state": "Nowhere"}, 3),
+        ({"state": "Nowhere", "zip_code": None}, 0),
         ({"state": "Nowhere", "city": None, "zip_code": None}, 0),
+        ({"state": None, "city": None}, 3),
         ({}, 3),
     ):
         features = build_features(parse_listings([known | change]), encodings)
-        assert knowledge_of_many(features).tolist() == [place + PLACES], change
+        assert knowledge_of_many(features) % KNOWN["place"] == [place], change
 
 
-@pytest.mark.parametrize("unknown", [*MISSING, ("house_size",), ("house_size", "zip_code"), ("status", "brokered_by")])
+@pytest.mark.parametrize(
+    "unknown", [*MISSING, *((field,) for field in FIELDS), ("house_size", "zip_code"), ("bed", "bath")]
+)
 def test_columns_without_a_field_are_those_of_listings_without_it(trained: Trained, unknown: tuple[str, ...]) -> None:
     encodings = load_bundle(trained.folder).encodings
     raw = trained.rows.with_columns(pl.lit(None, RAW_SCHEMA[name]).alias(name) for name in unknown)
     whole = Columns.of(trained.rows)
-    before = matrix(whole, encodings)
-    assert np.array_equal(matrix(whole.without(unknown), encodings), build_features(raw, encodings), equal_nan=True)
-    assert np.array_equal(matrix(whole, encodings), before, equal_nan=True), "the columns themselves stay"
+    before, wanted = matrix(whole, encodings), build_features(raw, encodings)
+    some = np.arange(len(before)) % 3 == 0
+    for columns in (whole, whole.learned(encodings)):
+        hidden = matrix(columns.without(dict.fromkeys(unknown, True)), encodings)
+        assert np.array_equal(hidden, wanted, equal_nan=True)
+        partly = matrix(columns.without(dict.fromkeys(unknown, some)), encodings)
+        assert np.array_equal(partly, np.where(some[:, None], wanted, before), equal_nan=True)
+        assert np.array_equal(matrix(columns, encodings), before, equal_nan=True), "the columns themselves stay"
+
+
+def test_fields_are_all_that_features_are_made_of(trained: Trained) -> None:
+    assert set(FIELDS) == set(RAW_SCHEMA) - {"price", "street"}
+    encodings = load_bundle(trained.folder).encodings
+    whole = build_features(trained.rows, encodings)
+    for field in set(RAW_SCHEMA) - set(FIELDS):
+        raw = trained.rows.with_columns(pl.lit(None, RAW_SCHEMA[field]).alias(field))
+        assert np.array_equal(build_features(raw, encodings), whole, equal_nan=True), field

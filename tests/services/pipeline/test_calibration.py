@@ -50,6 +50,17 @@ def without(listings: pl.DataFrame, *unknown: str) -> pl.DataFrame:
         ("house_size",),
         ("zip_code", "house_size"),
         ("zip_code", "city", "state", "house_size"),
+        ("bed",),
+        ("bath",),
+        ("bed", "bath"),
+        ("acre_lot",),
+        ("prev_sold_date",),
+        ("city", "state"),
+        ("status",),
+        ("brokered_by", "status"),
+        ("acre_lot", "prev_sold_date"),
+        ("house_size", "bed", "bath"),
+        ("zip_code", "acre_lot"),
     ],
     ids="+".join,
 )
@@ -62,16 +73,17 @@ def test_share_within_the_range_is_as_promised_whatever_is_known(
 
 
 def test_less_known_is_a_wider_range(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
-    known: list[tuple[str, ...]] = [(), ("zip_code",), ("zip_code", "city"), ("zip_code", "city", "state")]
-    known.append((*known[-1], "house_size"))
-    widths = []
-    for unknown in known:
+    def width(*unknown: str) -> float:
         found = bundle.estimate(without(parts["test"], *unknown))
         assert found.low is not None
         assert found.high is not None
-        widths.append(float(((found.high - found.low) / found.prices).mean()))
-    assert widths == sorted(widths)
-    assert widths[-1] > 2 * widths[0]
+        return float(((found.high - found.low) / found.prices).mean())
+
+    places = [width(), width("zip_code"), width("zip_code", "city"), width("zip_code", "city", "state")]
+    assert places == sorted(places)
+    assert places[-1] > 2 * places[0]
+    assert places[0] < width("house_size") < width("house_size", "bed", "bath")
+    assert places[0] < width("prev_sold_date")
 
 
 @pytest.mark.parametrize("rows", [_LEAST_ROWS, 10, 499, 1000, 4000])
@@ -124,7 +136,9 @@ def test_group_without_rows_is_as_the_next_one_that_less_is_known_of(
     assert found.groups[3] == found.groups[2] != found.groups[1]
     nothing = calibrate(bundle.booster, bundle.encodings, measured([Part.of(without(unseen, "house_size"))]))
     assert nothing is not None
-    assert list(nothing.groups[4:]) == [nothing.groups[0]] * 4
+    sized, unsized = nothing.groups[7::8], nothing.groups[3::8]
+    assert sized == unsized
+    assert unsized == nothing.groups[2::8] != nothing.groups[1::8]
 
 
 def test_batches_are_measured_together(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from core.booster import Booster
-from core.features import FEATURES, FINGERPRINT
+from core.features import FEATURES, FIELDS, FINGERPRINT
 from core.ledger import Batch
 from datasource import synthetic
 from pipeline import card
@@ -35,7 +35,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> card.Facts:
     sent = [Batch(2, "ab" * 32, "used", 4_321, 4_000, 320, 1, {}, "raw/2"),
             Batch(4, "cd" * 32, "used", 9_876, 9_876, 0, 0, {}, "raw/4")]  # fmt: skip
     return card.Facts(sent, "status <sold> is new", "v1.2", parameters, trained.scores, trained.gain, parts["test"],
-                      trained.estimates, trained.sample, trained.contributions)  # fmt: skip
+                      trained.estimates, trained.sample, trained.contributions, trained.without)  # fmt: skip
 
 
 def test_card_tells_data_errors_and_limits(facts: card.Facts) -> None:
@@ -81,6 +81,18 @@ def test_plot_is_an_image_with_a_point_per_row_and_feature(facts: card.Facts) ->
     for point in points:
         assert 0 < float(point.get("cx", -1)) < width
         assert 0 < float(point.get("cy", -1)) < height
+
+
+def test_card_tells_what_a_missing_field_costs(facts: card.Facts) -> None:
+    page = card.page(facts)
+    assert {*FIELDS, "nothing", "bed, bath", "anything"} <= facts.without.keys()
+    for name, part in facts.without.items():
+        assert f"<td>{name}</td>" in page
+        assert f">${part['mae']:,.0f}</td>" in page
+        assert f">{part['coverage']:.1%}</td>" in page
+    assert facts.without["anything"]["mae"] > facts.without["house_size"]["mae"] > facts.without["nothing"]["mae"]
+    bare = {name: {key: part[key] for key in ("rows", *facts.scores["train"])} for name, part in facts.without.items()}
+    assert "Test rows without some fields" in card.page(card.Facts(**{**vars(facts), "without": bare}))
 
 
 def test_unknown_values_are_grey(facts: card.Facts) -> None:

@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 
 from core.encodings import Sums, fit
-from core.features import training_features
+from core.features import FIELDS, PLAIN, Columns, training_features
 from core.storage import Store, open_store
 from datasource import synthetic
 from pipeline import encoded, rows
 from pipeline.encoded import Part, training_matrix
+from pipeline.hidden import SHARE, hidden
 from pipeline.rules import valid_rows
 
 BATCHES = {number: valid_rows(synthetic.generate(number, seed=7, scale=0.005)[0]) for number in (0, 1, 4)}
@@ -71,7 +72,8 @@ def test_batches_teach_what_their_rows_would_teach_as_one(store: Store) -> None:
         assert found.tables[name].index == table.index
         assert np.array_equal(found.tables[name].rows, table.rows)
         assert found.tables[name].effect == pytest.approx(table.effect, abs=2e-6)
-    assert training_matrix(parts, known) == pytest.approx(whole, rel=1e-5, abs=2e-5, nan_ok=True)
+    made, complete = training_matrix(parts, known, seed=7)
+    assert made[complete] == pytest.approx(whole[complete], rel=1e-5, abs=2e-5, nan_ok=True)
     assert parts == [], "rows are let go"
 
 
@@ -82,4 +84,35 @@ def test_rows_without_any_category_are_encoded_too() -> None:
     part = Part.of(listings.with_columns(zip_code=pl.lit(None, pl.Float64), brokered_by=pl.lit(None, pl.Float64)))
     assert all(list(keys) == [] for keys in part.columns.keys.values())
     known = Sums.total([part.sums, Part.of(BATCHES[1]).sums])
-    assert np.isfinite(training_matrix([part], known)[:, -1]).all()
+    assert np.isfinite(training_matrix([part], known, seed=7)[0][:, -1]).all()
+
+
+def test_hidden_fields_are_the_same_whatever_rows_come_along(store: Store) -> None:
+    part = encoded.read(store, 4, "train")
+    taken = hidden(part.columns, seed=7)
+    some = np.arange(0, len(part.price), 3)
+    again = hidden(part.columns.take(some), seed=7)
+    assert all(np.array_equal(again[field], rows[some]) for field, rows in taken.items())
+    assert any(not np.array_equal(rows, taken[field]) for field, rows in hidden(part.columns, seed=8).items())
+
+
+def test_share_of_the_rows_lacks_fields_in_many_ways() -> None:
+    part = Part.of(pl.concat(BATCHES.values()))
+    taken = np.stack(list(hidden(part.columns, seed=7).values()))
+    fields = taken.sum(axis=0)
+    assert SHARE * 0.7 < (fields > 0).mean() < SHARE
+    assert set(fields.tolist()) == set(range(len(FIELDS) + 1)), "from one to all"
+    assert len(np.unique(taken, axis=1).T) > 50
+    lacking = taken.mean(axis=1)
+    assert lacking.min() > 0.8 * lacking.max(), "every field as often as any other"
+
+
+def test_rows_that_nothing_is_hidden_of_are_told(store: Store) -> None:
+    parts = [encoded.read(store, number, "train") for number in BATCHES]
+    known = Sums.total([part.sums for part in parts])
+    taken = [np.any(list(hidden(part.columns, 7).values()), axis=0) for part in parts]
+    whole = Columns.together([part.columns.learned(fit(known)) for part in parts])
+    made, complete = training_matrix(parts, known, seed=7)
+    assert np.array_equal(complete, ~np.concatenate(taken))
+    unknown = np.isnan(whole.plain).any(axis=1)
+    assert not np.isnan(made[complete & ~unknown, : len(PLAIN)]).any()

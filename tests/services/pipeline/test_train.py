@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from core.bundle import load_bundle
 from core.encodings import Sums
-from core.features import FEATURES
+from core.features import FEATURES, RAW_SCHEMA
 from datasource import recorded, synthetic
 from pipeline.encoded import Part
 from pipeline.rows import SPLITS, Split
@@ -22,6 +23,8 @@ from pipeline.settings import PipelineSettings
 from pipeline.split import split
 from pipeline.train import Data, learn
 from tests.bench import features as bench
+
+from .chance import surely
 
 RECORDING = os.environ.get("HOUSE_RECORDING_DIR", "")
 SETTINGS = PipelineSettings.model_construct(num_threads=1, num_boost_round=60)
@@ -43,6 +46,21 @@ def test_features_beat_the_four_numeric_columns_on_recorded_listings() -> None:
     found = bench.gain(bench.shuffled(listings, 3), bench.settings(num_threads=1), "test")
     assert found.of("mae") > 0.10, found
     assert found.of("rmse") > 0.08, found
+
+
+@pytest.mark.skipif(not RECORDING, reason="HOUSE_RECORDING_DIR names no folder of recorded listings")
+@pytest.mark.parametrize("number", [2, bench.WHOLE])
+def test_recorded_listing_without_a_field_is_priced_as_well_as_can_be(number: int, tmp_path: Path) -> None:
+    rows = split(valid_rows(recorded.load(Path(RECORDING), number, 7, scale=0.05 if number != bench.WHOLE else 1.0)))
+    learn(Data.of(dict(rows)), PipelineSettings.model_construct(num_threads=1, num_boost_round=300), tmp_path)
+    bundle, test = load_bundle(tmp_path), rows["test"]
+    paid = test["price"].to_numpy()
+    whole = bench.score(paid, bundle.predict(test))["mae"]
+    for unknown in (("house_size",), ("bed",), ("bath",), ("acre_lot",), ("prev_sold_date",), ("house_size", "bed")):
+        found = bundle.estimate(test.with_columns(pl.lit(None, RAW_SCHEMA[name]).alias(name) for name in unknown))
+        assert 0.8 < np.median(paid / found.prices) < 1.25, unknown
+        assert bench.score(paid, found.prices)["mae"] < 1.25 * whole, unknown
+        assert surely(coverage(paid, found)["coverage"], test.height, rows["validation"].height), unknown
 
 
 def test_same_rows_and_seed_give_the_same_bundle_in_any_process(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ FOLDS = 5
 EFFECTS = ("status", "state", "city", "zip_code")  # each is what the ones before it leave unexplained
 BROKER = "brokered_by"
 COLUMNS = (*EFFECTS, BROKER)
+LIES_IN = {"zip_code": "city", "city": "state"}  # narrower places first
 
 # Weight of zero in an effect, in rows. The analysis of variance may answer less where groups are few and far apart;
 # but a price may be a typing error, and then a category of one row would be that error.
@@ -52,6 +53,8 @@ class Encodings:
     intercept: float
     coefficients: np.ndarray  # float64, in the order of x
     tables: Mapping[str, Table]  # by column, those of COLUMNS
+    # by column, those of LIES_IN: int64, (categories + 1,), position of the place that each lies in, or the last one
+    within: Mapping[str, np.ndarray]
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -61,7 +64,13 @@ class Encodings:
             )
             for name, table in self.tables.items()
         }
-        return {"intercept": self.intercept, "coefficients": self.coefficients.tolist(), "tables": tables}
+        within = {name: wider[:-1].tolist() for name, wider in self.within.items()}
+        return {
+            "intercept": self.intercept,
+            "coefficients": self.coefficients.tolist(),
+            "tables": tables,
+            "within": within,
+        }
 
     @staticmethod
     def from_json(known: Mapping[str, Any]) -> Encodings:
@@ -72,7 +81,17 @@ class Encodings:
         """
         tables = {name: _table_from_rows(known["tables"][name]) for name in COLUMNS}
         coefficients = np.array(known["coefficients"], dtype=np.float64)
-        return Encodings(float(known["intercept"]), coefficients, tables)
+        within = {
+            name: _within_from_list(known["within"][name], tables[name], tables[LIES_IN[name]]) for name in LIES_IN
+        }
+        return Encodings(float(known["intercept"]), coefficients, tables, within)
+
+
+def _within_from_list(places: Sequence[int], table: Table, wider: Table) -> np.ndarray:
+    found = np.array([*places, len(wider.index)], dtype=np.int64)
+    if len(found) != len(table.rows) or found.min() < 0 or found.max() > len(wider.index):
+        raise ValueError("a place lies in none of the places that are known")
+    return found
 
 
 def _table_from_rows(rows: Sequence[tuple[Key, float, int]]) -> Table:
@@ -136,8 +155,10 @@ def in_order(keys: Iterable[Key]) -> list[Key]:
     return sorted(keys)
 
 
-def positions(keys: Sequence[Key], known: Sequence[Key] | Mapping[Key, int]) -> np.ndarray:
+def positions(keys: Iterable[Key], known: Sequence[Key] | Mapping[Key, int]) -> np.ndarray:
     """Position in `known` of each key, or len(known); and as one more that of no key, len(known) too."""
+    if keys is known:
+        return np.arange(len(known) + 1)
     index = known if isinstance(known, Mapping) else {key: at for at, key in enumerate(known)}
     return np.array([*(index.get(key, len(index)) for key in keys), len(index)], dtype=np.int64)
 
@@ -202,7 +223,22 @@ def fit(sums: Sums, without: int | None = None) -> Encodings:
     sizes[-1] = totals[-1] = 0.0
     effect = totals / (sizes + _prior_rows(sizes, totals, squares))
     tables[BROKER] = _table(sums.keys[BROKER], effect, sizes)
-    return Encodings(intercept, coefficients, tables)
+    return Encodings(intercept, coefficients, tables, {name: _within(sums, name, rows) for name in LIES_IN})
+
+
+def _within(sums: Sums, name: str, rows: np.ndarray) -> np.ndarray:
+    """For each place of a column, and for none, the wider place of most of its rows, of the rows of each cell."""
+    narrow, wide = (sums.cells[:, EFFECTS.index(column)] for column in (name, LIES_IN[name]))
+    nowhere = len(sums.keys[LIES_IN[name]])
+    pair, which = np.unique(narrow * (nowhere + 1) + wide, return_inverse=True)
+    narrow, wide = np.divmod(pair, nowhere + 1)
+    count = np.bincount(which, rows, len(pair)) * (wide < nowhere)
+    order = np.lexsort((-wide, count))  # the last one of a place stands: the most rows, then the first in order
+    order = order[count[order] > 0]
+    found = np.full(len(sums.keys[name]) + 1, nowhere, dtype=np.int64)
+    found[narrow[order]] = wide[order]
+    found[-1] = nowhere
+    return found
 
 
 def _crossed(sums: Sums, rows: np.ndarray, left: np.ndarray, squares: float) -> dict[str, Table]:

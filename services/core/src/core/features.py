@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.encodings import BROKER, COLUMNS, FOLDS, Encodings, Key, Sums, fit, in_order, positions
+from core.encodings import BROKER, COLUMNS, FOLDS, LIES_IN, Encodings, Key, Sums, fit, in_order, positions
 
 Where = Callable[[Any, Any, Any], Any]  # of a condition: the second where it holds, else the third
 
-DEFINITION = 3
+DEFINITION = 4
 
 RAW_SCHEMA: dict[str, pl.DataType] = {
     "brokered_by": pl.Float64(),  # encoded id
@@ -66,7 +66,19 @@ FEATURES = (
     "hedonic",  # logarithm of the price that the regression gives
 )
 CATEGORICAL = ("status",)
-_MADE_OF = {"house_size": ("house_size", "size_per_room", "lot_coverage"), "zip_code": ("zip_code",)}  # of PLAIN
+# By field of a listing, the columns of PLAIN and of COLUMNS that cannot be made without it.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "bed": ("bed", "size_per_room", "bath_per_bed"),
+    "bath": ("bath", "size_per_room", "bath_per_bed"),
+    "acre_lot": ("acre_lot", "lot_coverage"),
+    "house_size": ("house_size", "size_per_room", "lot_coverage"),
+    "prev_sold_date": ("years_since_sale",),
+    "zip_code": ("zip_code",),
+    "city": ("city",),
+    "state": ("state", "city"),
+    "status": ("status",),
+    "brokered_by": ("brokered_by",),
+}
 _AT = {name: at for at, name in enumerate(PLAIN)}
 BASELINE = "hedonic"  # the trees learn what of the logarithm of the price this feature leaves
 
@@ -132,7 +144,7 @@ class Columns:
     """Listings as numbers, as far as nothing learned is needed; costs what its own rows cost."""
 
     plain: np.ndarray  # float32, (rows, len(PLAIN)); NaN where nothing is known
-    keys: Mapping[str, Sequence[Key]]  # the categories that occur, by column, sorted
+    keys: Mapping[str, Sequence[Key] | Mapping[Key, int]]  # the categories, by column, in order: sorted, if not learned
     codes: Mapping[str, np.ndarray]  # int32, (rows,), by column: positions in keys; len(keys) where nothing is known
 
     @staticmethod
@@ -155,13 +167,26 @@ class Columns:
         """Some of the rows."""
         return Columns(self.plain[rows], self.keys, {name: codes[rows] for name, codes in self.codes.items()})
 
-    def without(self, unknown: Collection[str]) -> Columns:
-        """The same listings, had they been without these fields: of those of `COLUMNS`, and the living area."""
+    def learned(self, encodings: Encodings) -> Columns:
+        """The same listings, their categories looked up once for many a `matrix` by these encodings."""
+        index = {name: table.index for name, table in encodings.tables.items()}
+        return Columns(self.plain, index, _places(self, encodings))
+
+    @staticmethod
+    def together(parts: Sequence[Columns]) -> Columns:
+        """The listings of all parts, which are `learned` by the same encodings."""
+        codes = {name: np.concatenate([part.codes[name] for part in parts]) for name in COLUMNS}
+        return Columns(np.concatenate([part.plain for part in parts]), parts[0].keys, codes)
+
+    def without(self, unknown: Mapping[str, np.ndarray | bool]) -> Columns:
+        """The same listings, had they been without some of `FIELDS`: by field, of which rows, (rows,), or of all."""
         plain, codes = self.plain.copy(), dict(self.codes)
-        for name in unknown:
-            plain[:, [PLAIN.index(made) for made in _MADE_OF.get(name, ())]] = np.nan
-            if name in codes:
-                codes[name] = np.full_like(codes[name], len(self.keys[name]))
+        for field, rows in unknown.items():
+            for name in FIELDS[field]:
+                if name in _AT:
+                    plain[:, _AT[name]][rows] = np.nan
+                if name in codes:
+                    codes[name] = np.where(rows, len(self.keys[name]), codes[name])
         return Columns(plain, self.keys, codes)
 
 
@@ -246,18 +271,23 @@ def matrix(columns: Columns, encodings: Encodings) -> np.ndarray:
 
     Returns:
         float32, (rows, len(FEATURES)), columns in the order of `FEATURES`; NaN where nothing is known. A category
-        that was never seen has the premium of what it lies in, and no rows.
+        that was never seen has the premium of what it lies in, and no rows. A city or a state that is not known is
+        the one that most rows of the zip code, or of the city, were in.
     """
     return _matrix(columns.plain, _places(columns, encodings), encodings)
 
 
 def _places(columns: Columns, encodings: Encodings) -> dict[str, np.ndarray]:
     """Positions of each row's categories in the learned tables, (rows,), by column."""
-    tables = encodings.tables
-    return {name: positions(columns.keys[name], tables[name].index)[columns.codes[name]] for name in COLUMNS}
+    found = {name: positions(columns.keys[name], encodings.tables[name].index) for name in COLUMNS}
+    return {name: place.astype(np.int32)[columns.codes[name]] for name, place in found.items()}
 
 
-def _matrix(plain: np.ndarray, place: Mapping[str, np.ndarray], encodings: Encodings) -> np.ndarray:
+def _matrix(plain: np.ndarray, told: Mapping[str, np.ndarray], encodings: Encodings) -> np.ndarray:
+    place = dict(told)
+    for narrow, wide in LIES_IN.items():  # a place that is not known is the one that the narrower one lies in
+        nowhere = len(encodings.tables[wide].index)
+        place[wide] = np.where(place[wide] < nowhere, place[wide], encodings.within[narrow][place[narrow]])
     effect, rows = {}, {}
     for name, table in encodings.tables.items():
         effect[name], rows[name] = table.effect[place[name]], table.rows[place[name]]
@@ -284,10 +314,13 @@ def build_row(listing: Mapping[str, Any], encodings: Encodings) -> array[float]:
     row = array("f", _plain_of(given, _years_since(of("prev_sold_date")), either))
     effect, rows, place = {}, {}, {}
     for name in COLUMNS:
-        table = encodings.tables[name]
         key: Any = _city(of(name), of("state")) if name == "city" else of(name)
-        place[name] = at = table.index.get(key, -1)  # the last place is that of what was never seen
-        effect[name], rows[name] = table.effect.item(at), table.rows.item(at)
+        place[name] = encodings.tables[name].index.get(key, -1)  # the last place is that of what was never seen
+    for narrow, wide in LIES_IN.items():
+        if place[wide] < 0:
+            place[wide] = encodings.within[narrow].item(place[narrow])
+    for name, table in encodings.tables.items():
+        effect[name], rows[name] = table.effect.item(place[name]), table.rows.item(place[name])
     x = _hedonic(lambda name: row[_AT[name]], either)
     row.extend(_learned(effect, rows, place["status"], x, encodings, either))
     return row
@@ -340,6 +373,16 @@ def folds(raw: pl.DataFrame) -> np.ndarray:
     return (mixed % np.uint64(FOLDS)).astype(np.uint8)
 
 
+def draws(columns: Columns, seed: int) -> Iterator[np.ndarray]:
+    """Numbers from 0 to 1, float64 (rows,), without end: each a pure function of the listing and the seed."""
+    mixed = np.full(len(columns.plain), seed, dtype=np.uint64)
+    for values in columns.plain.T:
+        mixed = _mix(mixed ^ (np.nan_to_num(values.astype(np.float64), nan=-1.0) + 0.0).view(np.uint64))
+    while True:
+        mixed = _mix(mixed)
+        yield (mixed >> np.uint64(11)) * 2.0**-53
+
+
 def _mix(values: np.ndarray) -> np.ndarray:
     """Finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
@@ -353,7 +396,7 @@ def sums(columns: Columns, price: np.ndarray, fold: np.ndarray) -> Sums:
     """What the encodings need to know of training rows, their prices in dollars, and their folds."""
     x = _hedonic_of_columns(columns.plain)
     z = np.stack([np.ones(len(price)), *x, np.log(price / _TYPICAL_PRICE)], axis=1)
-    return Sums.of(columns.keys, columns.codes, z, fold)
+    return Sums.of({name: list(keys) for name, keys in columns.keys.items()}, columns.codes, z, fold)
 
 
 def fit_encodings(train: pl.DataFrame) -> Encodings:

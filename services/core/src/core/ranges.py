@@ -21,9 +21,14 @@ import numpy as np
 from core.features import FEATURES
 
 LEVEL = 0.8
-PLACES = 4  # how far a place is known: not at all, its state, its city, its zip code
-GROUPS = 2 * PLACES  # without living area, then with it
-_STATE, _CITY, _ZIP, _SIZE = map(FEATURES.index, ("state_premium", "city_rows", "zip_rows", "house_size"))
+# What is asked of a listing, and how many answers there are: how far its place is known (not at all, its state, its
+# city, its zip code), whether its living area, how many of bed and bath, whether its lot, its last sale, its status.
+KNOWN = {"place": 4, "house_size": 2, "rooms": 3, "acre_lot": 2, "prev_sold_date": 2, "status": 2}
+GROUPS = math.prod(KNOWN.values())
+_STATE, _CITY, _ZIP = map(FEATURES.index, ("state_premium", "city_rows", "zip_rows"))
+_SIZE, _BED, _BATH, *_OTHERS = map(
+    FEATURES.index, ("house_size", "bed", "bath", "acre_lot", "years_since_sale", "status")
+)
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,18 @@ def _sound(bins: Bins) -> bool:
 
 
 def knowledge(features: Sequence[float]) -> int:
-    """The group, below `GROUPS`, of one listing: the less is known of it, the less its price is known."""
+    """The group, below `GROUPS`, of one listing: the answers to `KNOWN`, the first one counting least.
+
+    The less is known of a listing, the less its price is known.
+    """
     place = 0
     if features[_CITY] > 0:
         place = 3 if features[_ZIP] > 0 else 2
     elif features[_STATE] != 0:  # a state that was never seen has no premium
         place = 1
-    return place if math.isnan(features[_SIZE]) else place + PLACES
+    size, bed, bath, *others = (not math.isnan(features[at]) for at in (_SIZE, _BED, _BATH, *_OTHERS))
+    group: int = _group(place, size, bed + bath, *others)
+    return group
 
 
 def knowledge_of_many(matrix: np.ndarray) -> np.ndarray:
@@ -105,5 +115,13 @@ def knowledge_of_many(matrix: np.ndarray) -> np.ndarray:
     city = matrix[:, _CITY] > 0
     state = city | (matrix[:, _STATE] != 0)
     place = state.astype(np.int64) + city + (city & (matrix[:, _ZIP] > 0))
-    groups: np.ndarray = place + PLACES * ~np.isnan(matrix[:, _SIZE])
+    size, bed, bath, *others = (~np.isnan(matrix[:, [_SIZE, _BED, _BATH, *_OTHERS]])).astype(np.int64).T
+    groups: np.ndarray = _group(place, size, bed + bath, *others)
     return groups
+
+
+def _group(*answers: Any) -> Any:
+    group = 0
+    for answer, possible in zip(reversed(answers), reversed(KNOWN.values()), strict=True):
+        group = group * possible + answer
+    return group

@@ -1,13 +1,12 @@
 """How far a model's prices can be trusted, measured on validation rows: the ranges that travel in its bundle.
 
-Most callers do not know all of a listing, but the rows of a batch are complete. So what they may not know, the place
-and the living area, is taken from the rows, and the errors are measured again: a range is wide where little is known.
+Most callers do not know all of a listing, but the rows of a batch are complete. So what they may not know is taken
+from the rows, and the errors are measured again for each group of `core.ranges.KNOWN`: the less is known, the wider.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import product
 
 import numpy as np
 
@@ -15,12 +14,14 @@ from core.booster import Booster
 from core.bundle import prices
 from core.encodings import Encodings
 from core.features import Columns, matrix
-from core.ranges import LEVEL, PLACES, Bins, Ranges, knowledge_of_many
+from core.ranges import GROUPS, KNOWN, LEVEL, Bins, Ranges, knowledge_of_many
 from pipeline.encoded import Part
 
+_SHAPE = tuple(KNOWN.values())
 _PLACES = ("zip_code", "city", "state")
 _ROWS = 50_000  # at most: predictions cost time
-_PARTLY_KNOWN_ROWS = 10_000  # at most, for each group that not everything is known of
+_PARTLY_KNOWN_ROWS = 8_000  # at most, for a group that not everything is known of: halved for each thing that is not
+_LEAST_KNOWN_ROWS = 500  # but so many, where there are
 _BINS = 20  # of the price, in each group
 _BIN_ROWS = 500  # at least, where there are several: a tenth of the rows is then known to 1.3 % of them
 _LEAST_ROWS = round(2 / (1 - LEVEL)) - 1  # of fewer, the tenth below a range is less than one
@@ -31,39 +32,53 @@ Measured = list[tuple[Columns, np.ndarray]]  # rows as far as nothing learned is
 
 def measured(parts: Iterable[Part]) -> Measured:
     """What `calibrate` needs of the parts of a split, evenly spread over their rows."""
-    return _thinned([(part.columns, part.price) for part in parts], _ROWS)
+    rows = [(part.columns, part.price) for part in parts]
+    step = max(1, -(-sum(len(price) for _, price in rows) // _ROWS))
+    return [(columns.take(np.arange(0, len(price), step)), price[::step]) for columns, price in rows]
 
 
 def calibrate(booster: Booster, encodings: Encodings, rows: Measured) -> Ranges | None:
     """The ranges of a model's prices, from rows that it was not trained on; None where they are too few to tell.
 
-    A group of listings that has no such rows, as there is none of unknown state among those of one state, has the
-    ranges of the next one that less is known of.
+    A group that has no such rows, as nobody told a living area, has the ranges of the one that knows so much less.
     """
-    some = _thinned(rows, _PARTLY_KNOWN_ROWS)
+    columns = Columns.together([one.learned(encodings) for one, _ in rows])
+    paid = np.concatenate([price for _, price in rows])
+    most_known = [int(answers.max()) for answers in _answers(knowledge_of_many(matrix(columns, encodings)))]
     groups: list[Bins] = []
-    for sized, place in product((False, True), range(PLACES)):
-        unknown = _PLACES[: PLACES - 1 - place] + (() if sized else ("house_size",))
-        features, paid = _features(
-            [(one.without(unknown), price) for one, price in some] if unknown else rows, encodings
-        )
-        inside = knowledge_of_many(features) == len(groups)
+    for group in range(GROUPS):
+        known = [int(answer) for answer in _answers(group)]
+        some = np.arange(0, len(paid), max(1, -(-len(paid) // _most_rows(known))))
+        features = matrix(columns.take(some).without(_taken(known, len(some))), encodings)
+        inside = knowledge_of_many(features) == group
         if inside.sum() >= _LEAST_ROWS:
-            groups.append(bins(prices(booster, features[inside]), paid[inside]))
+            groups.append(bins(prices(booster, features[inside]), paid[some][inside]))
         elif groups:
-            groups.append(groups[-1 if place else -PLACES])
+            less = list(map(min, known, most_known))
+            groups.append(groups[-1 if less == known else int(np.ravel_multi_index(less, _SHAPE, order="F"))])
         else:
             return None
     return Ranges(groups)
 
 
-def _thinned(rows: Measured, most: int) -> Measured:
-    step = max(1, -(-sum(len(price) for _, price in rows) // most))
-    return [(columns.take(np.arange(0, len(price), step)), price[::step]) for columns, price in rows]
+def _answers(groups: np.ndarray | int) -> tuple[np.ndarray, ...]:
+    """The answers to `KNOWN` of groups, (rows,) each."""
+    return np.unravel_index(groups, _SHAPE, order="F")
 
 
-def _features(rows: Measured, encodings: Encodings) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([matrix(one, encodings) for one, _ in rows]), np.concatenate([price for _, price in rows])
+def _most_rows(known: list[int]) -> int:
+    unknown = sum(answer < answers - 1 for answer, answers in zip(known, _SHAPE, strict=True))
+    return max(_PARTLY_KNOWN_ROWS >> unknown, _LEAST_KNOWN_ROWS) if unknown else _ROWS
+
+
+def _taken(known: list[int], rows: int) -> dict[str, np.ndarray | bool]:
+    """What is to be taken from listings of which everything is known, for `Columns.without`."""
+    told = dict(zip(KNOWN, known, strict=True))
+    taken: dict[str, np.ndarray | bool] = dict.fromkeys(_PLACES[: KNOWN["place"] - 1 - told["place"]], True)
+    taken |= {name: True for name in ("house_size", "acre_lot", "prev_sold_date", "status") if not told[name]}
+    odd = np.arange(rows) % 2 == 1  # of two rooms one is unknown: each in half of the rows
+    rooms: list[dict[str, np.ndarray | bool]] = [{"bed": True, "bath": True}, {"bed": odd, "bath": ~odd}, {}]
+    return taken | rooms[told["rooms"]]
 
 
 def bins(predicted: np.ndarray, paid: np.ndarray) -> Bins:

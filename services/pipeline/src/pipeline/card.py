@@ -45,6 +45,7 @@ class Facts:
     estimates: Estimates  # of the test rows
     matrix: np.ndarray  # of some test rows
     contributions: np.ndarray  # to the logarithm of their prices, (rows, len(FEATURES))
+    without: Mapping[str, Mapping[str, float]]  # scores of test rows without some fields
 
 
 def summary(facts: Facts) -> dict[str, dict[str, float]]:
@@ -88,6 +89,7 @@ def page(facts: Facts) -> str:
             section("Errors per split", table(["split", *error], splits)),
             section("Errors per segment of the test rows", table(["segment", "rows", *error], parts)),
             section("Ranges per segment of the test rows", *_ranges(facts)),
+            section("Test rows without some fields", *_without(facts)),
             section(
                 "What a price depends on",
                 "<p>Share of the loss that a feature lowered in training, and the mean size of its contribution to the "
@@ -115,15 +117,28 @@ def _ranges(facts: Facts) -> list[str]:
     if not parts:
         return ["<p>There are none: the validation rows are too few to measure them on.</p>"]
     whole = {"all": {"rows": facts.test.height, **facts.scores["test"]}}
-    told = [
-        [name, f"{part['rows']:,}", f"{part['coverage']:.1%}", f"${part['width']:,.0f}"]
-        for name, part in (whole | parts).items()
-    ]
+    told = [[name, f"{part['rows']:,}", *_range(part)] for name, part in (whole | parts).items()]
     what = (
         f"<p>The ranges were measured on the validation rows, to hold {LEVEL:.0%} of the prices; these are the test "
         "rows. An estimate is the price that the model gives.</p>"
     )
     return [what, table(["segment", "rows", "within the range", "mean width"], told)]
+
+
+def _without(facts: Facts) -> list[str]:
+    told = [
+        [name, f"{part['rows']:,}", *_figures(part), *(_range(part) if "coverage" in part else ["", ""])]
+        for name, part in facts.without.items()
+    ]
+    what = (
+        "<p>As if their callers had left fields out. A city and a state that are not told follow from the "
+        "zip code; what cannot be known makes the range wider.</p>"
+    )
+    return [what, table(["without", "rows", "MAE", "RMSE", "R2", "MAPE", "within the range", "mean width"], told)]
+
+
+def _range(part: Mapping[str, float]) -> list[str]:
+    return [f"{part['coverage']:.1%}", f"${part['width']:,.0f}"]
 
 
 def _figures(part: Mapping[str, float]) -> list[str]:

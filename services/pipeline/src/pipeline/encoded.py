@@ -16,6 +16,7 @@ from core.encodings import COLUMNS, Sums, from_arrays, to_arrays
 from core.features import FEATURES, FINGERPRINT, TARGET, Columns, fill, fit_folds, folds, sums
 from core.storage import Store
 from pipeline import rows
+from pipeline.hidden import hidden
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,19 @@ def _part(kept: dict[str, np.ndarray]) -> Part:
     return Part(columns, kept["price"], kept["fold"], from_arrays(keys, known))
 
 
-def training_matrix(parts: list[Part], known: Sums) -> np.ndarray:
-    """Feature matrix of training rows, float32 (rows, len(FEATURES)); each part is let go when it is written."""
-    out = np.empty((sum(len(part.price) for part in parts), len(FEATURES)), dtype=np.float32)
+def training_matrix(parts: list[Part], known: Sums, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Feature matrix of training rows, float32 (rows, len(FEATURES)), and which of them are complete, bool (rows,).
+
+    Each part is let go when it is written. `seed` draws what is hidden (`pipeline.hidden`).
+    """
+    rows_in_all = sum(len(part.price) for part in parts)
+    out, whole = np.empty((rows_in_all, len(FEATURES)), dtype=np.float32), np.empty(rows_in_all, dtype=bool)
     learned, begin = fit_folds(known), 0
     while parts:
         part = parts.pop(0)
         end = begin + len(part.price)
-        fill(out[begin:end], part.columns, part.fold, learned)
+        taken = hidden(part.columns, seed)
+        fill(out[begin:end], part.columns.without(taken), part.fold, learned)
+        whole[begin:end] = ~np.any(list(taken.values()), axis=0)
         begin = end
-    return out
+    return out, whole

@@ -85,10 +85,10 @@ def _clipped(within: Any, value: float) -> float:
     return clipped
 
 
-def relative_error(parts: list[Part], validation: list[Part]) -> Callable[[PipelineSettings], float]:
+def relative_error(parts: list[Part], validation: list[Part], seed: int) -> Callable[[PipelineSettings], float]:
     """Mean absolute error of the logarithm of the price on the validation rows, after training on train rows."""
     known = Sums.total([part.sums for part in parts])
-    train = _rows(parts, training_matrix(list(parts), known))
+    train = _rows(parts, training_matrix(list(parts), known, seed)[0])
     encodings = fit(known)
     unseen = _rows(validation, np.concatenate([matrix(part.columns, encodings) for part in validation]))
     step = -(-len(train[1]) // _TRAIN_ROWS)
@@ -131,4 +131,4 @@ def best(context: Context, batches: list[int], trials: int) -> PipelineSettings:
     train, validation = (
         [encoded.read(context.store, number, split) for number in batches] for split in ("train", "validation")
     )
-    return search(relative_error(train, validation), settings, trials, context.store, name)
+    return search(relative_error(train, validation, settings.seed), settings, trials, context.store, name)

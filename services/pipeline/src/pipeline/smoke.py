@@ -112,7 +112,7 @@ def grow(settings: PipelineSettings, folder: Path) -> str:
     """Write a bundle of one tree, and return the sha256 of its manifest."""
     rows, settings = listings(), settings.model_copy(update=_TREE)
     part = Part.of(rows)
-    known = training_matrix([part], part.sums), part.price
+    known = training_matrix([part], part.sums, settings.seed)[0], part.price
     train = dataset(known, settings)
     booster = boost(train, dataset(known, settings, train), settings)
     return write_bundle(folder, booster.model_to_string(), fit(part.sums), golden_sample(rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import polars as pl
 
 from core.booster import Booster
 from core.bundle import Estimates, contributions, estimates, golden_sample, load_bundle, prices, write_bundle
-from core.encodings import Sums, fit
+from core.encodings import Encodings, Sums, fit
 from core.errors import BundleError, DataError
-from core.features import FINGERPRINT, build_features, matrix
+from core.features import FIELDS, FINGERPRINT, Columns, build_features, matrix
+from core.ranges import Ranges
 from pipeline import card, encoded, rows
 from pipeline.calibration import calibrate, measured
 from pipeline.context import Context
@@ -25,8 +25,10 @@ from pipeline.scores import coverage, score
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking, lineage_tags
 
-_SCORED_ROWS = 50_000  # of train and validation, at most
+_SCORED_ROWS = 20_000  # of train and validation, at most
 _EXPLAINED_ROWS = 400  # of the test rows, by SHAP values
+_PARTLY_KNOWN_ROWS = 2_000  # of the test rows, without some fields
+_TOGETHER = (("zip_code", "city", "state"), ("bed", "bath"), ("bed", "bath", "house_size"), ("status", "brokered_by"))
 
 
 def run(context: Context, batch: int) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
         params = {"mode": plan.told, **parameters(settings), "rounds": trained.rounds, **counts}
         facts = card.Facts(
             used, reason, context.code_version, params, trained.scores, trained.gain, data.test, trained.estimates,
-            trained.sample, trained.contributions,
+            trained.sample, trained.contributions, trained.without,
         )  # fmt: skip
         tracking.log_training(params, trained.scores, {"feature_importance": card.summary(facts)})
         tracking.log_texts(rows.reports(context.store, batch) | card.texts(facts))
@@ -160,6 +162,7 @@ class Trained:
     estimates: Estimates  # of the test rows
     sample: np.ndarray  # feature matrix of some test rows
     contributions: np.ndarray  # of the features to the logarithms of their prices
+    without: dict[str, dict[str, float]]  # errors and ranges of test rows, had they been without a field
     manifest_sha256: str
 
 
@@ -167,13 +170,18 @@ def learn(data: Data, settings: PipelineSettings, folder: Path, start: str | Non
     """Train, and write the bundle to `folder`; takes the rows of `data` with it."""
     encodings, whole = fit(data.sums), start is not None
     # each matrix is let go before the next step: what LightGBM holds of it is a quarter
-    rows_of_train = _take(data.train, lambda parts: training_matrix(parts, data.sums))
-    train, judged = dataset(rows_of_train, settings, whole=whole), {"train": _some(rows_of_train)}
-    del rows_of_train
+    price = _prices(data.train)
+    features, complete = training_matrix(data.train, data.sums, settings.seed)
+    train = dataset((features, price), settings, whole=whole)
+    judged = {"train": _some(features, price, complete)}
+    del features
     known = measured(data.validation)
-    unseen = _take(data.validation, lambda parts: np.concatenate([matrix(one.columns, encodings) for one in parts]))
-    validation, judged["validation"] = dataset(unseen, settings, train, whole=whole), _some(unseen)
-    del unseen
+    price = _prices(data.validation)
+    features = np.concatenate([matrix(part.columns, encodings) for part in data.validation])
+    data.validation.clear()
+    validation = dataset((features, price), settings, train, whole=whole)
+    judged["validation"] = _some(features, price)
+    del features
     booster = boost(train, validation, settings, progress=100, start=start)
     text = booster.model_to_string()
     gain = booster.feature_importance("gain").tolist()
@@ -186,20 +194,32 @@ def learn(data: Data, settings: PipelineSettings, folder: Path, start: str | Non
     scores["test"] = score(test[1], estimated.prices) | coverage(test[1], estimated)
     sample = test[0][:: -(-len(test[0]) // _EXPLAINED_ROWS)]
     added = contributions(model, sample, encodings)[1]
+    unknown = _without(data.test, model, encodings, ranges)
     # the golden listings come from rows that were not trained on
     manifest = write_bundle(folder, text, encodings, golden_sample(data.test), ranges)
-    return Trained(model.rounds, gain, scores, estimated, sample, added, manifest)
+    return Trained(model.rounds, gain, scores, estimated, sample, added, unknown, manifest)
 
 
-def _take(parts: list[Part], build: Callable[[list[Part]], np.ndarray]) -> Rows:
-    """Matrix and prices of parts, which are let go."""
-    price = np.concatenate([part.price for part in parts])
-    built = build(parts)
-    parts.clear()
-    return built, price
+def _without(
+    test: pl.DataFrame, model: Booster, encodings: Encodings, ranges: Ranges | None
+) -> dict[str, dict[str, float]]:
+    """Scores of some test rows, had they been without nothing, each of the fields, and what often goes together."""
+    some = test[:: max(1, -(-test.height // _PARTLY_KNOWN_ROWS))]
+    columns, price = Columns.of(some).learned(encodings), some["price"].to_numpy()
+    found = {}
+    for fields in ((), *((field,) for field in FIELDS), *_TOGETHER, tuple(FIELDS)):
+        estimated = estimates(model, ranges, matrix(columns.without(dict.fromkeys(fields, True)), encodings))
+        name = "anything" if len(fields) == len(FIELDS) else ", ".join(fields) or "nothing"
+        found[name] = {"rows": some.height, **score(price, estimated.prices), **coverage(price, estimated)}
+    return found
 
 
-def _some(rows: Rows) -> Rows:
-    """Of the rows at most as many as it takes to know their error, evenly spread: predictions cost time."""
-    step = -(-len(rows[1]) // _SCORED_ROWS)
-    return rows[0][::step].copy(), rows[1][::step]
+def _prices(parts: list[Part]) -> np.ndarray:
+    return np.concatenate([part.price for part in parts])
+
+
+def _some(features: np.ndarray, price: np.ndarray, complete: np.ndarray | None = None) -> Rows:
+    """Of the (complete) rows at most as many as it takes to know their error, evenly spread: predictions cost time."""
+    kept = np.arange(len(price)) if complete is None else np.flatnonzero(complete)
+    kept = kept[:: max(1, -(-len(kept) // _SCORED_ROWS))]
+    return features[kept], price[kept]
