@@ -29,7 +29,7 @@ table {TABLE} {{
   }}
 }}
 """
-CONNECT = "import socket; socket.create_connection(('{address}', 443), timeout=5)"
+CONNECT = "import socket; socket.create_connection(('{address}', {port}), timeout=5)"
 
 
 @contextmanager
@@ -69,8 +69,8 @@ def _group(pid: int) -> str:
 
 def _prove(group: Path) -> None:
     """A program beside containerd is refused outside, as the rule's counter tells, and reaches the API server."""
-    for address, allowed in (("192.0.2.1", False), (settings.NODE_ADDRESS, True)):
-        connect = CONNECT.format(address=address).replace("443", "443" if not allowed else str(settings.API_PORT))
+    for address, port, allowed in (("192.0.2.1", 443, False), (settings.NODE_ADDRESS, settings.API_PORT, True)):
+        connect = CONNECT.format(address=address, port=port)
         words = f'echo $$ > {group}/cgroup.procs; exec python3 -c "{connect}"'
         done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False, timeout=30)
         assert (done.returncode == 0) == allowed, f"{address}: {done.stderr[-300:]}"
