@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightgbm
 import numpy as np
@@ -107,13 +107,16 @@ class Registry:
     broken_download: Exception | None = None
     downloads: list[str] = field(default_factory=list)
 
-    def add(self, model: Model, **tags: str) -> str:
-        """Register a model; returns its version, which the alias names from now on."""
+    def add(self, model: Model, alias: Literal["champion", "challenger"] = "champion", **tags: str) -> str:
+        """Register a model; returns its version, which the alias names from now on, and no other alias ever did."""
         version = str(len(self.versions) + 1)
         tags = {"manifest_sha256": model.sha256} | tags
         self.versions[version] = ModelVersion(NAME, version, f"run-{version}", tags, "")
         self.folders[version] = model.folder
-        self.named = version
+        if alias == "champion":
+            self.named = version
+        else:
+            self.challenger = version
         return version
 
     def champion(self, name: str, alias: str) -> ModelVersion | None:

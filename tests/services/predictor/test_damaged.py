@@ -14,7 +14,7 @@ from core.booster import Booster
 from core.errors import BundleError
 from predictor.champion import ChampionFollower
 from predictor.pricing import Pricing
-from predictor.trial import check, run_trial
+from predictor.trial import CPU_MARGIN, check, run_trial
 
 from .conftest import NAME, Model, Registry
 from .damaged import Damage, corpus, damaged
@@ -153,7 +153,7 @@ def test_trial_waits_for_the_service_and_is_ended_first(
     niceness, oom, cpu, core = eval((tmp_path / "told").read_text())  # noqa: S307 - written above
     assert niceness >= 10
     assert oom in ("1000", "0"), "0: this sandbox does not let a process say so"
-    assert (cpu, core) == (30, 0)
+    assert (cpu, core) == (30 + CPU_MARGIN, 0), "the kernel ends it only if nobody else did"
 
 
 def test_refusal_outlives_the_process(models: tuple[Model, Model], tmp_path: Path) -> None:

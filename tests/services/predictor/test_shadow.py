@@ -418,8 +418,7 @@ def test_service_compares_tells_and_is_moved_by_the_champion_alone(
     damaged: Callable[[Callable[[Path], object]], Model],
     counts: Counts,
 ) -> None:
-    registry.add(models[1])
-    registry.challenger, registry.named = "1", None
+    registry.add(models[1], alias="challenger")
     client = serve(1)
 
     def told() -> Any:
@@ -442,9 +441,8 @@ def test_service_compares_tells_and_is_moved_by_the_champion_alone(
     rows = models[0].bundle.golden_listings
     assert client.post("/predict", json=rows).json()["prices"] == expected
     until(lambda: counts.new.get("compared") == len(rows))
-    bad = registry.add(damaged(lambda folder: (folder / "model.txt").write_text("tree")))
-    refused = count("house_model_versions_refused_total", version=bad)  # the champion's, of all tests in this process
-    registry.challenger, registry.named = bad, champion
+    refused = count("house_model_versions_refused_total", version="3")  # the champion's, of all tests in this process
+    bad = registry.add(damaged(lambda folder: (folder / "model.txt").write_text("tree")), alias="challenger")
     until(lambda: told()["version"] is None)
     assert [(refusal["version"]) for refusal in told()["refused"]] == [bad]
     assert f"version {bad} is refused" in told()["problem"]
@@ -454,7 +452,7 @@ def test_service_compares_tells_and_is_moved_by_the_champion_alone(
     assert client.post("/predict", json=rows).json()["prices"] == expected
     registry.challenger = champion
     until(lambda: "is the champion now" in str(told()["problem"]))
-    assert count("house_model_versions_refused_total", version=bad) == refused
+    assert (bad, count("house_model_versions_refused_total", version="3")) == ("3", refused)
 
 
 # -- the process

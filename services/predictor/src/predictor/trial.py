@@ -28,6 +28,7 @@ from core.errors import BundleError, HouseError
 SECONDS = 60.0
 MEMORY_BYTES = 256 * 2**20  # beside what the program itself takes; a bundle of six megabytes takes less than 40 MiB
 NICE = 10
+CPU_MARGIN = 5  # seconds
 OUTPUT_BYTES = 64 * 2**10
 TOLD_CHARACTERS = 500
 MOST_OF_A_LEAF = 100.0  # a leaf adds to the logarithm of a price: e^100 is no factor between houses
@@ -113,7 +114,7 @@ def _bound(seconds: float, memory_bytes: int) -> None:
     # what is written to: address space alone is reserved in plenty by Polars
     for kind, most in (
         (resource.RLIMIT_DATA, own + memory_bytes),
-        (resource.RLIMIT_CPU, math.ceil(seconds)),  # even where nobody is left to end it
+        (resource.RLIMIT_CPU, math.ceil(seconds) + CPU_MARGIN),  # where nobody is left to end it; never before that
         (resource.RLIMIT_FSIZE, OUTPUT_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
