@@ -120,10 +120,7 @@ def make(
     every = own + foreign(own, needs.images, cache_dir() / "foreign")
     if argocd:
         every.append(Part(store.repository(registry, "argocd"), *argocd.tag_and_digest, argocd.archive))
-    commit = git(CHECKOUT, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
-    if git(CHECKOUT, "status", "--porcelain", check=False):
-        commit += "-dirty"
-    name = f"house-platform-{VERSION}-{commit}-{env}"
+    name = f"house-platform-{VERSION}-{commit(CHECKOUT)}-{env}"
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".bundle-") as scratch:
         folder = Path(scratch) / name
@@ -142,6 +139,16 @@ def make(
     line = f"{archive.sha256(packed)}  {packed.name}\n"
     packed.with_name(f"{packed.name}.sha256").write_text(line)
     return packed
+
+
+def commit(checkout: Path) -> str:
+    """The commit that a bundle is named by; `-dirty` behind it where something is not as in it.
+
+    Files that name images are left out: a build writes them, each image has its own commit there, and a bundle holds it.
+    """
+    found = git(checkout, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
+    changed = git(checkout, "status", "--porcelain", "--", ".", ":(exclude)values/images-*.yaml", check=False)
+    return found + ("-dirty" if changed else "")
 
 
 def gather_images(folder: Path, every: Sequence[Part]) -> None:

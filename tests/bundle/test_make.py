@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from ci import expected, release
-from ci.bundle.make import PROGRAMS, foreign, make, parts
+from ci.bundle.make import PROGRAMS, commit, foreign, make, parts
 from ci.console import Failure
+from ci.git import git
 from ci.images import archive, store, values
 from ci.images.values import Entry
 from ci.paths import CHECKOUT
@@ -76,6 +77,19 @@ def test_checksum_of_the_whole_is_beside_it(bundles: dict[str, Path]) -> None:
     digest, _, name = packed.with_name(f"{packed.name}.sha256").read_text().strip().partition("  ")
     assert (digest, name) == (hashlib.sha256(packed.read_bytes()).hexdigest(), packed.name)
     assert re.fullmatch(r"house-platform-[\d.]+-[0-9a-f]{12}(-dirty)?-vm\.tar\.(zst|gz)", name)
+
+
+def test_a_bundle_is_named_by_its_commit_whatever_images_a_build_wrote(tmp_path: Path) -> None:
+    assert commit(tmp_path) == "unknown"
+    (tmp_path / "values").mkdir()
+    (tmp_path / "values/vm.yaml").touch()
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first")
+    (tmp_path / "values/images-vm.yaml").write_text("new: 1\n")
+    assert re.fullmatch("[0-9a-f]{12}", commit(tmp_path))
+    (tmp_path / "values/vm.yaml").write_text("changed: 1\n")
+    assert commit(tmp_path).endswith("-dirty")
 
 
 def test_a_layer_that_images_share_is_in_it_once(bundles: dict[str, Path], tmp_path: Path) -> None:
