@@ -95,13 +95,14 @@ gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until 
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle bundle-install push publish publish-join publish-names release scan notes charts
+.PHONY: promote-env bundle bundle-install push publish publish-join publish-names publish-mirror release scan notes charts
 bundle: .venv/ready ## one file that installs ENV where no registry is reached: images, charts, installer, doctor (ARGS="--set ...")
 	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
 
 bundle-install: ## unpack the newest bundle of ENV and run its installer (as root; ARGS="--argocd ...")
-	rm -rf build/unpacked && mkdir -p build/unpacked
-	tar -xf "$$(ls -t build/house-platform-*-$(ENV).tar.zst build/house-platform-*-$(ENV).tar.gz 2>/dev/null | head -1)" -C build/unpacked
+	@bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
+	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one by \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi; \
+	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked
 	build/unpacked/*/install.sh $(ARGS)
 
 push: .venv/ready ## copy the images of ENV to a registry, digests unchanged: REGISTRY=registry.example/house
@@ -116,6 +117,9 @@ publish-join: .venv/ready ## give the published images of all architectures one 
 
 publish-names: .venv/ready ## JSON of the published images that ENV does not name yet
 	@$(PYTHON) -m ci.images.publish names --registry "$(REGISTRY)" --env $(ENV)
+
+publish-mirror: .venv/ready ## the published images in a second registry too, digests unchanged: MIRROR=docker.io/name
+	@$(PYTHON) -m ci.images.publish mirror --registry "$(REGISTRY)" --to "$(MIRROR)"
 
 scan: .venv/ready ## known vulnerabilities of what build/sbom lists: a report (needs the internet)
 	@$(PYTHON) -m ci.scan build/sbom/*.cdx.json

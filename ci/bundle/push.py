@@ -15,7 +15,7 @@ from ci import expected
 from ci.bundle.make import Part, parts
 from ci.console import Failure, main, phase, run, say
 from ci.doctor import images as doctor
-from ci.images import values
+from ci.images import store, values
 
 
 def command(part: Part, registry: str) -> list[str]:
@@ -54,9 +54,7 @@ def _main() -> None:
     parser.add_argument("--registry", required=True, help="registry and path in front of the names")
     parser.add_argument("--env", default="kind", help="environment whose images these are (default: %(default)s)")
     options = parser.parse_args()
-    registry = options.registry.rstrip("/")
-    if "/" not in registry or "://" in registry:
-        raise Failure(f"{registry!r} is not a registry with a path, as registry.example/house: make push REGISTRY=...")
+    registry = store.address(options.registry)
     named = values.read(options.env)
     if not named:
         raise Failure(f"{values.file(options.env)} is missing: `make images ENV={options.env}` writes it")

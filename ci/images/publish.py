@@ -3,7 +3,8 @@
     python -m ci.images.publish push --registry R     this machine's architecture, as R/<name>:<tag>-<architecture>
     python -m ci.images.publish join --registry R     R/<name>:<tag> for all architectures, once each is there
     python -m ci.images.publish bills --registry R    bills of materials of what is published, in build/sbom
-    python -m ci.images.publish names --registry R    JSON: {name, digest} of what --env does not name yet
+    python -m ci.images.publish names --registry R    JSON: {image, name, digest} of what --env does not name yet
+    python -m ci.images.publish mirror --registry R --to M    the same, digests unchanged, in a second registry
 
 A tag is the hash of an image's inputs, so what is there is never built again and a tag is never moved. Needs skopeo and
 buildah with a login (`skopeo login`). `python -m ci.release write --published` then names what was published.
@@ -150,17 +151,36 @@ def bills(registry: str, images: dict[str, Entry], architectures: list[str], fol
     return written
 
 
+def mirror(registry: str, wanted: dict[str, str], second: str) -> None:
+    """Copy what is published to a second registry, all architectures, and ask that one for each digest.
+
+    Raises:
+        Failure: an image is not published, skopeo failed, or the second registry then has another digest.
+    """
+    for name, entry in published(registry, wanted).items():
+        source, target = f"{registry}/{name}@{entry.digest}", f"{second}/{name}:{entry.tag}"
+        with phase(f"copy {target}"):
+            plain = [*_plain(source, "--src-tls-verify=false"), *_plain(target, "--dest-tls-verify=false")]
+            words = ["skopeo", "copy", "--quiet", "--all", "--preserve-digests", *plain]
+            run([*words, f"docker://{source}", f"docker://{target}"])
+            if (found := digest(target)) != entry.digest:
+                raise Failure(f"{target} has {found or 'nothing'}, not {entry.digest}: does {second} change images?")
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ci.images.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["push", "join", "bills", "names"])
+    parser.add_argument("action", choices=["push", "join", "bills", "names", "mirror"])
     parser.add_argument("--registry", required=True, help="registry and path in front of the names")
     parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES.values()], metavar="NAME",
                         help="of the images (default: amd64 arm64)")  # fmt: skip
     parser.add_argument("--env", default="vm", help="names: environment (default: %(default)s)")
+    parser.add_argument("--to", default="", metavar="REGISTRY", help="mirror: the second registry, with a path")
     options = parser.parse_args()
-    registry, wanted = options.registry.rstrip("/"), tags(builders.choose())
+    registry = store.address(options.registry)
+    second = store.address(options.to) if options.action == "mirror" else ""
+    wanted = tags(builders.choose())
     if options.action == "push":
         number = push(registry, wanted, ARCHITECTURES[platform.machine()])
         say(f"pushed {number} of {len(wanted)} images; the registry had the others")
@@ -170,10 +190,14 @@ def _main() -> None:
     elif options.action == "bills":
         made = bills(registry, published(registry, wanted), options.architectures, CHECKOUT / "build" / "sbom")
         say(f"wrote {len(made)} bills of materials to build/sbom")
+    elif options.action == "mirror":
+        mirror(registry, wanted, second)
+        say(f"{second} has all {len(wanted)} images of {registry}")
     else:
         known = {entry.digest for entry in values.read(options.env).values()}
         new = {name: entry for name, entry in published(registry, wanted).items() if entry.digest not in known}
-        print(json.dumps([{"name": f"{registry}/{name}", "digest": entry.digest} for name, entry in new.items()]))
+        print(json.dumps([{"image": name, "name": f"{registry}/{name}", "digest": entry.digest}
+                          for name, entry in new.items()]))  # fmt: skip
 
 
 if __name__ == "__main__":

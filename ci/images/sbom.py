@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import uuid
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import IO, Any
@@ -74,14 +75,15 @@ def _string(program: bytes, at: int) -> tuple[bytes, int]:
 
 
 def bill(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
-    """A CycloneDX 1.6 document; the same image, the same document."""
+    """A CycloneDX 1.6 document; the same image, the same document.
+
+    Its serial number, which CycloneDX does not ask for and GitHub's attestations do, is made from what the bill says.
+    """
     _, configuration = contents(image)
     labels = configuration.get("config", {}).get("Labels", {})
     licence = labels.get("org.opencontainers.image.licenses", "")
     hexadecimal = digest.removeprefix("sha256:")
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
+    said = {
         "version": 1,
         "metadata": {
             "component": {
@@ -90,12 +92,14 @@ def bill(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
                 "name": name,
                 "version": version,
                 "hashes": [{"alg": "SHA-256", "content": hexadecimal}],
-                "purl": f"pkg:oci/{name}@{quote(digest, safe='')}",
+                "purl": f"pkg:oci/{name}@{quote(digest, safe='')}?arch={configuration['architecture']}",
                 **({"licenses": [{"expression": licence}]} if licence else {}),
             }
         },
         "components": [_component(*one) for one in components(image)],
     }
+    serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(said))
+    return {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": serial.urn, **said}
 
 
 def describe(image: Path, name: str, version: str, digest: str) -> tuple[Path, Path]:

@@ -61,6 +61,17 @@ def archived(name: str, entry: Entry, where: Path | None = None) -> Path:
     return file
 
 
+def address(registry: str) -> str:
+    """A registry and the path in front of the names, as people tell it to a program.
+
+    Raises:
+        Failure: it is none.
+    """
+    if "/" not in registry.rstrip("/") or "://" in registry:
+        raise Failure(f"{registry!r} is not a registry with a path: write it as registry.example/house")
+    return registry.rstrip("/")
+
+
 def repository(registry: str, name: str) -> str:
     """An image's name without tag, as the charts spell it."""
     return f"{registry}/{name}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ci.images import publish, store, values
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES
 from ci.images.store import Built
+from ci.paths import CHECKOUT
 from tests.bundle.archives import image
 from tests.bundle.registry import registry
 
@@ -112,6 +115,37 @@ def test_bills_are_of_each_architecture(
     assert {path.name for path in (tmp_path / "sbom").iterdir()} == {path.name for path in written}
     told = json.loads(written[0].read_text())["metadata"]["component"]
     assert (told["name"], told["hashes"][0]["content"]) == ("ui", published["ui"].digest.removeprefix("sha256:"))
+
+
+def test_a_second_registry_gets_both_architectures_with_the_same_digests(
+    house: tuple[str, dict[str, bytes]], machines: list[Machine]
+) -> None:
+    address, _ = house
+    with registry() as (host, held):
+        with pytest.raises(Failure, match=f"{address} lacks mlflow, ui of this checkout"):
+            publish.mirror(address, WANTED, f"{host}/name")
+        assert held == {}
+        for machine in machines:
+            machine.push(address, WANTED)
+        digests = publish.join(address, WANTED, BOTH)
+        publish.mirror(address, WANTED, f"{host}/name")
+        assert {name: publish.digest(f"{host}/name/{name}:{tag}") for name, tag in WANTED.items()} == digests
+        for name, tag in WANTED.items():
+            for one in json.loads(held[f"/v2/name/{name}/manifests/{tag}"])["manifests"]:
+                assert f"/v2/name/{name}/manifests/{one['digest']}" in held, "an architecture that cannot be pulled"
+        first = dict(held)
+        publish.mirror(address, WANTED, f"{host}/name")
+        assert held == first
+
+
+@pytest.mark.parametrize(
+    "words", [["push", "--registry", ""], ["mirror", "--registry", "ghcr.io/house", "--to", "docker.io"]]
+)
+def test_a_registry_without_a_path_is_refused(words: list[str]) -> None:
+    command = [sys.executable, "-m", "ci.images.publish", *words]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{words[-1]!r} is not a registry with a path: write it as registry.example/house" in done.stderr
 
 
 def test_a_release_names_what_is_published(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ci.images.publish import ARCHITECTURES
 from ci.paths import CHECKOUT
 
 WORKFLOWS: dict[str, dict[str, Any]] = {
@@ -70,6 +71,14 @@ def test_what_names_images_has_the_history_that_tells_their_commits() -> None:
             if re.search(r"make (--silent )?(publish|release|images|e2e|upgrade)", text):
                 [checkout] = [step for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
                 assert checkout["with"].get("fetch-depth") == 0, f"{file}: {name}"
+
+
+def test_provenance_and_the_bill_of_every_architecture_are_attested() -> None:
+    job = WORKFLOWS["publish.yml"]["jobs"]["attest"]
+    kinds = [re.sub(r"@.*", "", step["uses"]) for step in job["steps"] if "subject-digest" in step.get("with", {})]
+    assert kinds == ["actions/attest-build-provenance", *["actions/attest-sbom"] * len(ARCHITECTURES)]
+    bills = [step["with"]["sbom-path"] for step in job["steps"] if "sbom-path" in step.get("with", {})]
+    assert bills == [f"sbom/${{{{ matrix.image.image }}}}-{one}.cdx.json" for one in ARCHITECTURES.values()]
 
 
 def test_nothing_is_called_latest() -> None:

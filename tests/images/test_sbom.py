@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -68,9 +69,24 @@ def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
     assert "pkg:golang/github.com/new@v0.2.0" in purls
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     told = bill["metadata"]["component"]
-    assert told["purl"] == f"pkg:oci/ui@sha256%3A{digest.removeprefix('sha256:')}"
+    assert told["purl"] == f"pkg:oci/ui@sha256%3A{digest.removeprefix('sha256:')}?arch=amd64"
     assert told["licenses"] == [{"expression": "Apache-2.0"}]
     assert json.dumps(bill) == json.dumps(sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest))
+
+
+def test_every_bill_has_a_serial_number_of_its_own(tmp_path: Path) -> None:
+    """GitHub's attestation takes a file without one for no bill at all."""
+
+    def serial(architecture: str) -> str:
+        folder = tmp_path / architecture
+        folder.mkdir(exist_ok=True)
+        image(folder, "ui", "1", {}, architecture)
+        return str(sbom.bill(folder / "ui-1.tar", "ui", "1", f"sha256:{'a' * 64}")["serialNumber"])
+
+    first, other = serial("amd64"), serial("arm64")
+    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", first)
+    assert first != other, "the bills of two architectures, whose image has one digest"
+    assert serial("amd64") == first
 
 
 def test_bill_and_checksum_lie_beside_the_archive_and_follow_it(tmp_path: Path) -> None:
