@@ -144,7 +144,7 @@ def make(
 def commit(checkout: Path) -> str:
     """The commit that a bundle is named by; `-dirty` behind it where something is not as in it.
 
-    Files that name images are left out: a build writes them, each image has its own commit there, and a bundle holds it.
+    Files that name images are left out: a build writes them, and a bundle holds the one that it is made by.
     """
     found = git(checkout, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
     changed = git(checkout, "status", "--porcelain", "--", ".", ":(exclude)values/images-*.yaml", check=False)

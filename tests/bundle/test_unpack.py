@@ -1,4 +1,4 @@
-"""`make bundle-install`: the newest bundle of an environment is unpacked and its installer run; without one it says so."""
+"""`make bundle-install`: the newest bundle of an environment is unpacked and installed; without one it says so."""
 
 from __future__ import annotations
 
