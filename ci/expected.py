@@ -111,12 +111,19 @@ def of(env: str, lock: Path | None = None, settings: Sequence[str] = ()) -> Expe
 def _requests(objects: list[dict[str, Any]], resource: str) -> float:
     """Sum over all pods that stay; Jobs end before the rest needs their share."""
     total = 0.0
+    scaled = {_named(item["spec"]["scaleTargetRef"]): item["spec"]["minReplicas"]
+              for item in objects if item["kind"] == "HorizontalPodAutoscaler"}  # fmt: skip
     for item in objects:
         if item["kind"] != "Job":
+            replicas = item.get("spec", {}).get("replicas") or scaled.get(_named(item | item["metadata"]), 1)
             for container in pod_spec(item).get("containers", []):
                 wanted = container.get("resources", {}).get("requests", {}).get(resource, 0)
-                total += quantity(wanted) * item["spec"].get("replicas", 1)
+                total += quantity(wanted) * replicas
     return total
+
+
+def _named(item: dict[str, Any]) -> tuple[str, str]:
+    return item["kind"], item["name"]
 
 
 def _claims(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

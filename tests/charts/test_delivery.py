@@ -122,7 +122,7 @@ def test_component_renders_alone(chart: str) -> None:
     needed = KUBE_API if chart in ("airflow", "monitoring") else ()
     rendered = parse(alone(chart, *needed))
     assert rendered
-    shared = canonical(objects("kind"))
+    shared = canonical(objects("kind")) | canonical(objects("vm"))  # which scales
     for item in rendered:
         assert name(item) in shared or chart == "datasource", f"{name(item)} is not what the umbrella delivers"
 

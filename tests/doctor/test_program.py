@@ -129,6 +129,13 @@ def test_expectations_come_from_what_the_charts_render(env: str, tmp_path: Path)
     assert found.foreign_secrets == (["mlops/house-tls"] if env == "prod" else [])
 
 
+def test_pods_of_an_autoscaler_count_as_its_fewest() -> None:
+    few, many = (expected.of("prod", settings=[f"fastapi.autoscaling.minReplicas={at}"]) for at in (2, 3))
+    assert many.cpu - few.cpu == pytest.approx(0.5)
+    off = expected.of("prod", settings=["fastapi.autoscaling.enabled=false"])
+    assert (off.cpu, off.memory) == (few.cpu, few.memory)
+
+
 def test_readme_lists_every_check() -> None:
     readme = (CHECKOUT / "ci/doctor/README.md").read_text()
     checks = {
