@@ -121,8 +121,8 @@ publish-names: .venv/ready ## JSON of the published images that ENV does not nam
 publish-mirror: .venv/ready ## the published images in a second registry too, digests unchanged: MIRROR=docker.io/name
 	@$(PYTHON) -m ci.images.publish mirror --registry "$(REGISTRY)" --to "$(MIRROR)"
 
-scan: .venv/ready ## known vulnerabilities of what build/sbom lists: a report (needs the internet)
-	@$(PYTHON) -m ci.scan build/sbom/*.cdx.json
+scan: .venv/ready ## known vulnerabilities of what bills of materials list: a report (needs Go and the internet; BILLS=...)
+	@$(PYTHON) -m ci.scan $(or $(BILLS),build/sbom/*.cdx.json)
 
 release: .venv/ready ## a commit that gives ENV the published images of this checkout
 	@$(PYTHON) -m ci.release write --env $(ENV) --published --commit

@@ -6,7 +6,7 @@ therefore recorded, not demanded: a build takes what the mirror has and says wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ci.images import archive
@@ -27,12 +27,23 @@ def installed(image: Path) -> dict[str, str]:
 
 def parse(status: str) -> dict[str, str]:
     """Versions by name of the packages that one of dpkg's status files holds as installed."""
+    return {fields["Package"]: fields["Version"] for fields in _installed(status)}
+
+
+def sources(status: str) -> dict[str, str]:
+    """Versions by name of the source packages that those were built from; Debian's security advisories name these."""
     found = {}
+    for fields in _installed(status):
+        name, _, version = fields.get("Source", fields["Package"]).partition(" ")
+        found[name] = version.strip("()") or fields["Version"]
+    return found
+
+
+def _installed(status: str) -> Iterator[dict[str, str]]:
     for paragraph in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
         if fields.get("Status") == "install ok installed":
-            found[fields["Package"]] = fields["Version"]
-    return found
+            yield fields
 
 
 def differences(recorded: Mapping[str, str], built: Mapping[str, str]) -> list[str]:

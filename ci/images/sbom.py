@@ -18,25 +18,35 @@ GO = b"\xff Go buildinf:"
 INLINE = 2  # flag: version and modules follow as strings, as every Go from 1.18 on writes them
 HEADER = 32
 SENTINEL = 16  # bytes around the text of the modules
-Component = tuple[str, str, str]  # kind of package URL, name, version
+OS_RELEASE = "usr/lib/os-release"
+Component = tuple[str, str, str, str]  # kind of package URL, name, version, qualifiers
 
 
 def components(image: Path) -> list[Component]:
     """Debian's packages, Python's distributions and Go's modules in an image's archive, sorted, each once.
 
-    A file that an upper layer replaces is read in both; what an upper layer deletes is listed.
+    Debian's with their release, and the source packages that are called otherwise: a database of vulnerabilities knows
+    them by both. A file that an upper layer replaces is read in both; what an upper layer deletes is listed.
     """
     found: set[Component] = set()
+    debian: set[tuple[str, str]] = set()
+    sources: set[tuple[str, str]] = set()
+    release = ""
     for member, content in archive.files(image):
         if member.name.startswith(packages.STATUS):
-            found |= {
-                ("deb/debian", name, version) for name, version in packages.parse(content.read().decode()).items()
-            }
+            status = content.read().decode()
+            debian |= packages.parse(status).items()
+            sources |= packages.sources(status).items()
+        elif member.name == OS_RELEASE:
+            version = re.search(r'^VERSION_ID="?(\d+)', content.read().decode(), re.MULTILINE)
+            release = f"distro=debian-{version[1]}" if version else ""
         elif re.search(r"\.dist-info/METADATA$", member.name):
             headers = BytesHeaderParser().parsebytes(content.read())
-            found.add(("pypi", re.sub(r"[-_.]+", "-", headers["Name"]).lower(), headers["Version"]))
+            found.add(("pypi", re.sub(r"[-_.]+", "-", headers["Name"]).lower(), headers["Version"], ""))
         elif member.mode & 0o111:
             found |= set(_modules(member, content))
+    found |= {("deb/debian", *one, release) for one in debian}
+    found |= {("deb/debian", *one, f"arch=source&{release}".rstrip("&")) for one in sources - debian}
     return sorted(found)
 
 
@@ -53,13 +63,13 @@ def modules(program: bytes) -> list[Component]:
         return []
     version, at = _string(program, at + HEADER)
     text, _ = _string(program, at)
-    found: list[Component] = [("golang", "stdlib", version.decode().removeprefix("go").partition(" ")[0])]
+    found: list[Component] = [("golang", "stdlib", version.decode().removeprefix("go").partition(" ")[0], "")]
     for line in text[SENTINEL:-SENTINEL].decode(errors="replace").splitlines():
         words = line.split("\t")
         if words[0] == "=>":
             found.pop()  # the line before is replaced by this one
         if words[0] in ("dep", "=>") and len(words) > 2:
-            found.append(("golang", words[1], words[2]))
+            found.append(("golang", words[1], words[2], ""))
     return found
 
 
@@ -122,6 +132,6 @@ def _write(file: Path, text: str) -> None:
     draft.replace(file)
 
 
-def _component(kind: str, name: str, version: str) -> dict[str, str]:
-    purl = f"pkg:{kind}/{quote(name, safe='/')}@{quote(version, safe='')}"
+def _component(kind: str, name: str, version: str, qualifiers: str) -> dict[str, str]:
+    purl = f"pkg:{kind}/{quote(name, safe='/')}@{quote(version, safe='')}" + (f"?{qualifiers}" if qualifiers else "")
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}

@@ -15,9 +15,19 @@ from cyclonedx.validation.json import JsonStrictValidator
 from ci.images import sbom
 from tests.bundle.archives import image
 
-STATUS = b"""Package: libc6
+STATUS = b"""Package: bash
 Status: install ok installed
+Version: 5.2.37-2
+
+Package: libc6
+Status: install ok installed
+Source: glibc
 Version: 2.41-12+deb13u5
+
+Package: libcom-err2
+Status: install ok installed
+Source: e2fsprogs (1.47.2-3)
+Version: 1.47.2-3+b12
 
 Package: gone
 Status: deinstall ok config-files
@@ -43,18 +53,24 @@ def go_program(text: str) -> bytes:
     return b"\x7fELF" + bytes(124) + header + string(b"go1.27.3 X:a") + string(b"0" * 16 + text.encode() + b"1" * 16)
 
 
+RELEASE = b'NAME="Debian GNU/Linux"\nVERSION_ID="13"\nDEBIAN_VERSION_FULL=13.8\n'
 FOUND = [
-    ("deb/debian", "libc6", "2.41-12+deb13u5"),
-    ("golang", "github.com/a/b", "v1.0.0"),
-    ("golang", "github.com/new", "v0.2.0"),
-    ("golang", "stdlib", "1.27.3"),
-    ("pypi", "typing-extensions", "4.15.0"),
+    ("deb/debian", "bash", "5.2.37-2", "distro=debian-13"),
+    ("deb/debian", "e2fsprogs", "1.47.2-3", "arch=source&distro=debian-13"),
+    ("deb/debian", "glibc", "2.41-12+deb13u5", "arch=source&distro=debian-13"),
+    ("deb/debian", "libc6", "2.41-12+deb13u5", "distro=debian-13"),
+    ("deb/debian", "libcom-err2", "1.47.2-3+b12", "distro=debian-13"),
+    ("golang", "github.com/a/b", "v1.0.0", ""),
+    ("golang", "github.com/new", "v0.2.0", ""),
+    ("golang", "stdlib", "1.27.3", ""),
+    ("pypi", "typing-extensions", "4.15.0", ""),
 ]
 
 
 def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
     files = {
         "var/lib/dpkg/status": STATUS,
+        "usr/lib/os-release": RELEASE,
         "opt/venv/lib/python3.13/site-packages/typing_extensions-4.15.0.dist-info/METADATA": METADATA,
         "usr/bin/server*": go_program(MODULES),
         "usr/bin/other*": b"\x7fELF" + bytes(200),
@@ -62,10 +78,11 @@ def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
     }
     digest = image(tmp_path, "ui", "1", files)
     bill = sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest)
-    assert [(one["name"], one["version"]) for one in bill["components"]] == [found[1:] for found in FOUND]
+    assert [(one["name"], one["version"]) for one in bill["components"]] == [found[1:3] for found in FOUND]
     assert sbom.components(tmp_path / "ui-1.tar") == FOUND
     purls = [one["purl"] for one in bill["components"]]
-    assert purls[0] == "pkg:deb/debian/libc6@2.41-12%2Bdeb13u5"
+    assert purls[2] == "pkg:deb/debian/glibc@2.41-12%2Bdeb13u5?arch=source&distro=debian-13"
+    assert purls[3] == "pkg:deb/debian/libc6@2.41-12%2Bdeb13u5?distro=debian-13"
     assert "pkg:golang/github.com/new@v0.2.0" in purls
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     told = bill["metadata"]["component"]
