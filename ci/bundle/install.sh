@@ -43,6 +43,14 @@ verify() {
     say "all $(wc -l <checksums.sha256) files are as they were when the bundle was made"
 }
 
+needs() {
+    for program in "$@"; do
+        command -v "$program" >/dev/null || refuse "$program is not installed here, or not on PATH: $PATH"
+    done
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+        refuse "$(python3 --version) is too old: 3.9 or newer is needed as python3"
+}
+
 doctor() {
     [ "$doctor" = yes ] || return 0
     python3 -S -m ci.doctor --expected expected.json "$@" ||
@@ -170,10 +178,12 @@ main() {
     verify
     [ $what != verify ] || exit 0
     if [ $what = images ]; then
+        needs python3
         doctor --no-cluster
         import_images
         exit 0
     fi
+    needs python3 kubectl
     find_cluster
     doctor --before
     import_images

@@ -183,7 +183,8 @@ def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], nee
     here = CHECKOUT / "ci" / "bundle"
     shutil.copyfile(here / "install.sh", folder / "install.sh")
     (folder / "install.sh").chmod(0o755)
-    shutil.copyfile(here / "README.md", folder / "README.md")
+    page = (here / "README.md").read_text()  # which is read at the top of a bundle
+    (folder / "README.md").write_text(page.replace("](../../", "](").replace("](../", "](ci/"))
     for place in ("values", "bin", "charts"):
         (folder / place).mkdir(exist_ok=True)
     shutil.copyfile(CHECKOUT / "values" / f"{env}.yaml", folder / "values" / f"{env}.yaml")
@@ -199,7 +200,7 @@ def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], nee
 
 def sources() -> list[Path]:
     """Files that go in as they are, under their own names."""
-    found = [CHECKOUT / name for name in (*PROGRAMS, "LICENSE", "CHANGELOG.md")]
+    found = [CHECKOUT / name for name in (*PROGRAMS, "LICENSE", "CHANGELOG.md", "UNPROVED.md")]
     for place, pattern in (
         ("ci/doctor", "*"),
         ("ci/k3s", "*"),

@@ -15,6 +15,7 @@ refuse() {
 }
 
 [ "$(id -u)" = 0 ] || refuse "run it as root"
+[ "$(uname -m)" = x86_64 ] || refuse "the files that it takes are for amd64, and this is $(uname -m): install K3s by hand, with these settings"
 if command -v k3s >/dev/null; then
     refuse "K3s is here already; k3s-uninstall.sh removes it with all its data"
 fi

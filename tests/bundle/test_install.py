@@ -61,6 +61,9 @@ esac
 """
 
 
+TOOLS = ("sh", "grep", "cut", "sort", "find", "sha256sum", "dirname", "wc", "sed", "cat")  # of every machine
+
+
 class Machine:
     """A machine with such programs, and an unpacked bundle."""
 
@@ -75,10 +78,10 @@ class Machine:
         served = place / "state" / "platform.git"
         subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", served], check=True)
 
-    def install(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def install(self, *options: str, tools: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
         """Run install.sh; its own bin/helm is replaced by the one that writes down."""
         environment = {
-            "PATH": f"{self.place / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{self.place / 'bin'}:{tools}",
             "CALLS": str(self.place / "calls"),
             "STATE": str(self.place / "state"),
             "KUBECONFIG": "/dev/null",
@@ -169,6 +172,28 @@ def test_verify_touches_nothing(machine: Machine) -> None:
     done = machine.install("--verify")
     assert (done.returncode, machine.calls()) == (0, [])
     assert "files are as they were when the bundle was made" in done.stdout
+
+
+def test_program_that_is_missing_or_too_old_is_named_before_anything_is_touched(machine: Machine) -> None:
+    (machine.place / "bin/python3").write_text(
+        "#!/bin/sh\n[ $1 != --version ] || echo Python 3.6.8\n[ $1 = --version ]\n"
+    )
+    (machine.place / "bin/python3").chmod(0o755)
+    for options in ([], ["--images"]):
+        done = machine.install("--no-doctor", *options)
+        assert (done.returncode, done.stderr) == (
+            1, "REFUSED: Python 3.6.8 is too old: 3.9 or newer is needed as python3\n",
+        )  # fmt: skip
+    for name in ("kubectl", "python3"):
+        (machine.place / "bin" / name).unlink(missing_ok=True)
+        tools = machine.place / f"without-{name}"
+        tools.mkdir()
+        for tool in (*TOOLS, "python3"):
+            if tool != name:
+                (tools / tool).symlink_to(str(shutil.which(tool)))
+        done = machine.install("--no-doctor", tools=str(tools))
+        assert (done.returncode, f"REFUSED: {name} is not installed here" in done.stderr) == (1, True), done.stderr
+    assert machine.calls() == []
 
 
 def test_doctor_that_fails_stops_the_install(machine: Machine) -> None:

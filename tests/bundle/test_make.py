@@ -92,6 +92,13 @@ def test_a_bundle_is_named_by_its_commit_whatever_images_a_build_wrote(tmp_path:
     assert commit(tmp_path).endswith("-dirty")
 
 
+def test_page_of_a_bundle_links_to_what_is_in_it(bundles: dict[str, Path], tmp_path: Path) -> None:
+    folder = unpack(bundles["kind"], tmp_path)
+    links = re.findall(r"\]\(([^)#]+)", (folder / "README.md").read_text())
+    assert "UNPROVED.md" in links
+    assert [link for link in links if not (folder / link).is_file()] == []
+
+
 def test_a_layer_that_images_share_is_in_it_once(bundles: dict[str, Path], tmp_path: Path) -> None:
     folder = unpack(bundles["kind"], tmp_path)
     with tarfile.open(folder / "images/images.tar") as images:

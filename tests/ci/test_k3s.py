@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import subprocess
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,51 @@ import yaml
 from ci.cluster import settings
 from ci.doctor import network
 from ci.paths import CHECKOUT
+
+# Programs that write down how they are called. K3s is there once it is installed; a download is a copy.
+PROGRAMS = {
+    "id": "echo ${USER_ID:-0}",
+    "uname": "echo ${MACHINE:-x86_64}",
+    "install": """echo "install $*" >>"$CALLS"
+case "$*" in *' k3s /usr/local/bin/k3s') cp k3s "$BIN/k3s" && chmod 755 "$BIN/k3s" ;; esac""",
+    "curl": """echo "curl $*" >>"$CALLS"
+for url; do :; done
+cp "$RELEASE/${url##*/}" .""",
+}
+K3S = b'#!/bin/sh\necho "k3s $*" >>"$CALLS"\necho node/house\n'
+AIRGAP = "k3s-airgap-images-amd64.tar.zst"
+
+
+class Machine:
+    """A machine without K3s, and a folder with the files of a release."""
+
+    def __init__(self, place: Path) -> None:
+        self.bin, self.release, self.log = place / "bin", place / "release", place / "calls"
+        for folder in (self.bin, self.release):
+            folder.mkdir()
+        for name, text in PROGRAMS.items():
+            (self.bin / name).write_text(f"#!/bin/sh\n{text}\n")
+            (self.bin / name).chmod(0o755)
+        (self.release / "k3s").write_bytes(K3S)
+        (self.release / "install.sh").write_text('echo "install.sh $INSTALL_K3S_SKIP_DOWNLOAD" >>"$CALLS"\n')
+        sums = {"k3s": K3S, AIRGAP: b"images", "k3s-images.txt": b"names"}
+        lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sums.items()]
+        (self.release / "sha256sum-amd64.txt").write_text("".join(lines))
+
+    def up(self, *words: str, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        """Run up.sh; returns how it ended and what it called."""
+        self.log.write_text("")
+        told = {"PATH": f"{self.bin}:/usr/bin:/bin", "BIN": str(self.bin), "CALLS": str(self.log), **environment}
+        done = subprocess.run(
+            ["sh", CHECKOUT / "ci/k3s/up.sh", *words],
+            env={**told, "RELEASE": str(self.release)}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        return done, self.log.read_text().splitlines()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -44,3 +93,64 @@ def test_the_file_that_the_api_server_is_told_of_is_the_one_to_install() -> None
 def test_registry_is_the_one_of_the_example() -> None:
     assert list(read("registries.yaml")["configs"]) == ["registry.example"]
     assert "global.imageRegistry: registry.example/house" in (CHECKOUT / "ci/k3s/registries.yaml").read_text()
+
+
+def test_settings_are_in_place_before_k3s_is_installed_and_started(machine: Machine) -> None:
+    done, calls = machine.up(str(machine.release))
+    assert done.returncode == 0, done.stderr
+    here = CHECKOUT / "ci/k3s"
+    assert calls == [
+        "install -d -m 700 /etc/rancher/k3s",
+        f"install -m 600 {here}/config.yaml {here}/psa.yaml /etc/rancher/k3s/",
+        "install -m 755 k3s /usr/local/bin/k3s",
+        "install.sh true",
+        "k3s kubectl get nodes -o name",
+        "k3s kubectl wait --for=condition=Ready node --all --timeout=180s",
+    ]
+
+
+def test_images_of_a_closed_network_lie_where_k3s_imports_them_when_it_starts(machine: Machine) -> None:
+    (machine.release / AIRGAP).write_bytes(b"images")
+    done, calls = machine.up(str(machine.release))
+    assert done.returncode == 0, done.stderr
+    put = calls.index(f"install -D -m 644 {AIRGAP} -t /var/lib/rancher/k3s/agent/images/")
+    assert put < calls.index("install.sh true")
+
+
+def test_without_a_folder_the_release_of_one_version_is_fetched(machine: Machine) -> None:
+    done, calls = machine.up()
+    assert done.returncode == 0, done.stderr
+    fetched = [line.rpartition(" ")[2] for line in calls if line.startswith("curl ")]
+    tag = fetched[0].split("/")[-2]
+    assert fetched == [
+        f"https://github.com/k3s-io/k3s/releases/download/{tag}/k3s",
+        f"https://github.com/k3s-io/k3s/releases/download/{tag}/sha256sum-amd64.txt",
+        f"https://raw.githubusercontent.com/k3s-io/k3s/{tag}/install.sh",
+    ]
+    assert f"VERSION={tag.replace('%2B', '+')}\n" in (CHECKOUT / "ci/k3s/up.sh").read_text()
+
+
+@pytest.mark.parametrize("name", ["k3s", AIRGAP])
+def test_a_damaged_file_is_refused_before_anything_is_installed(machine: Machine, name: str) -> None:
+    (machine.release / AIRGAP).write_bytes(b"images")
+    with (machine.release / name).open("ab") as file:
+        file.write(b"#")
+    done, calls = machine.up(str(machine.release))
+    assert (done.returncode, calls) == (1, [])
+    assert "REFUSED: not the files of v" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [({"USER_ID": "1000"}, "run it as root"), ({"MACHINE": "aarch64"}, "for amd64, and this is aarch64")],
+)
+def test_a_machine_that_it_is_not_for_is_left_alone(machine: Machine, told: dict[str, str], said: str) -> None:
+    done, calls = machine.up(str(machine.release), **told)
+    assert (done.returncode, calls, said in done.stderr) == (1, [], True), done.stderr
+
+
+def test_a_k3s_that_is_there_is_left_alone(machine: Machine) -> None:
+    shutil.copy(machine.release / "k3s", machine.bin)
+    (machine.bin / "k3s").chmod(0o755)
+    done, calls = machine.up(str(machine.release))
+    assert (done.returncode, calls, "K3s is here already" in done.stderr) == (1, [], True)
