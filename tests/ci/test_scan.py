@@ -14,7 +14,7 @@ from ci.scan.__main__ import check, report
 def scanner(folder: Path, code: int) -> Path:
     """A scanner that ends with a code, as osv-scanner tells what it found."""
     program = folder / "osv-scanner"
-    program.write_text(f'#!/bin/sh\necho "| CVE of $6 |"\necho "no such host" >&2\nexit {code}\n')
+    program.write_text(f'#!/bin/sh\necho "| CVE of $8 |"\necho "no such host" >&2\nexit {code}\n')
     program.chmod(0o755)
     return program
 
