@@ -78,8 +78,7 @@ remove: .venv/ready ## remove the platform with its data from the present cluste
 
 ##@ With Argo CD
 .PHONY: gitops gitops-push gitops-status gitops-to-helm gitops-remove
-gitops: .venv/ready ## deliver with Argo CD what `make cluster images` made: install it, give it this checkout, wait for all
-	@$(PYTHON) -m ci.images load --env $(ENV)
+gitops: .venv/ready ## deliver with Argo CD: install it, give it this checkout (CLUSTER=current: the repository), wait for all
 	@$(PYTHON) -m ci.argocd up --env $(ENV)
 
 gitops-push: .venv/ready ## a delivery: serve the checkout's HEAD to Argo CD and wait until the cluster is as it says

@@ -16,6 +16,7 @@ import yaml
 from ci import charts, secrets
 from ci.console import Failure, main
 from ci.doctor.result import Expected
+from ci.environments import known_env
 from ci.git import git
 from ci.images import values
 from ci.images.catalog import IMAGES
@@ -80,9 +81,7 @@ def of(env: str, lock: Path | None = None, settings: Sequence[str] = ()) -> Expe
     Raises:
         Failure: there is no such environment, or the charts refuse its values.
     """
-    known = sorted(path.stem for path in (CHECKOUT / "values").glob("*.yaml") if not path.stem.startswith("images-"))
-    if env not in known:
-        raise Failure(f"there is no environment {env!r}; values/ has {', '.join(known)}")
+    known_env(env)
     file = lock or values.file(env)
     objects = rendered(env, file, settings)
     made_here = {f"{space}/{name}" for space, name in secrets.generate(PLATFORM, JOBS)}
@@ -159,7 +158,9 @@ def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ci.expected", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment: values/<env>.yaml (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="file to write (default: standard output)")
     options = parser.parse_args()
     text = of(options.env).save()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -21,6 +22,11 @@ PLATFORM = "mlops"
 JOBS = "mlops-jobs"
 RELEASE = "mlops"  # Helm's
 PART_OF = "app.kubernetes.io/part-of=house-platform"
+UNREACHED = re.compile(  # of kubectl and helm: not that a server of the cluster is away, but the cluster
+    r"^.*(was refused - did you specify|Unable to connect to the server|cluster unreachable"
+    r"|failed to download openapi|error validating data: Get ).*$",
+    re.MULTILINE,
+)
 
 
 def kubectl() -> str:
@@ -50,13 +56,30 @@ def environment() -> dict[str, str]:
     return {**os.environ, **({"KUBECONFIG": str(own)} if own else {})}
 
 
+def on_cluster(program: str, *words: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
+    """Run kubectl or helm against the present cluster and return what it printed.
+
+    Raises:
+        Failure: it failed (unless `check` is false); where no cluster answers, the text says how to get one.
+    """
+    try:
+        return run([program, *words], stdin=stdin, env=environment(), check=check, timeout=timeout).stdout
+    except Failure as failed:
+        if not (why := UNREACHED.search(str(failed))):
+            raise
+        raise Failure(
+            "no cluster answers: `make cluster` brings one up (`make up`: the platform, too); "
+            f"for another one, `export KUBECONFIG=... CLUSTER=current`\n{why[0].strip()}"
+        ) from failed
+
+
 def kube(*words: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
     """Run kubectl and return what it printed.
 
     Raises:
         Failure: kubectl failed (unless `check` is false).
     """
-    return run([kubectl(), *words], stdin=stdin, env=environment(), check=check, timeout=timeout).stdout
+    return on_cluster(kubectl(), *words, stdin=stdin, check=check, timeout=timeout)
 
 
 def get(*words: str) -> dict[str, Any]:
@@ -66,12 +89,15 @@ def get(*words: str) -> dict[str, Any]:
 
 
 def secret(namespace: str, name: str) -> dict[str, str]:
-    """The decoded values of a Secret."""
-    import base64
+    """The decoded values of a Secret.
 
-    return {
-        key: base64.b64decode(value).decode() for key, value in get("-n", namespace, "secret", name)["data"].items()
-    }
+    Raises:
+        Failure: there is none.
+    """
+    found = kube("-n", namespace, "get", "secret", name, "--ignore-not-found", "-o", "json")
+    if not found:
+        raise Failure(f"there is no Secret {name} in {namespace}: install the platform (`make install`)")
+    return {key: base64.b64decode(value).decode() for key, value in json.loads(found)["data"].items()}
 
 
 def api_endpoint() -> tuple[str, int]:
@@ -118,7 +144,8 @@ def forward(namespace: str, target: str, port: int) -> Iterator[str]:
         said = process.stdout.readline()
         local = re.search(r"127\.0\.0\.1:(\d+)", said)
         if not local:
-            raise Failure(f"no tunnel to {target} in {namespace}: {said.strip() or 'kubectl said nothing'}")
+            why = said.strip() or "kubectl said nothing"
+            raise Failure(f"no tunnel to {target} in {namespace}: {why} (`make status` says what runs there)")
         _wait_open(int(local.group(1)))
         yield f"http://127.0.0.1:{local.group(1)}"
     finally:

@@ -20,6 +20,8 @@ def notes(version: str, changelog: str) -> str:
         Failure: there is no such section, it is empty, or the checkout is of another version.
     """
     version = version.removeprefix("v")
+    if not version:
+        raise Failure(f"which version? make notes VERSION={VERSION}")
     if version != VERSION:
         raise Failure(f"the tag says {version} and pyproject.toml {VERSION}: change the one that is wrong")
     found = re.search(rf"^## \[{re.escape(version)}\].*\n((?:(?!## ).*\n?)*)", changelog, re.MULTILINE)

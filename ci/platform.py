@@ -18,8 +18,9 @@ import yaml
 
 from ci import secrets
 from ci.charts import dependencies
-from ci.console import Failure, main, phase, run, say, wait_for
-from ci.kube import JOBS, PART_OF, PLATFORM, RELEASE, api_endpoint, environment, get, kube, trouble
+from ci.console import Failure, main, phase, say, wait_for
+from ci.environments import known_env
+from ci.kube import JOBS, PART_OF, PLATFORM, RELEASE, api_endpoint, get, kube, kubeconfig, on_cluster, trouble
 from ci.paths import CHECKOUT, venv_bin
 
 CHART = CHECKOUT / "charts" / "platform"
@@ -35,16 +36,22 @@ PAGES = {
 }
 
 
+NOT_INSTALLED = f"nothing is installed in the namespace {PLATFORM}: `make install`, or `make gitops`"
+
+
 def helm(*words: str, check: bool = True, timeout: float = 300) -> str:
     """Run helm against the present cluster and return what it printed."""
-    return run([venv_bin("helm"), *words], env=environment(), check=check, timeout=timeout).stdout
+    return on_cluster(venv_bin("helm"), *words, check=check, timeout=timeout)
 
 
 def value_arguments(env: str, extra: list[str]) -> list[str]:
     """`-f` and `--set` arguments of an environment, with what only the cluster itself can tell."""
     images = CHECKOUT / "values" / f"images-{env}.yaml"
     if not images.exists():
-        raise Failure(f"values/{images.name} is missing: run `make images`, which builds the images and writes it")
+        raise Failure(
+            f"values/{images.name} is missing: `make images ENV={env}` builds images here and writes it, "
+            f"`make release ENV={env}` writes it of published ones"
+        )
     address, port = api_endpoint()
     files = [CHECKOUT / "values" / f"{env}.yaml", images]
     arguments = [word for file in files for word in ("-f", str(file))]
@@ -185,22 +192,34 @@ def wait_ready(seconds: float = 420, namespace: str = PLATFORM) -> None:
 
 
 def status() -> int:
-    """Print every pod of the platform; returns the number that are not Ready."""
+    """Print every pod of the platform; returns the number that are not Ready.
+
+    Raises:
+        Failure: there is none.
+    """
+    found = [*pods(PLATFORM), *pods(JOBS)]
+    if not found:
+        raise Failure(NOT_INSTALLED)
     bad = 0
-    for namespace in (PLATFORM, JOBS):
-        for pod in pods(namespace):
-            why = trouble(pod)
-            bad += bool(why)
-            restarts = sum(box["restartCount"] for box in pod["status"].get("containerStatuses", []))
-            say(f"{namespace:<11} {pod['metadata']['name']:<42} {why or 'Ready'} (restarts: {restarts})")
+    for pod in found:
+        why, name = trouble(pod), pod["metadata"]
+        bad += bool(why)
+        restarts = sum(box["restartCount"] for box in pod["status"].get("containerStatuses", []))
+        say(f"{name['namespace']:<11} {name['name']:<42} {why or 'Ready'} (restarts: {restarts})")
     return bad
 
 
 def pages() -> None:
-    """Print where each page is: directly, where this machine routes to Services, and by a tunnel."""
+    """Print where each page is: directly, where this machine routes to Services, and by a tunnel.
+
+    Raises:
+        Failure: there is none.
+    """
     services = {
         item["metadata"]["name"]: item["spec"]["clusterIP"] for item in get("-n", PLATFORM, "services")["items"]
     }
+    if not services:
+        raise Failure(NOT_INSTALLED)
     say("pages (from the cluster's own machine, or by tunnel from anywhere):")
     for page, (service, port, path) in PAGES.items():
         if service in services:
@@ -210,6 +229,8 @@ def pages() -> None:
             print(f"  {page:<22} {address:<34} kubectl -n {PLATFORM} port-forward svc/{service} {port}")
     if "grafana" not in services:
         print("  no dashboards page: Grafana's image comes from a container registry, and values leave it out here")
+    if kubeconfig():
+        print("  kubectl and its kubeconfig: `eval $(.venv/bin/python -m ci.cluster env)`")
     print("  logins: `kubectl -n mlops get secret airflow-login minio grafana -o yaml` (base64)", flush=True)
 
 
@@ -226,7 +247,9 @@ def _main() -> int:
         prog="python -m ci.platform", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("action", choices=["install", "status", "pages", "remove"])
-    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment: values/<env>.yaml (default: %(default)s)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="a value on top, as helm's --set"
     )

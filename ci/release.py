@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from ci.console import Failure, main, say
+from ci.environments import known_env
 from ci.git import git
 from ci.images import __main__ as images
 from ci.images import builders, commits, publish, store, values
@@ -74,9 +75,7 @@ def registry(env: str, checkout: Path = CHECKOUT) -> str:
     Raises:
         Failure: there is no such environment.
     """
-    known = sorted(path.stem for path in (checkout / "values").glob("*.yaml") if not path.stem.startswith("images-"))
-    if env not in known:
-        raise Failure(f"there is no environment {env!r}; values/ has {', '.join(known)}")
+    known_env(env, checkout)
     default, own = (
         yaml.safe_load((checkout / path).read_text()) or {}
         for path in ("charts/platform/values.yaml", f"values/{env}.yaml")
@@ -119,6 +118,8 @@ def built(
     """
     address, before = registry(env, checkout), values.read(env, checkout)
     if from_registry:
+        if is_local(address):
+            raise Failure(f"{env} runs images of this machine ({address}), and none is published: ENV=vm, or prod")
         made = publish.published(address, publish.tags(builders.choose()))
     else:
         made = store.entries(images.build([], images.REGISTRY))
@@ -213,15 +214,15 @@ def _main() -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True)
     write = actions.add_parser("write", help="the images of this checkout, built if they are not yet")
-    write.add_argument("--env", required=True, help="environment")
+    write.add_argument("--env", type=known_env, required=True, help="environment")
     write.add_argument(
         "--digest", action="append", default=[], type=_digest, metavar="NAME=DIGEST",
         help="of a new image in the registry, where the build does not tell it (Docker)",
     )  # fmt: skip
     write.add_argument("--published", action="store_true", help="build nothing: ask the environment's registry")
     promote = actions.add_parser("promote", help="exactly the images that another environment names")
-    promote.add_argument("--from", dest="source", required=True, metavar="ENV")
-    promote.add_argument("--to", dest="target", required=True, metavar="ENV")
+    promote.add_argument("--from", dest="source", type=known_env, required=True, metavar="ENV")
+    promote.add_argument("--to", dest="target", type=known_env, required=True, metavar="ENV")
     for action in (write, promote):
         action.add_argument("--commit", action="store_true", help="commit the file, and nothing else")
     options = parser.parse_args()

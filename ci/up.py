@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import httpx
 
-from ci import platform, runs
+from ci import platform, release, runs
 from ci.console import Failure, main, phase, say, stream
+from ci.environments import known_env
 from ci.example import LISTING
 from ci.kube import PLATFORM, forward, secret
 
@@ -45,7 +46,15 @@ def has_model() -> bool:
 
 
 def up(env: str, cluster: bool, images: bool, extra: list[str]) -> None:
-    """Do all steps that are still to be done."""
+    """Do all steps that are still to be done.
+
+    Raises:
+        Failure: a step failed, or the environment runs other images than those of this machine.
+    """
+    if images and not release.is_local(address := release.registry(env)):
+        raise Failure(
+            f"{env} runs images of {address}, and `make up` those that this machine builds: `make install ENV={env}`"
+        )
     times: list[tuple[str, float]] = []
 
     def step(name: str, then: str, work: Callable[[], object]) -> None:
@@ -57,8 +66,8 @@ def up(env: str, cluster: bool, images: bool, extra: list[str]) -> None:
     if cluster:
         step("cluster", "build the images", lambda: stream("-m", "ci.cluster", "up"))
     if images:
-        step("build images", "load them into the cluster", lambda: stream("-m", "ci.images", "build"))
-        step("load images", "install the platform", lambda: stream("-m", "ci.images", "load"))
+        step("build images", "load them into the cluster", lambda: stream("-m", "ci.images", "build", "--env", env))
+        step("load images", "install the platform", lambda: stream("-m", "ci.images", "load", "--env", env))
     step(
         "install", "wait for every component", lambda: say("installed" if platform.install(env, extra) else "unchanged")
     )
@@ -83,7 +92,9 @@ def up(env: str, cluster: bool, images: bool, extra: list[str]) -> None:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ci.up", description=__doc__)
-    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment: values/<env>.yaml (default: %(default)s)"
+    )
     parser.add_argument("--no-cluster", action="store_true", help="use the cluster that is up")
     parser.add_argument("--no-images", action="store_true", help="use the images that the cluster has")
     parser.add_argument(

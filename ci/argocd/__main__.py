@@ -1,6 +1,6 @@
 """Deliver the platform with Argo CD. A local cluster gets a Git server of its own, filled from this checkout.
 
-  up        all of it: image, Argo CD, Git server, root Application, first pipeline run; ends when all is as Git says
+  up        all of it: images, Argo CD, Git server, root Application, first pipeline run; ends when all is as Git says
   build     compile Argo CD and make its image, if the cache lacks them
   install   Argo CD alone, on the present cluster
   push      serve the checkout's HEAD, and wait until the cluster is as it says
@@ -23,7 +23,8 @@ from ci import platform, runs, secrets
 from ci.argocd import apply, build, handover, manifests, served, sync
 from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.cluster.kinds import choose
-from ci.console import Failure, main, phase, run, say
+from ci.console import Failure, main, phase, run, say, stream
+from ci.environments import known_env
 from ci.kube import RELEASE, api_endpoint, kube
 
 
@@ -126,7 +127,9 @@ def _main() -> int:
     )
     actions = ["up", "build", "install", "push", "wait", "status", "watch", "to-helm", "remove"]
     parser.add_argument("action", choices=actions)
-    parser.add_argument("--env", default="kind", help="environment: argocd/root-<env>.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment: argocd/root-<env>.yaml (default: %(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=900, help="patience, or length of the watch (%(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="up, to-helm: a value on top, as helm's --set"
@@ -134,6 +137,8 @@ def _main() -> int:
     parser.add_argument("--no-run", action="store_true", help="up: start no pipeline run")
     options = parser.parse_args()
     if options.action == "up":
+        if is_local():  # any other cluster pulls what its environment names
+            stream("-m", "ci.images", "load", "--env", options.env)
         up(options.env, options.seconds, not options.no_run, options.set)
     elif options.action == "build":
         say(f"Argo CD's image is {build.build()}")

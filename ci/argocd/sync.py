@@ -15,8 +15,17 @@ PROJECTS = ("house-platform", "house-platform-root")
 
 
 def applications() -> dict[str, Object]:
-    """Root and components, by name."""
-    found = get("-n", NAMESPACE, "applications.argoproj.io")["items"]
+    """Root and components, by name.
+
+    Raises:
+        Failure: Argo CD is not installed.
+    """
+    try:
+        found = get("-n", NAMESPACE, "applications.argoproj.io")["items"]
+    except Failure as failed:
+        if "doesn't have a resource type" in str(failed):
+            raise Failure("Argo CD is not installed here: `make gitops` installs it, and the platform") from failed
+        raise
     return {item["metadata"]["name"]: item for item in found if item["spec"]["project"] in PROJECTS}
 
 

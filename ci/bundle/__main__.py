@@ -13,6 +13,7 @@ from pathlib import Path
 from ci.bundle import argocd
 from ci.bundle.make import make
 from ci.console import main, say
+from ci.environments import known_env
 from ci.paths import CHECKOUT
 
 
@@ -20,7 +21,9 @@ def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ci.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--env", default="kind", help="environment: values/<env>.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment: values/<env>.yaml (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=CHECKOUT / "build", help="folder (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="a value on top, as helm's --set"

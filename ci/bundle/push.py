@@ -15,6 +15,7 @@ from ci import expected
 from ci.bundle.make import Part, parts
 from ci.console import Failure, main, phase, run, say
 from ci.doctor import images as doctor
+from ci.environments import known_env
 from ci.images import store, values
 
 
@@ -52,7 +53,9 @@ def _main() -> None:
         prog="python -m ci.bundle.push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--registry", required=True, help="registry and path in front of the names")
-    parser.add_argument("--env", default="kind", help="environment whose images these are (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment whose images these are (default: %(default)s)"
+    )
     options = parser.parse_args()
     registry = store.address(options.registry)
     named = values.read(options.env)

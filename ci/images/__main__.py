@@ -15,6 +15,7 @@ import argparse
 
 from ci import cluster
 from ci.console import Failure, main, phase, say
+from ci.environments import known_env
 from ci.gocache import trim_go_cache
 from ci.images import builders, packages, store
 from ci.images.catalog import IMAGES
@@ -87,7 +88,9 @@ def _main() -> None:
     )
     parser.add_argument("action", choices=["build", "load", "record", "list"])
     parser.add_argument("names", nargs="*", metavar="NAME", help="images to build (default: all)")
-    parser.add_argument("--env", default="kind", help="environment whose images file is written (default: %(default)s)")
+    parser.add_argument(
+        "--env", type=known_env, default="kind", help="environment whose images file is written (%(default)s)"
+    )
     parser.add_argument("--registry", default=REGISTRY, help="registry and path in front of the names")
     options = parser.parse_args()
     if options.action == "list":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ci.console import Failure, main, phase, run, say
 from ci.doctor.images import parse
+from ci.environments import known_env
 from ci.images import builders, commits, sbom, store, values
 from ci.images.catalog import IMAGES
 from ci.images.store import Built
@@ -175,7 +176,7 @@ def _main() -> None:
     parser.add_argument("--registry", required=True, help="registry and path in front of the names")
     parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES.values()], metavar="NAME",
                         help="of the images (default: amd64 arm64)")  # fmt: skip
-    parser.add_argument("--env", default="vm", help="names: environment (default: %(default)s)")
+    parser.add_argument("--env", type=known_env, default="vm", help="names: environment (default: %(default)s)")
     parser.add_argument("--to", default="", metavar="REGISTRY", help="mirror: the second registry, with a path")
     options = parser.parse_args()
     registry = store.address(options.registry)

@@ -31,6 +31,11 @@ def test_notes_are_the_section_of_the_version() -> None:
     assert notes(VERSION, CHANGELOG.partition("## [0.0.1]")[0]) == "### Added\n\n- one\n"
 
 
+def test_no_version_is_asked_for() -> None:
+    with pytest.raises(Failure, match=rf"which version\? make notes VERSION={VERSION}"):
+        notes("", CHANGELOG)
+
+
 def test_tag_of_another_version_is_refused() -> None:
     with pytest.raises(Failure, match=rf"the tag says 9\.9\.9 and pyproject\.toml {VERSION}"):
         notes("v9.9.9", CHANGELOG)

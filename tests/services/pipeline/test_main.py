@@ -118,6 +118,18 @@ def test_command_line_asks_for_the_references_that_the_stage_needs(capsys: pytes
     assert "invalid choice: 'retrain'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("version", ["", "v3", "-1", "latest"])
+@pytest.mark.parametrize(
+    "words", [("lineage", "--version"), ("shadow", "--version"), ("rollback", "--reason=x", "--to")]
+)
+def test_command_line_refuses_what_is_no_version(
+    words: tuple[str, ...], version: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args([*words[:-1], f"{words[-1]}={version}"])
+    assert f"{version!r} is no version: they are 1, 2, 3, ..." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("work", "code"), [("{'summary': 'done'}", 0), ("1 / 0", 1)])
 def test_process_ends_with_that_code(work: str, code: int, tmp_path: Path) -> None:
     program = (

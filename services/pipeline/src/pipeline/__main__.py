@@ -29,7 +29,15 @@ _REFERENCES: dict[str, tuple[type, str]] = {
     "batch": (int, "number of a stored batch"),
     "run_id": (str, "id of an MLflow run that train made"),
 }
+_VERSIONS = ("version", "to")  # options of commands that name a registered version
 _LONGEST_RESULT = 4096  # bytes that the kubelet keeps of a termination message
+
+
+def _version(text: str) -> str:
+    """A version of the registry, which counts from 1."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no version: they are 1, 2, 3, ...")
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
         one = stages.add_parser(command.name, help=command.doc, description=command.doc)
         options = one.add_mutually_exclusive_group(required=True) if command.instead else one
         for name, told in command.takes.items():
-            options.add_argument(f"--{name}", required=not command.instead, help=told)
+            check = _version if name in _VERSIONS else str
+            options.add_argument(f"--{name}", type=check, required=not command.instead, help=told)
         for name, told in command.instead.items():
             options.add_argument(f"--{name}", action="store_true", help=told)
         one.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
