@@ -82,6 +82,7 @@ def install(name: str) -> list[str]:
         "make images secrets                       # values/images-kind.yaml; namespaces and Secrets",
         ".venv/bin/python -m ci.images load        # puts the images into a cluster on this machine",
         ".venv/bin/python -m ci.charts deps        # packages charts/lib into each chart",
+        "eval $(.venv/bin/python -m ci.cluster env) # kubectl and kubeconfig of a cluster on this machine",
         f'{command} \\\n  --set "{KUBE_API}"' if calls_kube_api else command,
         "```",
         "",
