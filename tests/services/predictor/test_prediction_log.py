@@ -87,9 +87,9 @@ def dropped(reason: str) -> float:
     return REGISTRY.get_sample_value("house_prediction_log_dropped_total", {"reason": reason}) or 0
 
 
-def log_to(dsn: str, folder: Path, queue_bytes: int = 2**24, spill_bytes: int = 2**24, days: int = 1) -> PredictionLog:
+def log_to(dsn: str, folder: Path, queue_bytes: int = 2**24, spill_bytes: int = 2**24) -> PredictionLog:
     """A log whose thread does not run: a test says when it writes."""
-    return PredictionLog(dsn, Spill(folder, spill_bytes), queue_bytes, days)
+    return PredictionLog(dsn, Spill(folder, spill_bytes), queue_bytes)
 
 
 def answer(log: PredictionLog, request_id: str, price: float = 1.5) -> None:
@@ -358,17 +358,22 @@ def test_answers_are_given_by_many_threads_while_it_writes(dsn: str, tmp_path: P
 
 
 @pytest.mark.services
-def test_old_predictions_are_forgotten(dsn: str, tmp_path: Path) -> None:
-    log = log_to(dsn, tmp_path, days=2)
+def test_what_is_old_is_forgotten_although_nothing_is_logged_any_more(start: Start, dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute(
             "insert into ledger.predictions (at, request_id, position, price, status, seconds)"
             " select now() - make_interval(hours => h), h::text, 0, 1, 200, 0 from generate_series(1, 96) h"
         )
-    log.start()
+        connection.execute(
+            "insert into ledger.shadow_prices"
+            " select at, request_id, position, '1', price, '2', price from ledger.predictions"
+        )
+    start(dsn, model=False, prediction_log=False, shadow_share=0, prediction_log_retention_days=2)
     until(lambda: len(logged(dsn)) < 96)
-    log.stop()
-    assert sorted(int(row["request_id"]) for row in logged(dsn)) == list(range(1, 48))
+    with psycopg.connect(dsn) as connection:
+        compared = connection.execute("select request_id from ledger.shadow_prices").fetchall()
+    for found in ([row["request_id"] for row in logged(dsn)], [name for (name,) in compared]):
+        assert sorted(map(int, found)) == list(range(1, 48))
 
 
 # -- feedback

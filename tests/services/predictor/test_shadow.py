@@ -94,17 +94,12 @@ class Rows:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
-        self.forgotten: list[int] = []
         self.broken = False
 
     def add_shadow_prices(self, rows: Any) -> None:
         if self.broken:
             raise LedgerError("the ledger's database failed")
         self.rows += rows
-
-    def forget_shadow_prices(self, days: int, most: int) -> int:
-        self.forgotten.append(days)
-        return most if len(self.forgotten) < 3 else 0
 
 
 @pytest.fixture
@@ -117,7 +112,7 @@ def make(rows: Rows) -> Callable[..., Shadow]:
     def make(predict: Any, share: float = 1) -> Shadow:
         """A shadow whose version 2 prices by a function or with a model's bundle."""
         bundle = predict.bundle if isinstance(predict, Model) else SimpleNamespace(predict=predict)
-        made = Shadow(following(champion("2", bundle)), share, NOWHERE, 90)
+        made = Shadow(following(champion("2", bundle)), share, NOWHERE)
         made._ledger = rows  # type: ignore[assignment]
         return made
 
@@ -262,7 +257,6 @@ def test_metrics_and_rows_are_those_of_both_models(
     differences = sum(abs(row[5] / row[3] - 1) for row in told)
     assert count("house_shadow_difference_ratio_sum") - seen[1] == pytest.approx(differences)
     assert shadow.problem is None
-    assert rows.forgotten == [90] * 3, "until there are no more old ones, and then not again"
 
 
 @pytest.mark.parametrize(

@@ -430,12 +430,6 @@ class Ledger:
                     for row in rows:
                         copy.write_row(row)
 
-    def forget_predictions(self, days: int, most: int = 20_000) -> int:
-        """Forget predictions older than `days`, up to `most`; returns how many. Nothing while another one is at it."""
-        with self._connect() as connection:
-            row = connection.execute("select ledger.forget_predictions(%s, %s) as gone", [days, most]).fetchone()
-            return int(row["gone"]) if row else 0
-
     def add_feedback(self, request_id: str, position: int, price: float) -> bool:
         """Note the true price of a predicted listing; the last one that was told counts.
 
@@ -463,6 +457,22 @@ class Ledger:
         with self._connect() as connection:
             return connection.execute("select * from ledger.live_errors order by 1").fetchall()
 
+    def forget(self, days: int, most: int = 20_000) -> int:
+        """Forget predictions, with the feedback on them, and compared prices that are older than `days`.
+
+        Nothing while another one is at it.
+
+        Returns:
+            how many, up to `most`, of the kind of which there were more.
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                "select greatest(ledger.forget_predictions(%(days)s, %(most)s),"
+                " ledger.forget_shadow_prices(%(days)s, %(most)s)) as gone",
+                {"days": days, "most": most},
+            ).fetchone()
+            return int(row["gone"]) if row else 0
+
     # -- prices of a challenger beside the champion's
 
     def add_shadow_prices(self, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -473,12 +483,6 @@ class Ledger:
         ):
             for row in rows:
                 copy.write_row(row)
-
-    def forget_shadow_prices(self, days: int, most: int = 20_000) -> int:
-        """As `forget_predictions`."""
-        with self._connect() as connection:
-            row = connection.execute("select ledger.forget_shadow_prices(%s, %s) as gone", [days, most]).fetchone()
-            return int(row["gone"]) if row else 0
 
     # -- for people
 

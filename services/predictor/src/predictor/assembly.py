@@ -18,6 +18,7 @@ from core.registry import RegistryClient
 from predictor import admin, auth, feedback, in_flight, metrics, routes
 from predictor.champion import CHALLENGER, CHAMPION, ChampionFollower, Role
 from predictor.feedback import Feedback, FeedbackBook
+from predictor.forgetting import Forgetting
 from predictor.history import LedgerHistory
 from predictor.in_flight import InFlight, Places
 from predictor.ledger_metrics import LedgerMetrics
@@ -56,8 +57,9 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     shadow = None
     if settings.shadow_share:
         beside = following(settings.shadow_alias, settings.bundle_dir / f".{CHALLENGER.name}", CHALLENGER)
-        shadow = Shadow(beside, settings.shadow_share, settings.ledger_dsn, settings.prediction_log_retention_days)
+        shadow = Shadow(beside, settings.shadow_share, settings.ledger_dsn)
     prediction_log = _prediction_log(settings)
+    forgetting = Forgetting(settings.ledger_dsn, settings.prediction_log_retention_days)
     history = LedgerHistory(settings.ledger_dsn)
     ledger_metrics = LedgerMetrics(history, LEDGER_METRICS_SECONDS)
 
@@ -70,12 +72,14 @@ def create_app(settings: PredictorSettings) -> FastAPI:
         ledger_metrics.start()
         if prediction_log:
             prediction_log.start()
+        forgetting.start()
         yield
         app.state.ending = True
         follower.stop()
         if shadow:
             shadow.stop()
         ledger_metrics.stop()
+        forgetting.stop()
         if prediction_log:
             prediction_log.stop()
 
@@ -131,9 +135,7 @@ def _prediction_log(settings: PredictorSettings) -> PredictionLog | None:
     if not settings.prediction_log:
         return None
     spill = Spill(settings.prediction_log_dir, settings.prediction_log_spill_bytes)
-    return PredictionLog(
-        settings.ledger_dsn, spill, settings.prediction_log_queue_bytes, settings.prediction_log_retention_days
-    )
+    return PredictionLog(settings.ledger_dsn, spill, settings.prediction_log_queue_bytes)
 
 
 def _api_keys(settings: PredictorSettings) -> auth.Keys | None:

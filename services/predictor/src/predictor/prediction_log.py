@@ -30,11 +30,9 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
 RETRY_SECONDS = 5.0  # between two attempts while the database is away
-PRUNE_SECONDS, PRUNE_RETRY_SECONDS = 3600.0, 300.0
 STOP_SECONDS = 10.0  # for a database that neither answers nor refuses
 CONNECT_TIMEOUT, STATEMENT_TIMEOUT = 3, 10  # seconds
 BATCH_ROWS = 2_000
-FORGOTTEN_ROWS = 20_000  # in one statement
 MAX_BODY_CHARACTERS = 2_000  # of a request that failed
 MAX_VALUE_CHARACTERS = 200  # of a listing
 MAX_ERROR_CHARACTERS = 1_000
@@ -73,18 +71,17 @@ class Request(NamedTuple):
 class PredictionLog:
     """`answered` and `failed` are for any thread and return at once; the rest is for whoever starts the service."""
 
-    def __init__(self, dsn: str, spill: Spill, queue_bytes: int, retention_days: int) -> None:
+    def __init__(self, dsn: str, spill: Spill, queue_bytes: int) -> None:
         """Nothing is connected or written before `start`."""
         self._ledger = Ledger(dsn, connect_timeout=CONNECT_TIMEOUT, statement_timeout=STATEMENT_TIMEOUT)
         self._spill = spill
         self._queue_bytes = queue_bytes
-        self._retention_days = retention_days
         self._queue: deque[Request] = deque()
         self._queued = 0  # bytes
         self._counting = threading.Lock()
         self._in_hand: tuple[UUID, list[Row]] | None = None  # that the database has been given and has not confirmed
         self._problem = ""  # of the database, as it was last told
-        self._retry_at = self._prune_at = 0.0
+        self._retry_at = 0.0
         self._replay_until = float("inf")
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -138,8 +135,6 @@ class PredictionLog:
             ending = self._ending.is_set()
             try:
                 self.flush()
-                if not ending:
-                    self._prune()
             except Exception:  # the thread must outlive whatever there is
                 log.exception("the prediction log met a fault of ours")
 
@@ -244,18 +239,6 @@ class PredictionLog:
     def _drop(self, rows: int, reason: str, text: str) -> None:
         metrics.log_dropped.labels(reason).inc(rows)
         log.error("%d rows of the prediction log are lost: %s", rows, text)
-
-    def _prune(self) -> None:
-        """Forget what is too old, now and then; of several processes one at a time does so."""
-        if time.monotonic() < self._prune_at or self._problem:
-            return
-        self._prune_at = time.monotonic() + PRUNE_SECONDS
-        try:
-            if self._ledger.forget_predictions(self._retention_days, FORGOTTEN_ROWS) == FORGOTTEN_ROWS:
-                self._prune_at = 0  # more of them
-        except LedgerError as failed:
-            self._prune_at = time.monotonic() + PRUNE_RETRY_SECONDS
-            log.warning("old predictions cannot be forgotten: %s", failed)
 
     def _tell(self, problem: str) -> None:
         """A line when the database goes away, and one when it is back."""

@@ -36,8 +36,6 @@ WRITE_SECONDS = 5.0
 RETRY_SECONDS = 30.0  # after a write that failed
 HELD_ROWS = 20_000  # for the database; more are lost, the oldest first
 CONNECT_TIMEOUT, STATEMENT_TIMEOUT = 3, 10  # seconds
-FORGET_SECONDS = 3600.0
-FORGOTTEN_ROWS = 20_000  # in one statement
 STOP_SECONDS = 5.0
 
 
@@ -71,7 +69,7 @@ class Priced(NamedTuple):
 class Shadow:
     """`offer` is for any thread and returns at once; `step` does some of the work, `start` makes a thread of them."""
 
-    def __init__(self, follower: ChampionFollower, share: float, dsn: str, retention_days: int) -> None:
+    def __init__(self, follower: ChampionFollower, share: float, dsn: str) -> None:
         """Of the requests, `share` (0 to 1) is sampled. Nothing is asked or connected yet."""
         self.follower = follower
         self.share = share
@@ -81,8 +79,7 @@ class Shadow:
         self._queue = _Listings(QUEUED_LISTINGS)
         self._waiting = self._queued()
         self._rows: deque[tuple[Any, ...]] = deque()
-        self._retention_days = retention_days
-        self._write_at = self._forget_at = 0.0
+        self._write_at = 0.0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
@@ -128,7 +125,6 @@ class Shadow:
         if time.monotonic() >= self._write_at:
             self._write_at = time.monotonic() + WRITE_SECONDS
             self._write()
-            self._forget()
         return len(priced) == LISTINGS_AT_ONCE
 
     def _queued(self) -> Iterator[Priced | None]:
@@ -183,17 +179,6 @@ class Shadow:
         else:
             metrics.shadow_rows.labels("written").inc(count)
             self._rows.clear()
-
-    def _forget(self) -> None:
-        """Forget rows that are too old, now and then."""
-        if time.monotonic() < self._forget_at:
-            return
-        self._forget_at = time.monotonic() + FORGET_SECONDS
-        try:
-            if self._ledger.forget_shadow_prices(self._retention_days, FORGOTTEN_ROWS) == FORGOTTEN_ROWS:
-                self._forget_at = 0.0  # more of them
-        except LedgerError as failed:
-            log.warning("old compared prices cannot be forgotten: %s", failed)
 
     def _lose(self, count: int) -> None:
         for _ in range(count):
