@@ -136,7 +136,7 @@ promote-env: .venv/ready ## give an environment the images of another: FROM=vm T
 	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test lint types unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test bench bench-serving
+.PHONY: doctor test lint types unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test bench bench-serving bench-overload
 doctor: .venv/ready ## what keeps the platform from running here, and what to do (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -199,6 +199,9 @@ bench: .venv/ready ## ratios measured in one run on this machine
 	$(PYTHON) -m tests.bench.features
 	$(PYTHON) -m tests.bench.growth
 	$(PYTHON) -m tests.bench.ingest
+
+bench-overload: .venv/ready ## our predictor under five times the load that it can take: waits, refusals, memory (ARGS="--rounds 3 ...")
+	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving.overload $(ARGS)
 
 bench-serving: .venv/ready ## our predictor beside MLflow's, MLServer, KServe and BentoML: same model, same run (ARGS="--quick --only ...")
 	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving $(ARGS)

@@ -42,6 +42,9 @@ def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The umbrella chart installed with every component Ready but the predictor; yields the extra values."""
     values = datasource.values() if recorded else [r"datasource.config.batches=0\,3"]
     values.append("fastapi.config.pollSeconds=1")  # a hundred bad models are promoted one after another
+    values += ["fastapi.batch.enabled=true", "minio.buckets.batch.user=batch", "minio.buckets.batch.versioned=false"]
+    values.append("fastapi.batch.schedule=0 0 29 2 *")  # by hand
+    values.append("fastapi.config.shadowShare=1")
     with datasource.serving(tmp_path_factory.mktemp("datasource"), "0,3") if recorded else nullcontext():
         platform.install("kind", values)
         platform.wait_ready()

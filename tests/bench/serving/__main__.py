@@ -77,12 +77,12 @@ class Bench:
 
     def _measure(self, server: Server) -> report.Figures:
         sample = self.served.rows[: load.SAMPLES]
-        with self._running(server) as (port, pid):
+        with self.running(server) as (port, pid):
             if server.name not in self.chosen:
                 self.chosen[server.name] = self._choose(server, port, pid, sample)
             one, many = self.chosen[server.name]
             load.check(port, server, one, sample[:CHECKED], at_once=False)
-            requests = _requests(one, sample)
+            requests = requests_of(one, sample)
             load.loop(port, pid, requests, WARM_UP_SECONDS)
             closed = load.loop(port, pid, requests, self.seconds)
             paced = load.loop(port, pid, requests, self.seconds, load.PACE)
@@ -102,7 +102,7 @@ class Bench:
 
         def of_one(form: Form) -> float:
             load.check(port, server, form, sample[:CHECKED], at_once=False)
-            seen = load.loop(port, pid, _requests(form, sample), TRIAL_SECONDS)
+            seen = load.loop(port, pid, requests_of(form, sample), TRIAL_SECONDS)
             return seen.rate / seen.core
 
         def of_many(form: Form) -> float:
@@ -112,7 +112,7 @@ class Bench:
         return _fastest(server, server.one, of_one), _fastest(server, server.many, of_many)
 
     @contextmanager
-    def _running(self, server: Server) -> Iterator[tuple[int, int]]:
+    def running(self, server: Server) -> Iterator[tuple[int, int]]:
         """Port and process of the server; no process of it is left afterwards."""
         port = free_port()
         try:
@@ -143,7 +143,8 @@ def _fastest(server: Server, forms: Sequence[Form], measure: Callable[[Form], fl
     return max(forms, key=lambda form: rates[form])
 
 
-def _requests(form: Form, sample: Rows) -> list[bytes]:
+def requests_of(form: Form, sample: Rows) -> list[bytes]:
+    """A request for each row."""
     return [form.request(sample[at : at + 1]) for at in range(len(sample.listings))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import statistics
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -98,22 +100,77 @@ def loop(port: int, pid: int, requests: Sequence[bytes], seconds: int, rate: flo
     Raises:
         Failure: a request failed.
     """
+    seen, core, generator = _wrk(port, pid, requests, seconds, CONNECTIONS, rate)
+    if seen["not_ok"]:
+        raise Failure(f"{seen['not_ok']} of {seen['requests']} requests failed")
+    return Loaded(seen["requests"] / seen["seconds"], seen["p50_ms"], seen["p99_ms"], core, generator)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Of answers with one status."""
+
+    rate: float  # answers a second
+    p50: float  # milliseconds; NaN without answers
+    p99: float
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """What the load generator saw of a server that may refuse."""
+
+    accepted: Waits
+    refused: Waits
+    core: float  # as in Loaded
+    generator: float
+
+
+def refusing(
+    port: int, pid: int, requests: Sequence[bytes], seconds: int, connections: int, rate: float = 0
+) -> Refusing:
+    """As `loop`, of a server that may answer 503.
+
+    Raises:
+        Failure: a connection broke, or an answer was neither a price nor a refusal.
+    """
+    seen, core, generator = _wrk(port, pid, requests, seconds, connections, rate, "apart")
+    if seen["others"]:
+        raise Failure(f"{seen['others']} of {seen['requests']} answers were neither 200 nor 503")
+    return Refusing(
+        _waits(seen["accepted"], seen["seconds"]), _waits(seen["refused"], seen["seconds"]), core, generator
+    )
+
+
+def _waits(counts: list[list[int]], seconds: float) -> Waits:
+    """From how many answers came after how many hundredths of a millisecond."""
+    waits, number = np.array(sorted(counts)).reshape(-1, 2).T
+    total = number.sum()
+    if not total:
+        return Waits(0, math.nan, math.nan)
+    p50, p99 = (float(waits[np.searchsorted(number.cumsum(), share * total)]) / 100 for share in (0.5, 0.99))
+    return Waits(total / seconds, p50, p99)
+
+
+def _wrk(
+    port: int, pid: int, requests: Sequence[bytes], seconds: int, connections: int, rate: float, *options: str
+) -> tuple[dict[str, Any], float, float]:
+    """What the script printed, and the shares of the cores as in `Loaded`."""
     with tempfile.NamedTemporaryFile(suffix=".requests") as file:
         for request in requests:
             file.write(b"%d\n" % len(request) + request)
         file.flush()
-        pause = CONNECTIONS / rate * 1000 if rate else 0
-        command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"]
+        pause = connections / rate * 1000 if rate else 0
+        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
         command += ["--timeout", f"{_TIMEOUT}s", "--script", str(_SCRIPT), f"http://127.0.0.1:{port}"]
         before, began = (processor_seconds(pid), _children_seconds()), time.monotonic()
         with on_core(LOAD_CORE):
-            done = run([*command, "--", file.name, str(pause)], timeout=seconds + _TIMEOUT)
+            done = run([*command, "--", file.name, str(pause), *options], timeout=seconds + _TIMEOUT)
         after, took = (processor_seconds(pid), _children_seconds()), time.monotonic() - began
     seen = json.loads(done.stdout.strip().splitlines()[-1])
-    if seen["errors"]:
-        raise Failure(f"{seen['errors']} of {seen['requests']} requests failed")
+    if seen["broken"]:
+        raise Failure(f"{seen['broken']} of {seen['requests']} requests had no answer")
     core, generator = ((now - then) / took for then, now in zip(before, after, strict=True))
-    return Loaded(seen["requests"] / seen["seconds"], seen["p50_ms"], seen["p99_ms"], core, generator)
+    return seen, core, generator
 
 
 def lists(port: int, pid: int, form: Form, rows: Rows, seconds: float, least: int = 3) -> tuple[float, float]:

@@ -1,6 +1,36 @@
 -- Sends the requests of a file one after another and prints what was measured as JSON.
--- Arguments: the file (each request after a line with its length); the mean pause of a connection in milliseconds.
-local requests, at = {}, 0
+-- Arguments: the file (each request after a line with its length); the mean pause of a connection in milliseconds; and
+-- "apart", to tell the waits of accepted requests (200) from those of refused ones (503).
+local requests, at, thread = {}, 0, nil
+accepted, refused, others = {}, {}, 0  -- answers for each wait, in tens of microseconds; answers of another status
+
+-- The moment of sending goes out as the request's id, which comes back with the answer.
+local function tell_apart()
+  local ffi = require("ffi")
+  ffi.cdef("typedef struct {long seconds, nanoseconds;} moment; int clock_gettime(int, moment *);")
+  local moment, monotonic = ffi.new("moment"), 1
+  local function now()
+    ffi.C.clock_gettime(monotonic, moment)
+    return tonumber(moment.seconds) * 1e5 + math.floor(tonumber(moment.nanoseconds) / 1e4)
+  end
+  local next_request = request
+  function request()
+    return (next_request():gsub("\r\n", string.format("\r\nX-Request-ID: %d\r\n", now()), 1))
+  end
+  function response(status, headers)
+    local waits = status == 200 and accepted or status == 503 and refused
+    if waits then
+      local wait = now() - tonumber(headers["x-request-id"])
+      waits[wait] = (waits[wait] or 0) + 1
+    else
+      others = others + 1
+    end
+  end
+end
+
+function setup(one)
+  thread = one
+end
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
@@ -13,6 +43,7 @@ function init(args)
   if pause > 0 then
     function delay() return -math.log(1 - math.random()) * pause end
   end
+  if args[3] == "apart" then tell_apart() end
 end
 
 function request()
@@ -20,10 +51,20 @@ function request()
   return requests[at]
 end
 
+local function told(waits)
+  local pairs_of = {}
+  for wait, count in pairs(waits) do
+    pairs_of[#pairs_of + 1] = string.format("[%d, %d]", wait, count)
+  end
+  return "[" .. table.concat(pairs_of, ", ") .. "]"
+end
+
 function done(summary, latency)
   local errors = summary.errors
   print(string.format(
-    '{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "errors": %d}',
+    '{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "broken": %d, "not_ok": %d,'
+      .. ' "accepted": %s, "refused": %s, "others": %d}',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+    errors.connect + errors.read + errors.write + errors.timeout, errors.status,
+    told(thread:get("accepted")), told(thread:get("refused")), thread:get("others")))
 end

@@ -58,6 +58,10 @@ class Registrar:
         """Move the alias."""
         self._mlflow.set_registered_model_alias(self.name, self.alias, version)
 
+    def withdraw(self) -> None:
+        """Take the alias away."""
+        self._mlflow.delete_registered_model_alias(self.name, self.alias)
+
     def remove(self) -> None:
         """Take the versions away again."""
         for version in self._made:

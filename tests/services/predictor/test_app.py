@@ -20,6 +20,7 @@ from predictor import logs
 from predictor.answers import Explanation, Price, Prices
 from predictor.in_flight import InFlight
 from predictor.listing import EXAMPLE, form_schema
+from predictor.one_listing import OneListing
 
 from .conftest import ORIGIN, SETTINGS, Model, Registry, until
 
@@ -146,19 +147,24 @@ def test_too_long_a_body_is_refused_by_its_header_or_as_soon_as_it_is_too_long(c
 def test_refusal_under_overload_has_its_id_and_is_counted_as_an_answer(client: TestClient) -> None:
     client.get("/health/live")  # builds the application's middleware
     layer: Any = client.app.middleware_stack  # type: ignore[attr-defined]
-    outer = []
+    layers: dict[type, Any] = {}
     while not isinstance(layer, InFlight):
-        outer.append(type(layer))
+        layers[type(layer)] = layer
         layer = layer.app
-    assert PrometheusInstrumentatorMiddleware in outer
-    layer.places.count = layer.places.limit
-    answer = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine-6"})
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert answer.headers["X-Request-ID"] == "mine-6"
-    assert client.get("/health/ready").status_code == 200
-    assert client.get("/metrics").status_code == 200
-    layer.places.count = 0
-    assert client.post("/predict", json=EXAMPLE).status_code == 200
+    assert PrometheusInstrumentatorMiddleware in layers
+    series = {"handler": "/predict", "method": "POST", "status": "5xx"}
+    for bound, body in ((layers[OneListing]._queue, EXAMPLE), (layer.places, [EXAMPLE])):
+        before = REGISTRY.get_sample_value("http_requests_total", series) or 0
+        bound.count = bound.limit
+        answer = client.post("/predict", json=body, headers={"X-Request-ID": "mine-6"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json() == {"detail": "more than 64 requests at once: try again in 1 s"}
+        assert answer.headers["X-Request-ID"] == "mine-6"
+        assert REGISTRY.get_sample_value("http_requests_total", series) == before + 1
+        assert client.get("/health/ready").status_code == 200
+        assert client.get("/metrics").status_code == 200
+        bound.count = 0
+        assert client.post("/predict", json=body).status_code == 200
 
 
 def test_without_a_model(empty: TestClient) -> None:

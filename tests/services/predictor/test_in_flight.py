@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
-from predictor.in_flight import InFlight, Places
+from predictor import in_flight
+from predictor.in_flight import BURST_SECONDS, InFlight, Places, Queue
 
 
 def refused() -> float:
@@ -88,3 +91,41 @@ def test_request_that_fails_frees_its_place() -> None:
         assert app.places.count == 0
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Seconds, as `now`."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(in_flight, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def come(queue: Queue, number: int) -> int:
+    """So many requests come together; returns how many are accepted, all of which are then served."""
+    with ExitStack() as served:
+        for _ in range(number):
+            if not queue.full:
+                served.enter_context(queue)
+        return queue.count
+
+
+def test_burst_takes_all_places_and_a_queue_that_lasts_a_quarter(clock: SimpleNamespace) -> None:
+    queue = Queue(8)
+    for _ in range(3):
+        assert come(queue, 20) == 8, "a burst"
+        clock.now += BURST_SECONDS / 3
+    clock.now += BURST_SECONDS / 3
+    for _ in range(100):
+        assert come(queue, 20) == 2, "the overload goes on"
+        assert come(queue, 2) == 2, "what the quarter takes is never refused"
+        clock.now += BURST_SECONDS * 0.9
+    clock.now += BURST_SECONDS
+    assert come(queue, 20) == 8, "it was calm in between"
+    assert queue.count == 0
+
+
+def test_queue_of_no_limit_refuses_nobody_and_that_of_one_serves_one(clock: SimpleNamespace) -> None:
+    for _ in range(10):
+        assert [come(Queue(0), 1000), come(Queue(1), 1000)] == [1000, 1]
+        clock.now += BURST_SECONDS / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -14,12 +15,13 @@ from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_fastapi_instrumentator import metrics as instrumentator
+from starlette.types import Message
 
 from predictor import logs
 from predictor.http_metrics import HttpMetrics
-from predictor.in_flight import Places
+from predictor.in_flight import Queue
 from predictor.listing import EXAMPLE, is_list
-from predictor.one_listing import OneListing
+from predictor.one_listing import REFUSED_AFTER_SECONDS, OneListing
 from predictor.pricing import Pricing
 from predictor.routes import INLINE_BYTES
 
@@ -166,6 +168,68 @@ def test_requests_in_flight_are_counted_on_both_ways(client: TestClient, monkeyp
     assert REGISTRY.get_sample_value("house_requests_in_flight") == 0
 
 
+def listing_layer(queue: Queue) -> OneListing:
+    """It prices everything at a dollar."""
+
+    async def route(*_: object) -> None:
+        raise AssertionError("only a listing comes")
+
+    return OneListing(route, SimpleNamespace(answer=lambda *_: {"price": 1.0}), queue, None, 100)  # type: ignore[arg-type]
+
+
+async def post(layer: OneListing, body: asyncio.Event) -> int:
+    """The status of the answer to a listing whose body comes with `body`."""
+    statuses = []
+
+    async def receive() -> Message:
+        await body.wait()
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Message) -> None:
+        statuses.append(message.get("status"))
+
+    await layer({"type": "http", "method": "POST", "path": "/predict", "headers": []}, receive, send)
+    return int(statuses[0])
+
+
+def test_who_sends_slowly_holds_no_place() -> None:
+    async def run() -> None:
+        layer, here, later = listing_layer(Queue(1)), asyncio.Event(), asyncio.Event()
+        here.set()
+        slow = [asyncio.create_task(post(layer, later)) for _ in range(10)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            assert await post(layer, here) == 200
+        later.set()
+        assert 200 in await asyncio.gather(*slow)
+
+    asyncio.run(run())
+
+
+def test_refusal_is_told_late_and_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that ask again at once would take the time of those who are priced."""
+    sleep, waits = asyncio.sleep, []
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", slept)
+
+    async def run() -> list[int]:
+        layer, here = listing_layer(Queue(2)), asyncio.Event()
+        here.set()
+        return await asyncio.gather(*(post(layer, here) for _ in range(5)))
+
+    def latency() -> float:
+        return REGISTRY.get_sample_value("http_request_duration_highr_seconds_sum") or 0
+
+    before = latency()
+    assert sorted(asyncio.run(run())) == [200, 200, 503, 503, 503]
+    assert sorted(waits) == [0, 0, *[REFUSED_AFTER_SECONDS] * 3]
+    assert latency() - before < REFUSED_AFTER_SECONDS
+
+
 def test_metrics_are_the_instrumentators_default() -> None:
     """Dashboards and alerts of others find the names, labels and buckets that they know."""
     theirs, ours = CollectorRegistry(), CollectorRegistry()
@@ -191,7 +255,7 @@ def test_metrics_are_the_instrumentators_default() -> None:
 
 def test_setting_of_the_longest_body_holds_for_it() -> None:
     pricing: Any = Pricing(SimpleNamespace(state=None), 1, 1)  # type: ignore[arg-type]
-    layer = OneListing(pricing, pricing, Places(0), None, 10)
+    layer = OneListing(pricing, pricing, Queue(0), None, 10)
     assert layer._is_one({"type": "http.request", "body": b"{        }"})
     assert not layer._is_one({"type": "http.request", "body": b"{         }"})
     assert not layer._is_one({"type": "http.request", "body": b"{}", "more_body": True})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -202,6 +202,24 @@ def test_one_request_that_cannot_be_told_costs_no_other(dsn: str, tmp_path: Path
     log.flush()
     assert {row["request_id"] for row in logged(dsn)} == {"a", "b"}
     assert dropped("unreadable") == before + 3
+
+
+def test_what_comes_while_it_writes_waits_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load there is always something: batches of the little that came meanwhile would cost a connection each."""
+    log, written = log_to(AWAY, tmp_path), []
+
+    def write(batch: UUID, rows: list[Row]) -> bool:
+        written.append([row[1] for row in rows])
+        answer(log, f"during {len(written)}")
+        return True
+
+    monkeypatch.setattr(log, "_write", write)
+    for number in range(3):
+        answer(log, f"before {number}")
+    log.flush()
+    assert written == [["before 0", "before 1", "before 2"]]
+    log.flush()
+    assert written[1:] == [["during 1"]]
 
 
 def test_full_queue_drops_and_counts_and_takes_no_time(tmp_path: Path) -> None:

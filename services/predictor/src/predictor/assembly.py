@@ -20,7 +20,7 @@ from predictor.champion import CHALLENGER, CHAMPION, ChampionFollower, Role
 from predictor.feedback import Feedback, FeedbackBook
 from predictor.forgetting import Forgetting
 from predictor.history import LedgerHistory
-from predictor.in_flight import InFlight, Places
+from predictor.in_flight import InFlight, Places, Queue
 from predictor.ledger_metrics import LedgerMetrics
 from predictor.listing import Listing
 from predictor.one_listing import OneListing
@@ -101,8 +101,8 @@ def create_app(settings: PredictorSettings) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(feedback.router)
     app.include_router(admin.router)
-    places, keys = Places(settings.max_in_flight), _api_keys(settings)
-    metrics.in_flight.set_function(lambda: places.count)
+    places, queue, keys = Places(settings.max_in_flight), Queue(settings.max_in_flight), _api_keys(settings)
+    metrics.in_flight.set_function(lambda: places.count + queue.count)
     app.add_middleware(InFlight, places=places)  # inside the next ones, which count and name a refusal
     if keys:
         app.add_middleware(auth.ApiKeys, keys=keys)  # before a request takes a place among them
@@ -110,7 +110,7 @@ def create_app(settings: PredictorSettings) -> FastAPI:
         app, summary="Metrics for Prometheus", response_class=PlainTextResponse
     )
     app.add_middleware(RequestIds)
-    app.add_middleware(OneListing, pricing=pricing, places=places, keys=keys, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(OneListing, pricing=pricing, queue=queue, keys=keys, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(ClosingConnections, state=app.state)  # the last one added is the first that a request meets
     return app
 

@@ -9,6 +9,7 @@ that served stay on disk, so that a new process answers even if MLflow is away.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import logging
 import threading
@@ -232,6 +233,7 @@ class ChampionFollower:
         known.info.clear()
         known.info.labels(version.name, version.version, version.run_id).set(1)
         known.loaded.set(champion.loaded_at.timestamp())
+        gc.freeze()  # a model is a million objects that the collector would go through in the middle of an answer
         log.info("%s %s version %s", self._role.works, version.name, version.version, extra={"run_id": version.run_id})
 
     def _leave(self) -> None:

@@ -1,8 +1,10 @@
-"""A bound on the requests in flight, so that those which are accepted are answered as fast under overload."""
+"""Bounds on the requests in flight, so that those which are accepted are answered as fast under overload."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -11,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from predictor import metrics
 
 RETRY_AFTER_SECONDS = 1
+BURST_SECONDS = 0.1  # a queue that is long for longer than that, or again within that, is no burst
 
 
 class Places:
@@ -19,6 +22,8 @@ class Places:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.count = 0
+        detail = f"more than {limit} requests at once: try again in {RETRY_AFTER_SECONDS} s"
+        self.refusal = JSONResponse({"detail": detail}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     @property
     def full(self) -> bool:
@@ -30,6 +35,30 @@ class Places:
 
     def __exit__(self, *_: object) -> None:
         self.count -= 1
+
+
+class Queue(Places):
+    """Places of requests that are served one after another: each waits for all before it.
+
+    A burst may take all places. Of a queue that lasts longer only a quarter are kept: where more comes than is served,
+    every further place is one more to wait for, and serves nobody sooner.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._kept = -(-limit // 4)
+        self._long_since = self._long_at = -math.inf  # the first and the last request that found it long
+
+    @property
+    def full(self) -> bool:
+        """True where the request that asks is to be refused."""
+        if not 0 < self._kept <= self.count:
+            return False
+        now = time.monotonic()
+        if now - self._long_at > BURST_SECONDS:
+            self._long_since = now
+        self._long_at = now
+        return super().full or now - self._long_since > BURST_SECONDS
 
 
 class InFlight:
@@ -49,9 +78,7 @@ class InFlight:
             return
         if self.places.full:
             metrics.refused.labels("overload").inc()
-            detail = f"more than {self.places.limit} requests at once: try again in {RETRY_AFTER_SECONDS} s"
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            await JSONResponse({"detail": detail}, 503, headers)(scope, receive, send)
+            await self.places.refusal(scope, receive, send)
             return
         with self.places:
             # a listing is priced in one go: those that came together must all be counted before the first one is

@@ -37,9 +37,10 @@ MAX_BODY_CHARACTERS = 2_000  # of a request that failed
 MAX_VALUE_CHARACTERS = 200  # of a listing
 MAX_ERROR_CHARACTERS = 1_000
 REQUEST_BYTES = 1_000  # what a request takes in the queue beside its body and prices
-# One who works in Python holds up every other thread: so much work at a time (some 0.3 ms), then room for answers.
-_MADE_AT_ONCE, _GIVEN_AT_ONCE = 50, 200  # rows
-_ROOM_SECONDS = 0.0001
+# One who works in Python holds up every other thread, and the server, which lets go at every message, waits for each
+# piece: so much work at a time (some 0.3 ms), then room for answers.
+_MADE_AT_ONCE, _GIVEN_AT_ONCE = 50, 100  # rows
+_ROOM_SECONDS, _LEAST_ROOM_SECONDS = 0.003, 0.0001
 
 _FIELDS = tuple(Listing.model_fields)
 T = TypeVar("T")
@@ -148,23 +149,26 @@ class PredictionLog:
         metrics.log_spill_bytes.set(self._spill.bytes)
 
     def _batches(self) -> Iterator[tuple[UUID, list[Row]]]:
-        """What is queued, until nothing is."""
-        while self._queue:
+        """What is queued now; what comes meanwhile waits, so that each batch is worth a connection."""
+        left = len(self._queue)
+        while left:
             rows: list[Row] = []
-            while len(rows) < BATCH_ROWS:
+            while left and len(rows) < BATCH_ROWS:
                 try:
                     request = self._queue.popleft()
-                except IndexError:
+                except IndexError:  # at the end two threads may be at it
+                    left = 0
                     break
+                left -= 1
                 with self._counting:
                     self._queued -= request.size
                 try:
-                    rows += list(_gently(_rows(request), _MADE_AT_ONCE))
+                    rows += list(self._gently(_rows(request), _MADE_AT_ONCE))
                 except Exception:  # one request must not cost the others
                     metrics.log_dropped.labels("unreadable").inc(request.listings)
                     log.exception("request %s is not in the prediction log", request.request_id)
                 if len(rows) % _MADE_AT_ONCE == 0:
-                    time.sleep(_ROOM_SECONDS)
+                    self._rest()
             if rows:
                 yield uuid4(), rows
 
@@ -178,7 +182,7 @@ class PredictionLog:
         self._in_hand = batch, list(rows)
         try:
             with metrics.log_seconds.time():
-                self._ledger.add_predictions(batch, _gently(rows, _GIVEN_AT_ONCE))
+                self._ledger.add_predictions(batch, self._gently(rows, _GIVEN_AT_ONCE))
         except LedgerError as failed:
             if isinstance(failed.__cause__, psycopg.DataError | psycopg.IntegrityError):
                 self._halve(batch, rows, failed)
@@ -209,7 +213,7 @@ class PredictionLog:
 
     def _keep(self, batch: UUID, rows: Sequence[Row]) -> None:
         try:
-            self._spill.add(batch, _gently(rows, _GIVEN_AT_ONCE))
+            self._spill.add(batch, self._gently(rows, _GIVEN_AT_ONCE))
             metrics.log_rows.labels("spilled").inc(len(rows))
         except SpillFullError as full:
             self._drop(len(rows), "spill_full", str(full))
@@ -235,6 +239,17 @@ class PredictionLog:
                 if not self._write(batch, rows):
                     return
                 self._spill.remove(name)
+
+    def _gently(self, things: Iterable[T], at_once: int) -> Iterator[T]:
+        """The same, with room for other threads in between."""
+        for number, thing in enumerate(things, 1):
+            yield thing
+            if number % at_once == 0:
+                self._rest()
+
+    def _rest(self) -> None:
+        pressed = self._queued > self._queue_bytes // 4 or self._ending.is_set()
+        time.sleep(_LEAST_ROOM_SECONDS if pressed else _ROOM_SECONDS)
 
     def _drop(self, rows: int, reason: str, text: str) -> None:
         metrics.log_dropped.labels(reason).inc(rows)
@@ -289,11 +304,3 @@ def _beginning(body: bytes) -> str | None:
 
 def _text(text: str | None, most: int) -> str | None:
     return None if text is None else text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _gently(things: Iterable[T], at_once: int) -> Iterator[T]:
-    """The same, with room for other threads in between."""
-    for number, thing in enumerate(things, 1):
-        yield thing
-        if number % at_once == 0:
-            time.sleep(_ROOM_SECONDS)
