@@ -14,7 +14,7 @@ import pytest
 
 from ci.console import Failure
 from tests.bench.serving import __main__ as program
-from tests.bench.serving import load, report, servers
+from tests.bench.serving import load, overload, report, servers
 from tests.bench.serving.environments import PEERS, PREDICTOR, SAME
 from tests.bench.serving.model import Rows
 from tests.bench.serving.servers import Form, Server
@@ -143,3 +143,26 @@ def test_a_server_that_cannot_be_installed_is_in_the_table_and_ends_the_run_red(
     with pytest.raises(Failure, match=r"not measured: mlserver: cannot be installed: no wheel"):
         program.bench(["mlserver"], 1, 1, 1, None)
     assert "| mlserver | FAILED: cannot be installed: no wheel for this machine |" in capsys.readouterr().out
+
+
+def test_waits_of_answers_come_from_their_counts() -> None:
+    """So many answers (second) after so many hundredths of a millisecond (first)."""
+    waits = load._waits([[700, 1], [20, 49], [100, 50]], 10)
+    assert (waits.rate, waits.p50, waits.p99) == (10, 1.0, 1.0)
+    assert load._waits([[700, 2], [20, 98]], 1).p99 == 7.0
+    assert str(load._waits([], 1)) == str(load.Waits(0, np.nan, np.nan))
+
+
+def test_overload_is_judged_by_the_medians_of_its_rounds() -> None:
+    def one(half: float, over: float, memory: list[float]) -> overload.Round:
+        none = load.Waits(0, np.nan, np.nan)
+        seen = [load.Refusing(load.Waits(100, 1, p99), none, 0.9, 0.1) for p99 in (half, over)]
+        return overload.Round(load.Loaded(100, 1, 2, 0.9, 0.1), *seen, memory)
+
+    rounds = [one(4, 6, [100] * 8), one(4, 20, [100] * 4 + [110] * 4), one(5, 9, [100] * 8)]
+    waits, memory = overload.goals(rounds)
+    assert (waits.value, waits.met) == (1.8, True)
+    assert (memory.value, memory.met) == (1, True)
+    assert not overload.goals([rounds[1]])[0].met
+    assert not overload.goals([rounds[1]])[1].met
+    assert "| 5 times: 80 connections | 100 | 1.00 | 20.00 | 0 |  |  | 90% | 10% |" in overload.table(rounds)

@@ -167,6 +167,16 @@ def test_refusal_under_overload_has_its_id_and_is_counted_as_an_answer(client: T
         assert client.post("/predict", json=body).status_code == 200
 
 
+def test_openapi_says_how_many_listings_a_list_may_have(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, most in (("/predict", SETTINGS.max_listings), ("/explain", SETTINGS.max_explained)):
+        one, many = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+        assert one == {"$ref": "#/components/schemas/Listing"}
+        assert (many["minItems"], many["maxItems"]) == (1, most)
+        assert client.post(path, json=[EXAMPLE] * most).status_code == 200
+        assert client.post(path, json=[EXAMPLE] * (most + 1)).status_code == 413
+
+
 def test_without_a_model(empty: TestClient) -> None:
     until(lambda: "alias" in empty.get("/model").text)
     refused = [empty.post(path, json=EXAMPLE) for path in ("/predict", "/explain")]

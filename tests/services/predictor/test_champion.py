@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_follows_the_alias(follower: ChampionFollower, registry: Registry, model
     assert serving(follower) == "1"
     follower.refresh()
     assert registry.downloads == ["1", "2"], "a version that served lately is not fetched again"
+
+
+def test_collector_passes_over_a_model_that_serves(
+    follower: ChampionFollower, registry: Registry, models: tuple[Model, Model]
+) -> None:
+    """Going through all of it takes as long as hundreds of prices, in the middle of one."""
+    registry.add(models[0])
+    gc.unfreeze()
+    try:
+        follower.refresh()
+        served = follower.state.served
+        assert served is not None
+        collected = {id(thing) for thing in gc.get_objects()}
+        assert id(served.bundle.__dict__) not in collected
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_registry_away_keeps_the_model_and_says_stale(

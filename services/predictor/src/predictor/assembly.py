@@ -124,9 +124,11 @@ class HouseApi(FastAPI):
         for model in (Listing, Feedback):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"].setdefault(model.__name__, schema)
-        if self.state.settings.max_in_flight:
+        settings = self.state.settings
+        routes.document(document, {routes.PREDICT: settings.max_listings, routes.EXPLAIN: settings.max_explained})
+        if settings.max_in_flight:
             in_flight.document(document)
-        if self.state.settings.require_api_key:
+        if settings.require_api_key:
             auth.document(document)
         return document
 

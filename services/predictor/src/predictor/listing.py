@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -71,7 +71,12 @@ Zip = Annotated[
         | None,
     ),
 ]
-Day = Annotated[str | None, BeforeValidator(_day, json_schema_input_type=date | None)]
+Day = Annotated[
+    str | None,
+    BeforeValidator(
+        _day, json_schema_input_type=date | datetime | Annotated[str, Field(pattern=r"^\s*$", title="Not known")] | None
+    ),
+]
 
 
 class Listing(BaseModel):

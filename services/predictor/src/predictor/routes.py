@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Coroutine
@@ -34,7 +35,7 @@ from predictor.shadow import Shadow
 
 RETRY_AFTER_SECONDS = 5
 _HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
-PREDICT = "/predict"
+PREDICT, EXPLAIN = "/predict", "/explain"
 INLINE_BYTES = 16 * 1024  # a body of some 50 listings is priced faster than a thread is handed the work
 
 router = APIRouter()
@@ -93,7 +94,7 @@ async def predict(request: Request) -> JSONResponse:
 
 
 @router.post(
-    "/explain",
+    EXPLAIN,
     summary="Price one listing or a few of them, and say why",
     openapi_extra=_BODY,
     responses={
@@ -204,6 +205,15 @@ async def schema() -> dict[str, Any]:
 def history(request: Request) -> History:
     """Read from the ledger."""
     return History.model_validate(request.app.state.history.read())
+
+
+def document(openapi: dict[str, Any], most: dict[str, int]) -> None:
+    """Say in the OpenAPI document how many listings a list may have, by path."""
+    for path, listings in most.items():
+        operation = openapi["paths"][path]["post"]
+        operation["requestBody"] = body = copy.deepcopy(operation["requestBody"])  # the routes share it
+        _, many = body["content"]["application/json"]["schema"]["anyOf"]
+        many["maxItems"] = listings
 
 
 async def read_body(request: Request, limit: int) -> bytes:
