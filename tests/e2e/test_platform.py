@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from ci.console import wait_for
 from ci.example import LISTING
 from ci.images import values
 from ci.kube import JOBS, PLATFORM, RELEASE, forward, get, kube
+from ci.paths import CHECKOUT
 from core.bundle import load_bundle
 from core.registry import RegistryClient
 from tests.gitops.data import ledger
@@ -109,6 +112,20 @@ def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
         assert not platform.trouble(pod), f"{name}: {platform.trouble(pod)}"
         restarts = {box["name"]: box["restartCount"] for box in pod["status"]["containerStatuses"]}
         assert not any(restarts.values()), f"{name} restarted: {restarts}"
+
+
+def test_doctor_finds_it_well_and_a_denied_connection_denied(predictor: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ci.doctor", "--env", "kind", "--installed", "--probe", "--json"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    results = {one["check"]: one for one in json.loads(done.stdout)["results"]}
+    images = {f"image {name}" for name in values.read("kind")}
+    of_cluster = {"kubernetes", "nodes", "storage", "secrets", "policies", "mlflow", "pods"} | images
+    assert {name: results[name]["level"] for name in of_cluster} == dict.fromkeys(of_cluster, "ok"), results
 
 
 def test_what_runs_is_traced_to_the_commit_and_digest_of_its_image(predictor: str) -> None:
