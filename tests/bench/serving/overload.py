@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from ci.console import main, say
 from ci.local import LocalPlatform
@@ -54,9 +54,6 @@ def goals(rounds: list[Round]) -> list[Goal]:
 def _grown(memory: list[float]) -> float:
     quarter = max(len(memory) // 4, 1)
     return median(memory[-quarter:]) / median(memory[:quarter])
-
-
-median = statistics.median
 
 
 def table(rounds: list[Round]) -> str:
