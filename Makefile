@@ -1,4 +1,4 @@
-# The one vocabulary of people and CI. `make` alone prints it.
+# People and CI use the same targets. `make` prints the common ones (## below), `make help-all` all of them (## and ###).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -9,227 +9,289 @@ CACHE := $(or $(HOUSE_CACHE_DIR),$(if $(filter 0,$(shell id -u)),/var/cache/hous
 UV_VERSION := 0.13.9
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
+HASHED := --only-binary :all: --require-hashes
 MEMBERS := core pipeline predictor ui datasource
 PYTEST := $(PYTHON) -m pytest -q
+# Service tests wait more than they compute: four workers keep two cores busy. Each worker starts its own servers.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? 4 : n)))
+# Without bytecode, each test that starts a program compiles all its imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
-help: ## print this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ### print the common targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {title = substr($$0, 5)} /^[a-z][a-z0-9-]*:.*[^#]## / {if (title) printf "\n%s\n", title; title = ""; printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ The whole loop
 .PHONY: up down demo run drain status pages smoke lineage
-up: .venv/ready ## from an empty machine to a price: cluster, images, platform, pipeline run, prediction
-	@$(PYTHON) -m ci.up --env $(ENV)
+up: .venv/deploy ## create the cluster, build the images, install the platform, run the pipeline once, ask for a price (ARGS="--sequential ...")
+	@$(PYTHON) -m ci.deploy.up --env $(ENV) $(ARGS)
 
-down: .venv/ready ## remove the platform with its data, and the cluster that `make up` made
+down: .venv/deploy ## remove the platform with its data, and the cluster that `make up` created
 	@$(PYTHON) -m ci.cluster down
 
-demo: .venv/ready ## the same loop without Kubernetes, in one terminal (ends with Ctrl-C)
-	@$(PYTHON) -m ci.demo
+demo: .venv/test ## run the same loop without Kubernetes in one terminal; Ctrl-C ends it
+	@$(PYTHON) -m ci.local.demo
 
-run: .venv/ready ## one pipeline run on the cluster: fetch the next batch, decide, train, promote
-	@$(PYTHON) -m ci.runs
+run: .venv/deploy ## run the pipeline once on the cluster: fetch the next batch, decide, train, promote
+	@$(PYTHON) -m ci.deploy.runs
 
-drain: .venv/ready ## pipeline runs until the data API has no more data
-	@$(PYTHON) -m ci.runs --drain
+drain: .venv/deploy ## run the pipeline until the data API has no more data
+	@$(PYTHON) -m ci.deploy.runs --drain
 
-status: .venv/ready ## every pod, and why those that are not Ready are not
-	@$(PYTHON) -m ci.platform status
+status: .venv/deploy ## list every pod, with the reason if it is not Ready
+	@$(PYTHON) -m ci.deploy.platform status
 
-pages: .venv/ready ## addresses of all pages
-	@$(PYTHON) -m ci.platform pages
+pages: .venv/deploy ## print the addresses of all web pages
+	@$(PYTHON) -m ci.deploy.platform pages
 
-smoke: .venv/ready ## a one-tree model's whole way through MLflow, from a pod like a stage's; each step told
-	@$(PYTHON) -m ci.commands smoke
+smoke: .venv/deploy ### send a small model through MLflow from a pod like those of the stages, and print each step
+	@$(PYTHON) -m ci.deploy.commands smoke
 
-lineage: .venv/ready ## where a model version comes from: run, code, image, batches, decision, verdict, report: VERSION=3
-	@$(PYTHON) -m ci.commands lineage --version "$(VERSION)"
+lineage: .venv/deploy ### print the origin of a model version: run, code, image, batches, decision, verdict, report: VERSION=3
+	@$(PYTHON) -m ci.deploy.commands lineage --version "$(VERSION)"
 
-##@ Steps
+##@ Single steps
 .PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets install remove
-setup: .venv/ready ## Python environment of the checkout, from the lock
+setup: .venv/ready ### create the whole Python environment; other targets create only the part that they need
 
-k3s: ## K3s on this machine, with the settings of ci/k3s (as root)
+k3s: ### install K3s on this machine with the settings in ci/k3s (as root)
 	ci/k3s/up.sh
 
-cluster: .venv/ready ## a Kubernetes cluster: CLUSTER=current, kind, or onenode (chosen if not named)
+cluster: .venv/deploy ## create a kind cluster with three nodes (NODES=1 for one), or use CLUSTER=current: the current kubeconfig context
 	@$(PYTHON) -m ci.cluster up
 
-cluster-stop: .venv/ready ## stop the one-node cluster, keep its data
+cluster-stop: .venv/deploy ### stop the nodes of the kind cluster and keep its data
 	@$(PYTHON) -m ci.cluster stop
 
-cluster-start: .venv/ready ## start the one-node cluster again
+cluster-start: .venv/deploy ### start the nodes of the kind cluster again
 	@$(PYTHON) -m ci.cluster start
 
-cluster-down: .venv/ready ## remove the cluster and all its data; caches stay
+cluster-down: .venv/deploy ### remove the cluster and its data; the cache stays
 	@$(PYTHON) -m ci.cluster down
 
-images: .venv/ready ## build every image whose inputs changed; write values/images-<env>.yaml
+images: .venv/deploy ## build every image whose inputs changed, and write values/images-<env>.yaml
 	@$(PYTHON) -m ci.images build --env $(ENV)
 
-secrets: .venv/ready ## namespaces and Secrets, each made once and never changed
-	@$(PYTHON) -m ci.secrets
+secrets: .venv/deploy ### create the namespaces and the Secrets that do not exist yet; never change an existing Secret
+	@$(PYTHON) -m ci.deploy.secrets
 
-install: .venv/ready ## install or upgrade the umbrella chart on the present cluster
-	@$(PYTHON) -m ci.platform install --env $(ENV)
+install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm
+	@$(PYTHON) -m ci.deploy.platform install --env $(ENV)
 
-remove: .venv/ready ## remove the platform with its data from the present cluster
-	@$(PYTHON) -m ci.platform remove
+remove: .venv/deploy ### remove the platform with its data from the current cluster
+	@$(PYTHON) -m ci.deploy.platform remove
 
 ##@ With Argo CD
 .PHONY: gitops gitops-push gitops-status gitops-to-helm gitops-remove
-gitops: .venv/ready ## deliver with Argo CD: install it, give it this checkout (CLUSTER=current: the repository), wait for all
+gitops: .venv/deploy ## deliver the platform with Argo CD: install it, give it this checkout (CLUSTER=current: the repository), wait for all
 	@$(PYTHON) -m ci.argocd up --env $(ENV)
 
-gitops-push: .venv/ready ## a delivery: serve the checkout's HEAD to Argo CD and wait until the cluster is as it says
+gitops-push: .venv/deploy ### deliver HEAD: serve it to Argo CD and wait until the cluster matches it
 	@$(PYTHON) -m ci.argocd push --env $(ENV)
 
-gitops-status: .venv/ready ## every Application: sync, health, last operation, revision
+gitops-status: .venv/deploy ### list every Application: sync, health, last operation, revision
 	@$(PYTHON) -m ci.argocd status
 
-gitops-to-helm: .venv/ready ## hand the running platform to Helm (make gitops takes it over from Helm): no pod is touched
+gitops-to-helm: .venv/deploy ### hand the running platform over from Argo CD to Helm without touching a pod (`make gitops` does the opposite)
 	@$(PYTHON) -m ci.argocd to-helm --env $(ENV)
 
-gitops-remove: .venv/ready ## remove Applications and Argo CD; data stays until `make remove`
+gitops-remove: .venv/deploy ### remove the Applications and Argo CD; the data stays until `make remove`
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
 .PHONY: promote-env bundle bundle-install push publish publish-join publish-names publish-mirror release scan notes charts
-bundle: .venv/ready ## one file that installs ENV where no registry is reached: images, charts, installer, doctor (ARGS="--set ...")
+bundle: .venv/deploy ## write one file that installs ENV without a registry: images, charts, installer, doctor (ARGS="--set ...")
 	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
 
-bundle-install: ## unpack the newest bundle of ENV and run its installer (as root; ARGS="--argocd ...")
+bundle-install: ### unpack the newest bundle of ENV and run its installer (as root; ARGS="--argocd ...")
 	@bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
-	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one by \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi; \
+	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one with \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi; \
 	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked
 	build/unpacked/*/install.sh $(ARGS)
 
-push: .venv/ready ## copy the images of ENV to a registry, digests unchanged: REGISTRY=registry.example/house
+push: .venv/deploy ### copy the images of ENV to a registry without changing digests: REGISTRY=registry.example/house
 	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"
 
-publish: .venv/ready ## build and push what REGISTRY lacks of the images, for this machine's architecture
+publish: .venv/deploy ### build and push the images that REGISTRY lacks, for the architecture of this machine
 	@$(PYTHON) -m ci.images.publish push --registry "$(REGISTRY)"
 
-publish-join: .venv/ready ## give the published images of all architectures one name, and write their bills of materials
+publish-join: .venv/deploy ### join the published images of all architectures under one tag, and write their SBOMs
 	@$(PYTHON) -m ci.images.publish join --registry "$(REGISTRY)"
-	@$(PYTHON) -m ci.images.publish bills --registry "$(REGISTRY)"
+	@$(PYTHON) -m ci.images.publish sboms --registry "$(REGISTRY)"
 
-publish-names: .venv/ready ## JSON of the published images that ENV does not name yet
+publish-names: .venv/deploy ### print as JSON the published images that ENV does not name yet
 	@$(PYTHON) -m ci.images.publish names --registry "$(REGISTRY)" --env $(ENV)
 
-publish-mirror: .venv/ready ## the published images in a second registry too, digests unchanged: MIRROR=docker.io/name
+publish-mirror: .venv/deploy ### copy the published images to a second registry without changing digests: MIRROR=docker.io/name
 	@$(PYTHON) -m ci.images.publish mirror --registry "$(REGISTRY)" --to "$(MIRROR)"
 
-scan: .venv/ready ## known vulnerabilities of what bills of materials list: a report (needs Go and the internet; BILLS=...)
-	@$(PYTHON) -m ci.scan $(or $(BILLS),build/sbom/*.cdx.json)
+scan: .venv/deploy ### report known vulnerabilities of the packages in the SBOMs (needs Go and the internet; SBOMS=...)
+	@$(PYTHON) -m ci.checks.scan $(or $(SBOMS),build/sbom/*.cdx.json)
 
-release: .venv/ready ## a commit that gives ENV the published images of this checkout
-	@$(PYTHON) -m ci.release write --env $(ENV) --published --commit
+release: .venv/deploy ### commit the published images of this checkout to values/images-<env>.yaml
+	@$(PYTHON) -m ci.deploy.release write --env $(ENV) --published --commit
 
-notes: .venv/ready ## release notes of VERSION, from CHANGELOG.md
-	@$(PYTHON) -m ci.notes "$(VERSION)"
+notes: .venv/deploy ### print the release notes of VERSION from CHANGELOG.md
+	@$(PYTHON) -m ci.checks.release_notes "$(VERSION)"
 
-charts: .venv/ready ## package every chart into build/charts, and push them to REGISTRY if it is given (OCI)
-	@$(PYTHON) -m ci.charts package $(if $(REGISTRY),--registry "$(REGISTRY)")
+charts: .venv/deploy ### package every chart into build/charts; with REGISTRY, push them there as OCI artifacts
+	@$(PYTHON) -m ci.deploy.charts package $(if $(REGISTRY),--registry "$(REGISTRY)")
 
-promote-env: .venv/ready ## give an environment the images of another: FROM=vm TO=prod, COMMIT=1 to commit it
-	@$(PYTHON) -m ci.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
+promote-env: .venv/deploy ### give an environment the images of another one: FROM=vm TO=prod; COMMIT=1 commits the file
+	@$(PYTHON) -m ci.deploy.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test lint types unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test bench bench-serving bench-overload
-doctor: .venv/ready ## what keeps the platform from running here, and what to do (ARGS="--probe --json ...")
+.PHONY: doctor test check lint types unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
+doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
-test: lint types unit services go ## everything that needs no cluster, in minutes
+test: lint types go ## run every check that needs no cluster
+	$(PYTHON) -m ci.local.minio
+	$(PYTEST) -n $(WORKERS) -m "not e2e"
 
-lint: .venv/ready ## ruff, generated files, workflows, Renovate's settings
+check: .venv/ready ## run the quick loop: lint, types, and the unit tests of files that changed since BASE (default: main)
+	@$(PYTHON) -m ci.checks.changed $(if $(BASE),--base "$(BASE)")
+
+lint: .venv/ready ### run ruff; check import contracts, wording, generated files, workflows and the Renovate settings
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m ci.docs --check
+	.venv/bin/lint-imports --no-cache
+	$(PYTHON) -m ci.checks.words
+	$(PYTHON) -m ci.checks.docs --check
 	$(PYTHON) -m ci.monitoring --check
 	.venv/bin/check-jsonschema --builtin-schema vendor.renovate .github/renovate.json
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
-	$(PYTHON) -m ci.actionlint
+	$(PYTHON) -m ci.checks.actionlint
 
-types: .venv/ready ## mypy, strict for core
+types: .venv/ready ### run mypy (strict for core and pipeline)
 	$(PYTHON) -m mypy ci services/*/src
 
-unit: .venv/ready ## unit, chart, DAG and monitoring tests
-	$(PYTEST) -m "not services and not e2e"
+unit: .venv/test ### run the unit, chart, DAG and monitoring tests
+	$(PYTEST) -n $(WORKERS) -m "not services and not e2e"
 
-services: .venv/ready ## tests against real PostgreSQL, MinIO and MLflow, started as processes
-	$(PYTHON) -m ci.minio
-	$(PYTEST) -m services
+services: .venv/test ### run the tests that start real PostgreSQL, MinIO and MLflow processes
+	$(PYTHON) -m ci.local.minio
+	$(PYTEST) -n $(WORKERS) -m services
 
-contract: .venv/ready ## 5,000 requests that Schemathesis makes of the predictor's OpenAPI document (HOUSE_CASES=...)
+contract: .venv/test ### send 5,000 requests generated by Schemathesis from the predictor's OpenAPI document (HOUSE_CASES=...)
 	HOUSE_CASES=$(or $(HOUSE_CASES),5000) $(PYTEST) -s -m services tests/services/predictor/test_contract.py
 
-go: ## the cluster's own programs, and the health of Applications: vet and tests
+go: ### vet and test the Go programs of the cluster and of Argo CD
 	for module in gitserver health; do (cd ci/argocd/$$module && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath .); done
-	cd ci/cluster/go && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go vet -trimpath ./netpold/ ./probe/ && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath ./netpold/
+	cd ci/cluster/registryless/go && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go vet -trimpath ./netpold/ ./probe/ && GOCACHE=$(CACHE)/go-build CGO_ENABLED=0 go test -trimpath ./netpold/
 
-e2e: .venv/ready ## the platform on a real cluster: brought up, fed, asserted
+e2e: .venv/test ## test the platform on a real cluster: create it, feed it, check it
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images build
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e
 
-e2e-gitops: .venv/ready ## the platform by Argo CD on a real cluster, from nothing (it removes what is there)
+e2e-gitops: .venv/test ### test the delivery by Argo CD on a real cluster, from nothing (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 tests/gitops
 
-e2e-faults: .venv/ready ## pods killed, stores away, a faulty data API, and clients that must not notice (it removes what is there)
+e2e-faults: .venv/test ### kill pods, stop stores and break the data API while clients send requests (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 -s tests/faults
 
-e2e-closed: .venv/ready ## the bundle installed on the one-node cluster with egress cut: no pull (it removes what is there)
+e2e-closed: .venv/test ### install the bundle on a kind cluster without egress (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
 	$(PYTEST) -m e2e --timeout=1800 -s tests/closed
 
-upgrade-test: .venv/ready ## from the last release to this checkout, with a pipeline run and requests (it removes what is there)
+upgrade-test: .venv/test ### upgrade from the last release to this checkout during a pipeline run and requests (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=3600 -s tests/upgrade
 
-bench: .venv/ready ## ratios measured in one run on this machine
+nightly: .venv/ready ### run every long suite and print one table (ARGS="e2e bench" runs some of them)
+	@$(PYTHON) -m ci.checks.nightly $(ARGS)
+
+bench: .venv/test ### measure ratios of times on this machine
 	$(PYTHON) -m tests.bench.serving_quick
 	$(PYTHON) -m tests.bench.batch
 	$(PYTHON) -m tests.bench.features
 	$(PYTHON) -m tests.bench.growth
 	$(PYTHON) -m tests.bench.ingest
 
-bench-overload: .venv/ready ## our predictor under five times the load that it can take: waits, refusals, memory (ARGS="--rounds 3 ...")
+bench-overload: .venv/test ### measure the predictor under five times its capacity: waits, refusals, memory (ARGS="--rounds 3 ...")
 	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving.overload $(ARGS)
 
-bench-serving: .venv/ready ## our predictor beside MLflow's, MLServer, KServe and BentoML: same model, same run (ARGS="--quick --only ...")
+bench-serving: .venv/test ### compare the predictor with MLflow, MLServer, KServe and BentoML on one model (ARGS="--quick --only ...")
 	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving $(ARGS)
 
-##@ Upkeep
-.PHONY: lock docs format cache-clean
-lock: $(UV) ## resolve all Python packages anew, write the hash-pinned requirement files
-	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m ci.lock
-	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving.environments
+##@ Maintenance
+.PHONY: help-all lock docs site site-lock format cache-clean
+help-all: ## print all other targets, too
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {title = substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {sub("### ", "## "); if (title) printf "\n%s\n", title; title = ""; printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-docs: .venv/ready ## write all generated files: chart READMEs, dashboards, alert rules
-	$(PYTHON) -m ci.docs
+lock: .venv/deploy ### write the hash-pinned lock files; versions stay, except UPGRADE="NAME ..." or UPGRADE=all
+	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m ci.checks.lock $(if $(UPGRADE),--upgrade $(UPGRADE))
+	PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving.environments $(if $(filter all,$(UPGRADE)),--upgrade)
+
+docs: .venv/ready ### write all generated files: chart READMEs, dashboard, alert rules
+	$(PYTHON) -m ci.checks.docs
 	$(PYTHON) -m ci.monitoring
 
-format: .venv/ready ## format all Python
+site: build/site-venv/ready build/mermaid/mermaid.min.js ### build the documentation as a web site in build/site (ARGS=serve shows it at localhost:8001 instead)
+	@NO_MKDOCS_2_WARNING=1 build/site-venv/bin/mkdocs $(if $(filter serve,$(ARGS)),serve --dev-addr localhost:8001,build --quiet)
+
+site-lock: | $(UV) ### write docs/requirements.lock from docs/requirements.in
+	cd docs && $(UV) pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 --upgrade requirements.in -o requirements.lock
+
+format: .venv/ready ### format all Python files
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-cache-clean: ## forget everything that was built (folder: HOUSE_CACHE_DIR, else under /var/cache or ~/.cache)
+cache-clean: ### delete the cache (HOUSE_CACHE_DIR, else a folder in /var/cache or ~/.cache)
 	rm -rf "$(CACHE)"
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 to 3.13 is needed as python3; found $$(python3 --version)" >&2; exit 1; }
 	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q "uv==$(UV_VERSION)"
 
-.venv/ready: requirements-dev.lock $(foreach m,$(MEMBERS),services/$(m)/pyproject.toml) | $(UV)
-	@echo "making .venv from requirements-dev.lock (1.6 GB; a minute or two the first time)"
+# MkDocs has an environment of its own, because nothing else imports it.
+build/site-venv/ready: docs/requirements.lock | $(UV)
+	@$(UV) venv -q --clear --python python3 $(@D)
+	@$(UV) pip install -q --python $(@D)/bin/python $(HASHED) -r $<
+	@touch $@
+
+# The script that draws the diagrams of the site, from a package of npm. docs/mermaid.lock has its version and sha256.
+# Where npm is not installed, it comes from the wheel that Prometheus' pages use.
+build/mermaid/mermaid.min.js: docs/mermaid.lock | $(UV)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@npm=$$(command -v npm || true); \
+	if [ -z "$$npm" ]; then \
+		$(UV) venv -q --python python3 $(@D)/node; npm=$(@D)/node/bin/npm; \
+		$(UV) pip install -q --python $(@D)/node/bin/python $(HASHED) -r services/monitoring/prometheus/pages/node.lock; \
+	fi; \
+	read -r version sha256 < $<; \
+	"$$npm" pack --silent --pack-destination $(@D) "mermaid@$$version" > /dev/null; \
+	tar -xzf "$(@D)/mermaid-$$version.tgz" -C $(@D) --strip-components 2 --touch package/dist/mermaid.min.js; \
+	rm -rf "$(@D)/mermaid-$$version.tgz" $(@D)/node; \
+	echo "$$sha256  $@" | sha256sum --check --quiet
+
+# .venv has three levels. A stamp file marks each level that is complete, and every target depends on one of them:
+#   .venv/deploy   packages that the deployment programs under ci/ import
+#   .venv/test     also the packages that services and tests import
+#   .venv/ready    also linters and type stubs: everything
+# A changed deploy lock recreates .venv. A changed test lock adds, updates and removes packages in place.
+.venv/deploy: requirements-deploy.lock | $(UV)
+	@echo "creating .venv from $< (60 MB)" >&2
 	@$(UV) venv -q --clear --python python3 .venv
-	@$(UV) pip install -q --python $(PYTHON) --only-binary :all: --require-hashes -r requirements-dev.lock
+	@$(UV) pip install -q --python $(PYTHON) $(HASHED) -r $<
+	@$(UV) pip install -q --python $(PYTHON) --no-deps -e services/pipeline
+	@touch $@
+
+.venv/test: requirements-test.lock $(foreach m,$(MEMBERS),services/$(m)/pyproject.toml) .venv/deploy
+	@echo "adding the packages of services and tests to .venv, from $< (1.4 GB; a minute or two the first time)" >&2
+	@rm -f .venv/ready
+	@$(UV) pip sync -q --python $(PYTHON) $(HASHED) $<
 	@$(UV) pip install -q --python $(PYTHON) --no-deps $(foreach m,$(MEMBERS),-e services/$(m))
+	@touch $@
+
+.venv/ready: requirements-dev.lock .venv/test
+	@echo "adding linters and type stubs to .venv, from $< (0.2 GB)" >&2
+	@$(UV) pip install -q --python $(PYTHON) $(HASHED) -r $<
 	@touch $@

@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Plugins, settings and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from ci.local import LocalPlatform
+from ci.local.processes import LocalPlatform
 
-# a slow machine is no failure; where CI is set, Hypothesis has a profile of its own, which draws the same every time
+pytest_plugins = ("pytester", "tests.kit.skips", "tests.kit.distribution")
+
+# Workers share the cores: more threads in each would only wait. Polars reads this when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+# On a slow machine tests may be slow. Where CI is set, Hypothesis has its own profile, which draws the same every time
 settings.register_profile("patient", deadline=None)
 if not os.environ.get("CI"):
     settings.load_profile("patient")

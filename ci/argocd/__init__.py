@@ -1,1 +1,1 @@
-"""Argo CD on a cluster: build, install, give it this checkout, wait until all is as Git says, remove."""
+"""Delivers the platform with Argo CD: builds and installs it, serves this checkout to it, and waits for syncs."""

@@ -1,4 +1,4 @@
-"""Put Argo CD's objects on a cluster; with Python's standard library alone, as a bundle's installer needs it."""
+"""Applies Argo CD's objects to a cluster, with Python's standard library only, for the installer of a bundle."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ci.console import phase, wait_for
-from ci.kube import get, kube
+from ci.common.console import phase, wait_for
+from ci.common.kube import get, kube
 
 NAMESPACE = "argocd"
 GIT_URL = f"http://git.{NAMESPACE}.svc:3080/platform.git"  # of the cluster's own Git server
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 
 def apply(objects: list[Object]) -> None:
-    """Apply objects on the server's side: Argo CD's definitions are too large for the other way."""
+    """Apply objects on the server side, because Argo CD's definitions are too large for the client side."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     kube("apply", "--server-side", "--force-conflicts", "--field-manager=make-gitops", "-f", "-", stdin=text)
 
@@ -45,13 +45,13 @@ def install(objects: list[Object]) -> None:
 
 
 def _established(definition: str) -> bool:
-    """Whether the API server serves it; not `kubectl wait`, which fails where nothing is said of it yet."""
+    """Whether the API server serves a definition. `kubectl wait` fails if it has no status yet."""
     conditions = get("crd", definition).get("status", {}).get("conditions") or []
     return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
 
 
 def with_parameters(delivery: list[Object], parameters: Mapping[str, str]) -> list[Object]:
-    """AppProjects and root Application, its last object, with Helm values on top."""
+    """AppProjects and root Application, its last object, with additional Helm values."""
     *projects, root = json.loads(json.dumps(delivery))
     root["spec"]["source"]["helm"]["parameters"] += [
         {"name": name, "value": value} for name, value in parameters.items()

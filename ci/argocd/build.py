@@ -1,4 +1,4 @@
-"""The image of Argo CD: compiled from its Go module, as everything on the one-node cluster is; kept in the cache."""
+"""Builds the image of Argo CD from its Go module, and keeps it in the cache."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from functools import cache
 from pathlib import Path
 
 from ci import cluster
-from ci.cluster import build as programs
-from ci.cluster import settings
-from ci.cluster.build import Program
-from ci.console import phase, run, say
-from ci.gocache import trim_go_cache
+from ci.common.console import phase, run, say
+from ci.common.gocache import trim_go_cache
+from ci.common.goprograms import Program, compile_missing, drop_old, environment, module_version
+from ci.common.paths import cache_dir
 from ci.images import archive, builders
 from ci.images.catalog import Image
-from ci.paths import cache_dir
 
 HERE = Path(__file__).parent
 MODULE = HERE / "go"
+STORE = "argocd"  # in the cache
 DOCKERFILE = HERE / "Dockerfile"
 NAME = "localhost/house-platform/argocd"
 ARGOCD = "github.com/argoproj/argo-cd/v3"
 HELM = "helm.sh/helm/v4"
-VERIFY = "hack/git-verify-wrapper.sh"  # run for every commit; without GnuPG it finds that none is signed
-VERSION = settings.module_version(ARGOCD, MODULE)
+VERIFY = "hack/git-verify-wrapper.sh"  # runs for every commit; without GnuPG it reports unsigned commits
+VERSION = module_version(ARGOCD, MODULE)
 IMAGE = Image(
     "argocd", "Argo CD with Helm, Git and Redis", "Dockerfile", (), source="https://github.com/argoproj/argo-cd"
 )
 
 
 def all_programs() -> tuple[Program, ...]:
-    """What is compiled; the first is quickest."""
+    """Programs to compile, the quickest first."""
     stamp = {
         "version": VERSION.removeprefix("v"),
         "gitTag": VERSION,
@@ -40,19 +39,19 @@ def all_programs() -> tuple[Program, ...]:
         "gitTreeState": "clean",
     }
     argocd_flags = " ".join(f"-X {ARGOCD}/common.{key}={value}" for key, value in stamp.items())
-    helm_flags = f"-X {HELM}/internal/version.version={settings.module_version(HELM, MODULE)}"
+    helm_flags = f"-X {HELM}/internal/version.version={module_version(HELM, MODULE)}"
     return (
-        Program("gitserver", ".", ".", module=HERE / "gitserver"),
-        Program("helm", f"{HELM}/cmd/helm", version_flags=helm_flags, module=MODULE),
-        Program("argocd", f"{ARGOCD}/cmd", version_flags=argocd_flags, module=MODULE),
+        Program("gitserver", ".", HERE / "gitserver", STORE, "."),
+        Program("helm", f"{HELM}/cmd/helm", MODULE, STORE, version_flags=helm_flags),
+        Program("argocd", f"{ARGOCD}/cmd", MODULE, STORE, version_flags=argocd_flags),
     )
 
 
 @cache
 def in_module(path: str) -> Path:
     """A file of Argo CD's module."""
-    found = run(["go", "mod", "download", "-json", ARGOCD], cwd=MODULE, env=programs.environment(MODULE))
-    return Path(json.loads(found.stdout)["Dir"]) / path
+    download = run(["go", "mod", "download", "-json", ARGOCD], cwd=MODULE, env=environment(MODULE))
+    return Path(json.loads(download.stdout)["Dir"]) / path
 
 
 def official_manifests() -> Path:
@@ -66,9 +65,9 @@ def program(name: str) -> Path:
 
 
 def build() -> Path:
-    """Compile and pack what the cache lacks; returns the image's archive, beside which a note holds its name."""
+    """Compile and pack what is not in the cache; returns the archive. A file beside it has the image's name."""
     with phase("compile Argo CD", then="its image"):
-        compiled = programs.compile_missing(all_programs())
+        compiled = compile_missing(all_programs())
         say(f"compiled {compiled} programs; the rest was in the cache")
     builder = builders.choose()
     base = builder.prepare()
@@ -79,16 +78,16 @@ def build() -> Path:
     if compiled:
         trim_go_cache()
     current = {one.path.parent for one in all_programs()} | {target, target.with_suffix(".json")}
-    programs.forget(target.parent.parent, current)
+    drop_old(target.parent.parent, current)
     return target
 
 
 def _tag(base: str) -> tuple[str, Path]:
-    found = hashlib.sha256(f"{base}\0".encode() + DOCKERFILE.read_bytes())
+    inputs = hashlib.sha256(f"{base}\0".encode() + DOCKERFILE.read_bytes())
     for one in all_programs():
-        found.update(one.path.parent.name.encode())
-    found.update(in_module(VERIFY).read_bytes())
-    tag = f"{VERSION.removeprefix('v')}-{found.hexdigest()[:12]}"
+        inputs.update(one.path.parent.name.encode())
+    inputs.update(in_module(VERIFY).read_bytes())
+    tag = f"{VERSION.removeprefix('v')}-{inputs.hexdigest()[:12]}"
     return tag, cache_dir() / "argocd" / "images" / f"argocd-{tag}.tar"
 
 
@@ -116,5 +115,5 @@ def load() -> str:
     name = str(json.loads(file.with_suffix(".json").read_text())["name"])
     if name.partition("@")[0] not in cluster.present_images():
         with phase("load Argo CD's image into the cluster"):
-            cluster.import_archive(file)
+            cluster.import_archives([file])
     return name

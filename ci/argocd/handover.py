@@ -1,7 +1,8 @@
-"""Hand a running platform from Helm to Argo CD, or back: who owns its objects changes, and nothing else.
+"""Hands a running platform from Helm to Argo CD, or back. Only the owner of its objects changes.
 
-Both render the same objects, so no pod is replaced. What the former owner left behind has to go: Helm's release, or it
-would believe that it could upgrade; its ownership of fields, or a field that the new owner leaves out would stay.
+Both render the same objects, so no pod is replaced. The records of the former owner are removed: Helm's release,
+because Helm would otherwise try to upgrade it; and the ownership of fields, because fields that the new owner does
+not set would otherwise stay.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 
 from ci.argocd import sync
 from ci.argocd.apply import Object
-from ci.console import Failure
-from ci.kube import PLATFORM, RELEASE, kube
+from ci.common.console import Failure
+from ci.common.kube import PLATFORM, RELEASE, kube
 
 HELM = ("helm", ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace"))
 ARGO = ("argocd-controller", ("argocd.argoproj.io/tracking-id",))
@@ -22,7 +23,7 @@ ATTEMPTS = 5
 
 
 def to_argocd() -> int:
-    """Forget Helm's release, once Argo CD has synced everything; returns the number of objects that changed hands."""
+    """Remove the record of Helm's release after Argo CD synced everything; returns the number of these objects."""
     kube("-n", PLATFORM, "delete", "secret", "-l", f"owner=helm,name={RELEASE}", "--ignore-not-found")
     return disown(managed(), *HELM)
 
@@ -33,12 +34,14 @@ def to_helm(env: str, extra: list[str]) -> int:
     Raises:
         Failure: not every Application is Synced: what is not as Git says now would be so after Helm's turn.
     """
-    from ci import platform  # needs more than the standard library, which is all that a bundle's installer has
+    from ci.deploy import (
+        platform,
+    )  # imported here: it needs packages, and a bundle's installer has only the standard library
 
     differing = [name for name, item in sync.applications().items()
                  if item.get("status", {}).get("sync", {}).get("status") != "Synced"]  # fmt: skip
     if differing:
-        raise Failure(f"not Synced: {', '.join(sorted(differing))}; `make gitops-status` says why")
+        raise Failure(f"not Synced: {', '.join(sorted(differing))}; `make gitops-status` shows the reason")
     objects = managed()
     sync.delete_all(cascade=False)
     platform.install(env, extra, take_ownership=True)
@@ -47,12 +50,14 @@ def to_helm(env: str, extra: list[str]) -> int:
 
 def managed() -> list[Object]:
     """Every object of the platform that an Application manages: kind, group, namespace (if it has one), name."""
-    found = sync.applications()
-    return [item for name in found if name != sync.ROOT for item in found[name]["status"].get("resources", [])]
+    applications = sync.applications()
+    return [
+        item for name in applications if name != sync.ROOT for item in applications[name]["status"].get("resources", [])
+    ]
 
 
 def disown(objects: Collection[Object], manager: str, annotations: Collection[str]) -> int:
-    """Take fields and annotations of a former owner off objects, whose content stays; returns the number changed."""
+    """Remove the fields and annotations of a former owner from objects; returns the number of changed objects."""
     with ThreadPoolExecutor(4) as pool:
         return sum(pool.map(lambda item: _disown(item, manager, annotations), objects))
 
@@ -65,7 +70,7 @@ def _disown(item: Object, manager: str, annotations: Collection[str]) -> bool:
         changes = _changes(json.loads(text)["metadata"], manager, annotations) if text else []
         if not changes:
             return False
-        # refused where a controller wrote in between: read again
+        # the API server refuses the patch if a controller wrote in between: read again
         done = kube(*where, "patch", kind, item["name"], "--type=json", "--field-manager=make-gitops", "-o", "name",
                     "-p", json.dumps(changes), check=False)  # fmt: skip
         if done:
@@ -74,7 +79,7 @@ def _disown(item: Object, manager: str, annotations: Collection[str]) -> bool:
 
 
 def _changes(metadata: dict[str, Any], manager: str, annotations: Collection[str]) -> list[dict[str, Any]]:
-    """A JSON patch that makes an object's metadata know nothing of a manager; empty if it does not."""
+    """A JSON patch that removes a manager from an object's metadata; empty if it is not there."""
     fields = metadata.get("managedFields", [])
     kept = [entry for entry in fields if entry["manager"] != manager]
     gone = [name for name in annotations if name in metadata.get("annotations", {})]

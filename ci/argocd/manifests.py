@@ -1,4 +1,4 @@
-"""What is applied: Argo CD's official manifests, patched; AppProjects and root Application of an environment.
+"""Manifests to apply: Argo CD's official manifests, patched; AppProjects and root Application of an environment.
 
 Of the official manifests stay the controller, the repo-server, the server (API, webhook) and Redis: the platform has
 no single sign-on (dex), no notifications, and no ApplicationSets (their controller goes; the API server of Argo CD
@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from ci import secrets
 from ci.argocd.apply import NAMESPACE, Object, with_parameters
-from ci.console import Failure
-from ci.paths import CHECKOUT
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
+from ci.deploy import secrets
 
 SETTINGS = ("argocd-cm", "argocd-cmd-params-cm")
 FOLDER = CHECKOUT / "argocd"
@@ -27,7 +27,7 @@ GIT_MANIFESTS = Path(__file__).with_name("git.yaml")
 _DROPPED = ("argocd-dex-server", "argocd-notifications-", "argocd-applicationset-controller")
 _WITHOUT_NAMESPACE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace")
 _WORKLOADS = ("Deployment", "StatefulSet")
-# requests are what they use with this platform; limits hold a burst of renderings
+# requests: measured use with this platform; limits: enough for a burst of renderings
 _RESOURCES = {
     "argocd-application-controller": ("100m", "192Mi", "768Mi"),
     "argocd-repo-server": ("50m", "96Mi", "512Mi"),
@@ -52,8 +52,8 @@ def install(official: list[Object], image: str = "") -> list[Object]:
     settings = {name: read(f"{name}.yaml")["data"] for name in SETTINGS}
     checksum = hashlib.sha256(repr(sorted(settings["argocd-cmd-params-cm"].items())).encode()).hexdigest()[:16]
     kept = []
-    for given in official:
-        item = copy.deepcopy(given)
+    for original in official:
+        item = copy.deepcopy(original)
         kind, name = item["kind"], item["metadata"]["name"]
         if name.startswith(_DROPPED):
             continue
@@ -63,7 +63,7 @@ def install(official: list[Object], image: str = "") -> list[Object]:
             item["data"] = item.get("data", {}) | settings[name]
         if kind in _WORKLOADS:
             template = item["spec"]["template"]
-            # these settings are read at the start
+            # the programs read these settings at their start
             template["metadata"].setdefault("annotations", {})["checksum/params"] = checksum
             _patch_pod(template["spec"], image)
         kept.append(item)
@@ -107,11 +107,11 @@ def delivery(env: str, repository: str = "", parameters: Mapping[str, str] | Non
     `repository` takes the place of the committed address wherever that stands. `parameters` are Helm values on top:
     what only the cluster can tell.
     """
-    given = [read(name) for name in ("project.yaml", "project-root.yaml", f"root-{env}.yaml")]
-    root = given[-1]
+    objects = [read(name) for name in ("project.yaml", "project-root.yaml", f"root-{env}.yaml")]
+    root = objects[-1]
     address = root["spec"]["source"]["repoURL"]
-    given = with_parameters(given, parameters or {})
-    return _replaced(given, address, repository) if repository else given
+    objects = with_parameters(objects, parameters or {})
+    return _replaced(objects, address, repository) if repository else objects
 
 
 def split_setting(setting: str) -> tuple[str, str]:
@@ -122,7 +122,7 @@ def split_setting(setting: str) -> tuple[str, str]:
     """
     path, equals, value = setting.partition("=")
     if not (path and equals) or "," in setting:
-        raise Failure(f"--set {setting}: it must be one PATH=VALUE, as global.dataApi.port=8099")
+        raise Failure(f"--set {setting}: write it as PATH=VALUE. Example: global.dataApi.port=8099")
     return path, value
 
 

@@ -1,4 +1,4 @@
-"""Deliver a bundle with Argo CD: install it, give its Git server the bundle's charts and values, wait until all is so.
+"""Deliver a bundle with Argo CD: install it, push the bundle's charts and values to its Git server, wait for the sync.
 
     python3 -S -m ci.argocd.offline     in an unpacked bundle; `./install.sh --argocd` calls it
 
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from ci.argocd import apply, handover, sync
 from ci.argocd.apply import NAMESPACE
-from ci.console import Failure, main, phase, say, wait_for
-from ci.kube import PLATFORM, RELEASE, api_endpoint, kube
-from ci.paths import CHECKOUT
+from ci.common.console import Failure, main, phase, say, wait_for
+from ci.common.kube import PLATFORM, RELEASE, egress_values, kube
+from ci.common.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "argocd" / "offline"
 INSTALL = "install.json"  # Argo CD's objects
 DELIVERY = "delivery.json"  # AppProjects and root Application
-TREE = "git"  # what the served commit holds
+TREE = "git"  # files of the served commit
 REPOSITORY = "/srv/git/platform.git"
 BRANCH, DRAFT = "refs/heads/main", "refs/drafts/bundle"
 
@@ -45,7 +45,7 @@ def _data(text: str) -> str:
 
 def git(*words: str, stdin: str | None = None, check: bool = True) -> str:
     """Run Git in the cluster's Git server."""
-    program = ["git", "-c", "safe.directory=*", "-C", REPOSITORY]  # the volume's folder may be another user's
+    program = ["git", "-c", "safe.directory=*", "-C", REPOSITORY]  # another user may own the folder of the volume
     command = ["-n", NAMESPACE, "exec", "-i", "deployment/git", "--", *program, *words]
     return kube(*command, stdin=stdin, check=check).strip()
 
@@ -75,10 +75,8 @@ def deliver(folder: Path, title: str, seconds: float) -> None:
     with phase("give the bundle to the cluster's Git server"):
         revision = serve(folder / TREE, title)
         say(f"the branch main is at {revision[:7]}")
-    address, port = api_endpoint()
-    known = {"global.kubeApi.cidr": f"{address}/32", "global.kubeApi.port": str(port)}
     with phase("apply AppProjects and root Application", then="wait for all but the first model"):
-        apply.apply(apply.with_parameters(json.loads((folder / DELIVERY).read_text()), known))
+        apply.apply(apply.with_parameters(json.loads((folder / DELIVERY).read_text()), egress_values()))
     sync.refresh()
     with phase("wait for all but the predictor, which waits for the first model"):
         sync.wait(revision, seconds, but=("fastapi",))

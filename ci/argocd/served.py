@@ -1,4 +1,4 @@
-"""The branch that a local Argo CD follows: each push adds one commit of what the checkout's HEAD holds.
+"""The branch that a local Argo CD follows: each push adds one commit with the content of the checkout's HEAD.
 
 Beside HEAD's files a commit has values/images-<env>.yaml, which Git may ignore, and what a caller changes. Its history
 is that of deliveries: it moves forward only, and names the commit of the checkout that each one is of. Neither index
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import ci.git
+import ci.common.git
 from ci.argocd.apply import NAMESPACE
-from ci.console import Failure, say
-from ci.kube import forward
-from ci.paths import CHECKOUT
+from ci.common.console import Failure, say
+from ci.common.kube import forward
+from ci.common.paths import CHECKOUT
 
 BRANCH = "main"
 WRITE_PORT = 3081
@@ -28,7 +28,7 @@ def git(*words: str, stdin: str | None = None, index: Path | None = None, check:
     who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
            for key, value in (("NAME", "house-platform"), ("EMAIL", "house-platform@localhost"))}  # fmt: skip
     env = {**who, **({"GIT_INDEX_FILE": str(index)} if index else {})}
-    return ci.git.git(CHECKOUT, *words, stdin=stdin, env=env, check=check)
+    return ci.common.git.git(CHECKOUT, *words, stdin=stdin, env=env, check=check)
 
 
 def tree(env: str, changes: Mapping[str, str | None] | None = None) -> str:
@@ -56,7 +56,7 @@ def tree(env: str, changes: Mapping[str, str | None] | None = None) -> str:
 def push(env: str, changes: Mapping[str, str | None] | None = None, message: str = "") -> str:
     """Serve the checkout's HEAD; returns the commit of the served branch, the present one if nothing differs."""
     if git("status", "--porcelain", "--untracked-files=no"):
-        say("the checkout has changes that are not committed: they are not served")
+        say("the checkout has uncommitted changes: they are not served")
     wanted, head = tree(env, changes), git("rev-parse", "HEAD")
     with server() as url:
         tip = git("ls-remote", url, f"refs/heads/{BRANCH}").partition("\t")[0]
@@ -66,7 +66,7 @@ def push(env: str, changes: Mapping[str, str | None] | None = None, message: str
                 return tip
         text = f"{message or 'deliver ' + git('log', '-1', '--format=%h %s', head)}\n\nCheckout: {head}\n"
         commit = git("commit-tree", wanted, *(("-p", tip) if tip else ()), stdin=text)
-        # in one body of known length: the server is a CGI, which takes no chunked ones
+        # one body of known length: the server is a CGI program, which does not accept chunked bodies
         git("-c", f"http.postBuffer={_LARGEST_PUSH}", "push", "--quiet", url, f"{commit}:refs/heads/{BRANCH}")
     return commit
 

@@ -1,4 +1,4 @@
-"""Whether the cluster is as Git says: the gate after a delivery, and the watch for drift."""
+"""Compares the cluster with Git: waits after a delivery, and watches for drift."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Collection
 from typing import Any
 
 from ci.argocd.apply import NAMESPACE, Object
-from ci.console import Failure, say, wait_for
-from ci.kube import PART_OF, get, kube
+from ci.common.console import Failure, say, wait_for
+from ci.common.kube import PART_OF, get, kube
 
 ROOT = "house-platform"
 PROJECTS = ("house-platform", "house-platform-root")
@@ -21,23 +21,23 @@ def applications() -> dict[str, Object]:
         Failure: Argo CD is not installed.
     """
     try:
-        found = get("-n", NAMESPACE, "applications.argoproj.io")["items"]
+        items = get("-n", NAMESPACE, "applications.argoproj.io")["items"]
     except Failure as failed:
         if "doesn't have a resource type" in str(failed):
             raise Failure("Argo CD is not installed here: `make gitops` installs it, and the platform") from failed
         raise
-    return {item["metadata"]["name"]: item for item in found if item["spec"]["project"] in PROJECTS}
+    return {item["metadata"]["name"]: item for item in items if item["spec"]["project"] in PROJECTS}
 
 
 def components(root: Object) -> list[str]:
-    """Names of the Applications that the root wants."""
+    """Names of the Applications of the root."""
     return [item["name"] for item in root.get("status", {}).get("resources", []) if item["kind"] == "Application"]
 
 
 def late(application: Object, revision: str) -> str:
-    """What an Application lacks to be `Synced Healthy Succeeded` at a revision, in one line; empty if nothing.
+    """Reason why an Application is not `Synced Healthy Succeeded` at a revision, in one line; empty if it is.
 
-    Health alone would be that of an older revision for some seconds after each change.
+    Health alone is not enough: for some seconds after a change it belongs to the older revision.
     """
     source, status = application["spec"]["source"], application.get("status", {})
     sync, operation = status.get("sync", {}), status.get("operationState", {})
@@ -45,12 +45,12 @@ def late(application: Object, revision: str) -> str:
     if errors:
         return _short("; ".join(errors))
     if application["metadata"]["name"] != ROOT and source["targetRevision"] != revision:
-        return f"is still to be told of {revision[:7]}"
+        return f"does not know of {revision[:7]}"
     if sync.get("revision") != revision:
         return f"not compared with {revision[:7]} yet"
     other = (operation.get("syncResult") or {}).get("revision", revision) != revision
     past = other and sync["status"] == "Synced" and operation["phase"] in ("Failed", "Error")
-    # an operation that ended with another commit says nothing where at this one there is nothing to sync
+    # the result of an operation at another commit does not count if there is nothing to sync at this one
     if operation.get("phase") not in ("Succeeded", None) and not past:
         return _short(f"sync {operation['phase'].lower()}: {operation.get('message', '')}")
     if sync["status"] != "Synced":
@@ -62,7 +62,7 @@ def late(application: Object, revision: str) -> str:
         return "never synced"
     health = status.get("health", {}).get("status", "Unknown")
     if health != "Healthy":
-        ill = [item["name"] if item["kind"] == "Application"  # which says itself what ails it
+        ill = [item["name"] if item["kind"] == "Application"  # an Application has its own line
                else f"{item['kind']}/{item['name']} {item['health'].get('message', '')}".strip()
                for item in status.get("resources", [])
                if item.get("health", {}).get("status", "Healthy") != "Healthy"]  # fmt: skip
@@ -71,41 +71,41 @@ def late(application: Object, revision: str) -> str:
 
 
 def _short(text: str, length: int = 500) -> str:
-    """One line; of a long one the middle is left out: Argo CD puts the reason last."""
+    """The text in one line. The middle of a long text is left out, because Argo CD puts the reason last."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[:100]} ... {line[105 - length :]}"
 
 
 def all_late(revision: str) -> dict[str, str]:
-    """What is not yet as Git says at a revision: name to reason; a component that is still to be made counts."""
-    found = applications()
-    if ROOT not in found:
+    """Applications that are not synced to a revision: name to reason. Includes missing components."""
+    present = applications()
+    if ROOT not in present:
         return {ROOT: "there is no root Application"}
-    reasons = {name: late(item, revision) for name, item in found.items()}
-    reasons |= {name: "is still to be made" for name in components(found[ROOT]) if name not in found}
+    reasons = {name: late(item, revision) for name, item in present.items()}
+    reasons |= {name: "does not exist yet" for name in components(present[ROOT]) if name not in present}
     return {name: why for name, why in sorted(reasons.items()) if why}
 
 
 def refresh() -> None:
-    """Have Argo CD ask Git now, as a webhook would."""
+    """Make Argo CD read Git now, like a webhook."""
     kube("-n", NAMESPACE, "annotate", "--overwrite", "application", ROOT, "argocd.argoproj.io/refresh=normal")
 
 
 def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None:
-    """Wait for `Synced Healthy Succeeded` at a revision, of the root and of every component but those in `but`.
+    """Wait until the root and every component are `Synced Healthy Succeeded` at a revision, except those in `but`.
 
-    The root's health is that of all components: where `but` names some, the root is not waited for.
+    The root's health includes all components, so with `but` the root is not waited for.
 
     Raises:
-        Failure: names each Application that is late, with its reason.
+        Failure: timeout. The text has each late Application with its reason.
     """
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
 
     def left() -> dict[str, str]:
         root_waits = but and components(applications().get(ROOT, {}))
         left_out = {*but, ROOT} if root_waits else set()
         reasons = all_late(revision)
-        _tell(told, reasons, f"Synced Healthy Succeeded at {revision[:7]}")
+        _tell(printed, reasons, f"Synced Healthy Succeeded at {revision[:7]}")
         return {name: why for name, why in reasons.items() if name not in left_out}
 
     def done() -> bool:
@@ -117,21 +117,21 @@ def wait(revision: str, seconds: float = 600, but: Collection[str] = ()) -> None
         raise Failure(f"{slow}\n" + "\n".join(f"  {name}: {why}" for name, why in left().items())) from slow
 
 
-def _tell(told: dict[str, str], now: dict[str, str], green: str) -> None:
-    """Print what is new, one line for all Applications of which the same is to be said; `told` becomes `now`."""
-    news = {name: why for name, why in now.items() if told.get(name) != why}
-    news |= {name: green for name in told if name not in now}
+def _tell(printed: dict[str, str], now: dict[str, str], green: str) -> None:
+    """Print changed reasons, one line for all Applications with the same reason, and update `printed` to `now`."""
+    news = {name: why for name, why in now.items() if printed.get(name) != why}
+    news |= {name: green for name in printed if name not in now}
     for why in dict.fromkeys(news.values()):
         say(f"{', '.join(name for name in news if news[name] == why)}: {why}")
-    told.clear()
-    told.update(now)
+    printed.clear()
+    printed.update(now)
 
 
 def watch(seconds: float, every: float = 1) -> list[str]:
-    """Watch for drift: each time that an Application was not Synced, or that Argo CD synced one, as a line."""
+    """Watch for drift. Returns a line for each time that an Application was not Synced or Argo CD synced one."""
     seen: list[str] = []
     before: dict[str, tuple[str, str]] = {}
-    looks, end, told = 0, time.monotonic() + seconds, time.monotonic()
+    looks, end, last_report = 0, time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < end:
         now = {name: _marks(item) for name, item in applications().items()}
         looks += 1
@@ -140,8 +140,8 @@ def watch(seconds: float, every: float = 1) -> list[str]:
                 seen.append(f"{name}: {marks[0]}, last sync began {marks[1]}")
                 say(seen[-1])
         before = now
-        if time.monotonic() - told > 60:
-            told = time.monotonic()
+        if time.monotonic() - last_report > 60:
+            last_report = time.monotonic()
             say(f"{looks} looks at {len(now)} Applications, {len(seen)} times of drift or sync")
         time.sleep(every)
     say(f"{looks} looks at {len(before)} Applications in {seconds:.0f} s: {len(seen)} times of drift or sync")
@@ -166,7 +166,7 @@ def table() -> str:
 
 
 def delete_all(seconds: float = 240, cascade: bool = True) -> None:
-    """Delete root and components; what the components made goes with them, all but postgres and minio.
+    """Delete root and components, and the components' objects except postgres and minio.
 
     Without `cascade`, every object stays.
     """

@@ -1,1 +1,1 @@
-"""One file with all that a machine without a registry needs: images, charts, values, installer, doctor, checksums."""
+"""Makes one file for a machine without a registry: images, charts, values, installer, doctor, checksums."""

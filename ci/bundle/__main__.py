@@ -1,8 +1,8 @@
-"""Write one file with all that a machine without a registry needs to run an environment.
+"""Write one file with everything that a machine without a registry needs to run an environment.
 
 python -m ci.bundle --env vm      build/house-platform-<version>-<commit>-vm.tar.zst, and its checksum beside it
 
-It holds the images by digest, exactly as values/images-<env>.yaml names them. README.md here says what else.
+It holds the images by digest, exactly as values/images-<env>.yaml names them. README.md lists the rest of its content.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ci.bundle import argocd
 from ci.bundle.make import make
-from ci.console import main, say
-from ci.environments import known_env
-from ci.paths import CHECKOUT
+from ci.common.console import main, say
+from ci.common.environments import known_env
+from ci.common.paths import CHECKOUT
 
 
 def _main() -> None:
@@ -26,9 +26,11 @@ def _main() -> None:
     )
     parser.add_argument("--output", type=Path, default=CHECKOUT / "build", help="folder (default: %(default)s)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="a value on top, as helm's --set"
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="override a value, like helm --set"
     )
-    parser.add_argument("--no-argocd", action="store_true", help="without Argo CD: it installs with Helm only")
+    parser.add_argument(
+        "--no-argocd", action="store_true", help="omit Argo CD; the bundle then installs with Helm only"
+    )
     options = parser.parse_args()
     source = None if options.no_argocd else argocd.built()
     packed = make(options.env, options.output, options.set, argocd=source)

@@ -1,4 +1,4 @@
-"""Argo CD in a bundle: its image, its objects, and the charts and values that its Git server is to serve."""
+"""Adds Argo CD to a bundle: its image, its objects, and the charts and values for its Git server."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci import charts
 from ci.argocd import apply, build, manifests, offline
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where Argo CD comes from."""
+    """Files of Argo CD."""
 
     archive: Path  # of its image, with the note that names it beside it
     official: Path  # its own manifests
 
     @property
     def tag_and_digest(self) -> tuple[str, str]:
-        """Of its image; the digest is "" where Docker built it."""
+        """Tag and digest of its image; the digest is "" if Docker built it."""
         name = str(json.loads(self.archive.with_suffix(".json").read_text())["name"])
         tagged, _, digest = name.partition("@")
         return tagged.rpartition(":")[2], digest
 
 
 def built() -> Source:
-    """Argo CD as `make gitops` installs it; compiled if the cache lacks it."""
+    """Argo CD as `make gitops` installs it; compiles it if it is not in the cache."""
     return Source(build.build(), build.official_manifests())
 
 
 def gather(folder: Path, env: str, lock: Path, settings: Mapping[str, str], image: str, official: Path) -> None:
-    """Write what `ci.argocd.offline` reads."""
+    """Write the files that `ci.argocd.offline` reads."""
     target = folder / offline.FOLDER.relative_to(CHECKOUT)
     target.mkdir(parents=True)
     objects = manifests.everything(manifests.load(official.read_text()), image)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the platform from this folder, on a machine that reaches no registry. Run it again at any time.
+# Install the platform from this folder, on a machine without access to a registry. You can run it again at any time.
 #
 #   ./install.sh             check this folder, run the doctor, import images, make Secrets, install, wait
 #   ./install.sh --argocd    the same with Argo CD, which reads charts and values from a Git server in the cluster
@@ -8,7 +8,8 @@
 #   --no-doctor              go on although the doctor says that it will not run
 #   --again                  hand the release to helm even if it is this one already
 #
-# KUBECONFIG names another cluster than K3s, CONTAINERD_ADDRESS another containerd. Needs sha256sum, tar, python3, kubectl.
+# KUBECONFIG names another cluster than K3s, CONTAINERD_ADDRESS another containerd, KIND_CLUSTER a kind cluster of this
+# machine, into whose nodes the images go (DOCKER_HOST names its engine). Needs sha256sum, tar, python3, kubectl.
 set -eu
 
 RELEASE=mlops
@@ -21,8 +22,8 @@ refuse() {
     exit 1
 }
 
-# Every file is as it was when the bundle was made, there is no other, and each image has its bill of materials. Nothing is
-# touched before this.
+# Check that every file is unchanged, that there is no other file, and that each image has its SBOM. Nothing is changed
+# before this.
 verify() {
     if grep -qvE '^[0-9a-f]{64}  [A-Za-z0-9._/+@-]+$' checksums.sha256; then
         refuse "checksums.sha256 is damaged: copy the bundle again"
@@ -32,13 +33,13 @@ verify() {
         refuse "the files above are not as they were when the bundle was made: copy the bundle again"
     fi
     listed=$(cut -c67- checksums.sha256 | sort)
-    found=$(find . ! -type d ! -path ./checksums.sha256 | cut -c3- | sort)
-    if [ "$listed" != "$found" ]; then
+    files=$(find . ! -type d ! -path ./checksums.sha256 | cut -c3- | sort)
+    if [ "$listed" != "$files" ]; then
         refuse "this folder has other files than checksums.sha256 lists: unpack the bundle into an empty folder"
     fi
     while read -r reference; do
         name=${reference##*/} name=${name%%:*}
-        grep -qsF "${reference#*@sha256:}" "sbom/$name.cdx.json" || refuse "sbom/$name.cdx.json is of another image"
+        grep -qsF "${reference#*@sha256:}" "sbom/$name.cdx.json" || refuse "sbom/$name.cdx.json belongs to another image"
     done <images/names
     say "all $(wc -l <checksums.sha256) files are as they were when the bundle was made"
 }
@@ -53,12 +54,27 @@ needs() {
 
 doctor() {
     [ "$doctor" = yes ] || return 0
-    python3 -S -m ci.doctor --expected expected.json "$@" ||
-        refuse "the doctor says that it will not run here: mend what FAIL names, or --no-doctor"
+    python3 -S -m ci.doctor --requirements requirements.json "$@" ||
+        refuse "the doctor found problems: fix the lines with FAIL, or use --no-doctor"
 }
 
+# The nodes that get the images: this machine, or the containers of a kind cluster.
+nodes() {
+    if [ -z "${KIND_CLUSTER:-}" ]; then
+        echo this-machine
+        return
+    fi
+    kind_nodes=$(docker ps --filter "label=io.x-k8s.kind.cluster=$KIND_CLUSTER" --format '{{.Names}}') ||
+        refuse "Docker does not answer: set DOCKER_HOST to the engine of the kind cluster $KIND_CLUSTER"
+    [ -n "$kind_nodes" ] || refuse "there is no running kind cluster $KIND_CLUSTER: \`kind get clusters\` lists the ones there are"
+    echo "$kind_nodes"
+}
+
+# ctr on the node $node.
 containerd() {
-    if [ -n "${CONTAINERD_ADDRESS:-}" ]; then
+    if [ -n "${KIND_CLUSTER:-}" ]; then
+        docker exec -i "$node" ctr -n k8s.io "$@"
+    elif [ -n "${CONTAINERD_ADDRESS:-}" ]; then
         ctr -a "$CONTAINERD_ADDRESS" -n k8s.io "$@"
     elif command -v k3s >/dev/null; then
         k3s ctr -n k8s.io "$@"
@@ -76,21 +92,32 @@ lacking() {
     done <images/names
 }
 
-# Pinned images survive the kubelet's cleaning; nobody could pull them again.
+# The kubelet does not remove pinned images. They could not be pulled again.
 import_images() {
+    all=$(nodes)
+    for node in $all; do
+        import_into_node
+    done
+}
+
+import_into_node() {
     names=$(lacking)
     if [ -z "$names" ]; then
-        say "all $(wc -l <images/names) images are on this node"
+        say "all $(wc -l <images/names) images are on $node"
         return
     fi
-    say "import" $names # words of a list, here and below
-    containerd images import images/images.tar >/dev/null
+    say "import into $node:" $names # words of a list, here and below
+    if [ -n "${KIND_CLUSTER:-}" ]; then
+        containerd images import --no-unpack - <images/images.tar >/dev/null
+    else
+        containerd images import images/images.tar >/dev/null
+    fi
     names=$(lacking)
-    [ -z "$names" ] || refuse "containerd took the archive, and still lacks" $names
+    [ -z "$names" ] || refuse "containerd imported the archive but still lacks" $names
     while read -r reference; do
         name=${reference%@*}
         for record in "$name" "${name%:*}@${reference#*@}"; do
-            containerd images label "$record" io.cri-containerd.pinned=pinned >/dev/null
+            containerd images label "$record" io.cri-containerd.pinned=pinned >/dev/null </dev/null
         done
     done <images/names
 }
@@ -106,7 +133,7 @@ find_cluster() {
         done
     fi
     kubectl get --raw /readyz >/dev/null || refuse "no cluster answers: install K3s first (ci/k3s/README.md), set KUBECONFIG"
-    # what Argo CD reads, if it delivers
+    # repositories that Argo CD reads, if it delivers the platform
     delivered=$(kubectl get applications.argoproj.io -A -l app.kubernetes.io/part-of=house-platform \
         -o 'jsonpath={range .items[*]}{.spec.source.repoURL}{"\n"}{end}' 2>/dev/null | sort -u || true)
     case $delivered,$argocd in
@@ -117,14 +144,44 @@ find_cluster() {
     [ $argocd = no ] || [ -d argocd/offline ] || refuse "this bundle was made without Argo CD: ./install.sh uses Helm"
 }
 
+# One IPv4 address as a network, several as a list of networks.
+networks() {
+    list=
+    for address; do
+        case $address in
+        *:*) ;;
+        *) list=${list:+$list,}$address/32 ;;
+        esac
+    done
+    case $list in
+    *,*) echo "{$list}" ;;
+    *) echo "$list" ;;
+    esac
+}
+
 install_release() {
     env=$(cat env)
-    # shellcheck disable=SC2046 # two words: address and port
+    # shellcheck disable=SC2046 # words: port, then the address of each API server
     set -- $(kubectl -n default get endpointslices -l kubernetes.io/service-name=kubernetes \
-        -o 'jsonpath={.items[0].endpoints[0].addresses[0]} {.items[0].ports[0].port}')
-    [ $# -eq 2 ] || refuse "the Service kubernetes has no endpoint: is the cluster up?"
+        -o 'jsonpath={.items[0].ports[0].port}{range .items[*].endpoints[*]} {.addresses[0]}{end}')
+    [ $# -ge 2 ] || refuse "the Service kubernetes has no endpoint: is the cluster up?"
+    port=$1
+    shift
+    servers=$(networks "$@")
+    # shellcheck disable=SC2046 # words: the address of each node, whose kubelet Prometheus scrapes
+    set -- $(kubectl get nodes -o \
+        'jsonpath={range .items[*]}{range .status.addresses[?(@.type=="InternalIP")]}{.address} {end}{end}')
+    nodes=$(networks "$@")
+    if [ -n "${KIND_CLUSTER:-}" ]; then # nodes of kind get other addresses when they restart
+        servers=$(docker network inspect kind --format '{{range .IPAM.Config}}{{println .Subnet}}{{end}}' | grep -v : | head -n 1)
+        nodes=$servers
+    fi
     set -- -f "values/$env.yaml" -f "values/images-$env.yaml" \
-        --set "global.kubeApi.cidr=$1/32" --set "global.kubeApi.port=$2"
+        --set "global.kubeApi.cidr=$servers" --set "global.kubeApi.port=$port"
+    # one node has the API server, too; values that name the nodes' network are left alone
+    if [ -n "$nodes" ] && [ "$nodes" != "$servers" ] && ! grep -q '^  nodes:' "values/$env.yaml"; then
+        set -- "$@" --set "global.nodes.cidr=$nodes"
+    fi
     while read -r setting; do
         set -- "$@" --set "$setting"
     done <settings
@@ -132,12 +189,12 @@ install_release() {
     last=$(helm history "$RELEASE" -n "$NAMESPACE" --max 1 -o json 2>/dev/null || true)
     case $last in
     *'"status":"pending'*)
-        say "an earlier install was interrupted; it is taken up again"
+        say "an earlier install was interrupted; continuing it"
         helm rollback "$RELEASE" -n "$NAMESPACE" || true
         ;;
     *'"status":"deployed"'*"\"description\":\"$mark\""*)
         if [ "$again" = no ]; then
-            say "the cluster holds exactly this already"
+            say "nothing changed"
             return
         fi
         ;;
@@ -150,7 +207,7 @@ install_release() {
 wait_ready() {
     for workload in $(kubectl -n "$NAMESPACE" get deployments,statefulsets -o name | grep -v '/fastapi$'); do
         kubectl -n "$NAMESPACE" rollout status "$workload" --timeout=420s ||
-            refuse "$workload is not Ready: python3 -m ci.doctor --expected expected.json says why"
+            refuse "$workload is not Ready: python3 -m ci.doctor --requirements requirements.json gives the reason"
     done
 }
 
@@ -164,7 +221,7 @@ main() {
         --again) again=yes ;;
         --argocd) argocd=yes ;;
         -h | --help)
-            sed -n '2,12s/^# \{0,1\}//p' "$0"
+            sed -n '2,13s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
         *) refuse "there is no option $option (--help)" ;;
@@ -187,7 +244,7 @@ main() {
     find_cluster
     doctor --before
     import_images
-    python3 -S -m ci.secrets
+    python3 -S -m ci.deploy.secrets
     if [ $argocd = yes ]; then
         python3 -S -m ci.argocd.offline --title "$(basename "$PWD")"
     else
@@ -195,8 +252,8 @@ main() {
         wait_ready
     fi
     say "images pulled from a registry since: $(kubectl get events -A --field-selector reason=Pulling -o name | wc -l)"
-    say "python3 -m ci.doctor --expected expected.json --installed looks at what runs; the first pipeline run is started" \
-        "in Airflow, or by its schedule"
+    say "python3 -m ci.doctor --requirements requirements.json --installed checks the installed platform; start the first pipeline run" \
+        "in Airflow, or wait for its schedule"
 }
 
 main "$@"

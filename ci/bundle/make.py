@@ -1,4 +1,4 @@
-"""Put a bundle together."""
+"""Makes the file of a bundle."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ci import charts, expected, release
 from ci.argocd.manifests import split_setting
 from ci.bundle.argocd import Source
 from ci.bundle.argocd import gather as gather_argocd
-from ci.console import Failure, phase, run, say
-from ci.doctor.images import parse
-from ci.git import git
+from ci.common.console import Failure, phase, run, say
+from ci.common.git import git
+from ci.common.image_reference import parse
+from ci.common.kube import helm
+from ci.common.paths import CHECKOUT, cache_dir
+from ci.deploy import charts, release
+from ci.doctor import rendered
 from ci.images import archive, sbom, store, values
 from ci.images.catalog import VERSION
 from ci.images.values import Entry
-from ci.paths import CHECKOUT, cache_dir
 
-# What the machine runs with Python's standard library alone.
+# Programs that the installer runs with Python's standard library alone.
 PROGRAMS = (
-    *("ci/__init__.py", "ci/console.py", "ci/kube.py", "ci/paths.py", "ci/secrets.py"),
+    "ci/__init__.py",
+    *(f"ci/common/{name}.py" for name in ("__init__", "console", "image_reference", "kube", "paths")),
+    *(f"ci/deploy/{name}.py" for name in ("__init__", "secrets")),
     *(f"ci/argocd/{name}.py" for name in ("__init__", "apply", "handover", "offline", "sync")),
 )
+NOT_BUNDLED = {"rendered.py"}  # of ci/doctor: reads charts of a checkout, with more than the standard library
 CHECKSUMS = "checksums.sha256"
 IMAGES = "images/images.tar"
 
@@ -44,31 +49,31 @@ class Part:
 
     @property
     def reference(self) -> str:
-        """As pods name it."""
+        """Reference in pods."""
         return f"{self.repository}:{self.tag}@{self.digest}"
 
 
 def parts(registry: str, images: Mapping[str, Entry], archives: Path | None = None) -> list[Part]:
-    """The images of this repository that an environment names, each with its archive.
+    """The images of this repository in an environment, each with its archive.
 
     Raises:
-        Failure: an archive is not there.
+        Failure: an archive is missing.
     """
     return [Part(store.repository(registry, name), entry.tag, entry.digest, store.archived(name, entry, archives))
             for name, entry in sorted(images.items())]  # fmt: skip
 
 
 def foreign(own: Sequence[Part], wanted: Sequence[str], folder: Path) -> list[Part]:
-    """Images that the charts run and this repository does not build (Grafana's), fetched by skopeo unless kept.
+    """Images of the charts that this repository does not build (Grafana). skopeo downloads them once.
 
     Raises:
-        Failure: a registry is not reached.
+        Failure: a registry did not answer.
     """
-    known = {part.reference for part in own}
-    found = []
+    own_references = {part.reference for part in own}
+    images = []
     for reference in wanted:
         image = parse(reference)
-        if f"{image.name}:{image.tag}@{image.digest}" in known:
+        if f"{image.name}:{image.tag}@{image.digest}" in own_references:
             continue
         file = folder / f"{image.digest.removeprefix('sha256:')}.tar"
         if not file.exists():
@@ -80,12 +85,12 @@ def foreign(own: Sequence[Part], wanted: Sequence[str], folder: Path) -> list[Pa
             except Failure as away:
                 draft.unlink(missing_ok=True)
                 raise Failure(
-                    f"{reference} is not built here, and could not be fetched: {away}\n"
+                    f"{reference} is not built here, and could not be downloaded: {away}\n"
                     'Leave its component out: ARGS="--set monitoring.grafana.enabled=false"'
                 ) from away
             draft.replace(file)
-        found.append(Part(image.name, image.tag, image.digest, file))
-    return found
+        images.append(Part(image.name, image.tag, image.digest, file))
+    return images
 
 
 def make(
@@ -98,12 +103,12 @@ def make(
 ) -> Path:
     """Write the bundle of an environment into a folder, with its checksum beside it; returns its path.
 
-    `settings` go on top of the values, as helm's `--set`, here and at the install. `lock` and `archives` are other
-    places than values/images-<env>.yaml and the cache. Without `argocd` the bundle installs with Helm only.
+    `settings` override values, like helm --set, now and at the install. `lock` and `archives` replace
+    values/images-<env>.yaml and the cache. Without `argocd` the bundle installs with Helm only.
 
     Raises:
-        Failure: no file names the environment's images, an archive is missing or damaged, or the charts name an image
-            that is neither built here nor to be had.
+        Failure: the environment has no file of its images, an archive is missing or damaged, or the charts use an image
+            that is neither built here nor downloadable.
     """
     lock = lock or values.file(env)
     registry = next(
@@ -112,10 +117,10 @@ def make(
     registry = registry or release.registry(env)
     if not lock.exists():
         raise Failure(
-            f"{lock} is missing: `make images ENV={env}` or `python -m ci.release write --env {env}` writes it"
+            f"{lock} is missing: `make images ENV={env}` or `python -m ci.deploy.release write --env {env}` writes it"
         )
     images = values.parse(lock.read_text(), lock.name)
-    needs = expected.of(env, lock, settings)
+    needs = rendered.requirements(env, lock, settings)
     own = parts(registry, images, archives)
     every = own + foreign(own, needs.images, cache_dir() / "foreign")
     if argocd:
@@ -124,10 +129,10 @@ def make(
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".bundle-") as scratch:
         folder = Path(scratch) / name
-        with phase(f"gather {len(every)} images", "what is in them"):
+        with phase(f"gather {len(every)} images", "SBOMs"):
             gather_images(folder, every)
-        with phase("bills of materials", "charts, values, programs"):
-            bills(folder, every)
+        with phase("SBOMs", "charts, values, programs"):
+            sboms(folder, every)
         with phase("charts, values, programs", "pack"):
             gather_rest(folder, env, lock, settings, needs.save())
             if argocd:
@@ -142,13 +147,13 @@ def make(
 
 
 def commit(checkout: Path) -> str:
-    """The commit that a bundle is named by; `-dirty` behind it where something is not as in it.
+    """The commit in the name of a bundle, with `-dirty` if a file differs from that commit.
 
     Files that name images are left out: a build writes them, and a bundle holds the one that it is made by.
     """
-    found = git(checkout, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
+    head = git(checkout, "rev-parse", "--short=12", "HEAD", check=False) or "unknown"
     changed = git(checkout, "status", "--porcelain", "--", ".", ":(exclude)values/images-*.yaml", check=False)
-    return found + ("-dirty" if changed else "")
+    return head + ("-dirty" if changed else "")
 
 
 def gather_images(folder: Path, every: Sequence[Part]) -> None:
@@ -158,24 +163,26 @@ def gather_images(folder: Path, every: Sequence[Part]) -> None:
         Failure: an archive holds another image than the environment names.
     """
     (folder / "images").mkdir(parents=True)
-    found = archive.merge([(part.file, part.repository, part.tag) for part in every], folder / IMAGES)
+    digests = archive.merge([(part.file, part.repository, part.tag) for part in every], folder / IMAGES)
     for part in every:
-        if found[part.repository] != part.digest:
-            raise Failure(f"{part.file} holds {found[part.repository]}, and {part.digest} is asked for: build it again")
+        if digests[part.repository] != part.digest:
+            raise Failure(
+                f"{part.file} holds {digests[part.repository]}, and {part.digest} is asked for: build it again"
+            )
     (folder / "images" / "names").write_text("".join(f"{part.reference}\n" for part in every))
 
 
-def bills(folder: Path, every: Sequence[Part]) -> None:
-    """A bill of materials per image, from beside its archive."""
+def sboms(folder: Path, every: Sequence[Part]) -> None:
+    """Copy the SBOM of each image, which is beside its archive."""
     (folder / "sbom").mkdir()
     for part in every:
         name = part.repository.rpartition("/")[2]
-        bill, _ = sbom.describe(part.file, name, part.tag, part.digest)
-        shutil.copyfile(bill, folder / "sbom" / f"{name}.cdx.json")
+        document, _ = sbom.describe(part.file, name, part.tag, part.digest)
+        shutil.copyfile(document, folder / "sbom" / f"{name}.cdx.json")
 
 
 def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], needs: str) -> None:
-    """Everything but images."""
+    """Copy everything except images."""
     for path in sources():
         copy = folder / path.relative_to(CHECKOUT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +190,7 @@ def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], nee
     here = CHECKOUT / "ci" / "bundle"
     shutil.copyfile(here / "install.sh", folder / "install.sh")
     (folder / "install.sh").chmod(0o755)
-    page = (here / "README.md").read_text()  # which is read at the top of a bundle
+    page = (here / "README.md").read_text()  # at the top of a bundle, so links change
     (folder / "README.md").write_text(page.replace("](../../", "](").replace("](../", "](ci/"))
     for place in ("values", "bin", "charts"):
         (folder / place).mkdir(exist_ok=True)
@@ -191,35 +198,37 @@ def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], nee
     shutil.copyfile(lock, folder / "values" / f"images-{env}.yaml")
     (folder / "env").write_text(f"{env}\n")
     (folder / "settings").write_text("".join(f"{one}\n" for one in settings))
-    (folder / "expected.json").write_text(needs)
-    shutil.copyfile(charts.helm(), folder / "bin" / "helm")
+    (folder / "requirements.json").write_text(needs)
+    shutil.copyfile(helm(), folder / "bin" / "helm")
     (folder / "bin" / "helm").chmod(0o755)
     charts.dependencies()
-    run([charts.helm(), "package", charts.CHARTS / "platform", "--destination", folder / "charts"])
+    run([helm(), "package", charts.CHARTS / "platform", "--destination", folder / "charts"])
 
 
 def sources() -> list[Path]:
-    """Files that go in as they are, under their own names."""
-    found = [CHECKOUT / name for name in (*PROGRAMS, "LICENSE", "CHANGELOG.md", "UNPROVED.md")]
+    """Files that are copied unchanged, with their paths."""
+    paths = [CHECKOUT / name for name in (*PROGRAMS, "LICENSE", "CHANGELOG.md", "UNPROVED.md")]
     for place, pattern in (
         ("ci/doctor", "*"),
         ("ci/k3s", "*"),
         ("argocd", "*"),
         ("charts/monitoring/runbooks", "*.md"),
     ):
-        found += sorted(path for path in (CHECKOUT / place).glob(pattern) if path.is_file())
-    return found
+        paths += sorted(
+            path for path in (CHECKOUT / place).glob(pattern) if path.is_file() and path.name not in NOT_BUNDLED
+        )
+    return paths
 
 
 def write_checksums(folder: Path) -> None:
-    """The sha256 of every file, in the form that `sha256sum -c` reads."""
+    """Write the sha256 of every file, for `sha256sum -c`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{archive.sha256(path)}  {path.relative_to(folder)}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines))
 
 
 def pack(folder: Path, target: Path, made: float) -> Path:
-    """One file: tar, compressed with zstd where that is installed, else with gzip."""
+    """Pack a folder as tar, compressed with zstd if it is installed, else with gzip."""
     suffix, command = (".tar.zst", ["zstd", "-q", "-3", "-T0"]) if shutil.which("zstd") else (".tar.gz", ["gzip", "-n"])
     packed = target / f"{folder.name}{suffix}"
     say(f"compressed by {command[0]}")
@@ -246,7 +255,7 @@ def _compressor(command: list[str], target: Path) -> Iterator[IO[bytes]]:
     try:
         with draft.open("wb") as sink:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink)
-            assert process.stdin is not None  # noqa: S101 - PIPE was asked for
+            assert process.stdin is not None  # noqa: S101 - stdin is PIPE
             with process.stdin:
                 yield process.stdin
             if process.wait():

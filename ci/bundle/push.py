@@ -2,8 +2,8 @@
 
 python -m ci.bundle.push --registry registry.example/house --env vm
 
-Needs skopeo, and its login (`skopeo login registry.example`). Images that are there already are sent again in no time:
-only what the registry lacks is uploaded.
+Needs skopeo, and its login (`skopeo login registry.example`). For existing images this
+takes little time: only missing layers are uploaded.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ci import expected
 from ci.bundle.make import Part, parts
-from ci.console import Failure, main, phase, run, say
+from ci.common.console import Failure, main, phase, run, say
+from ci.common.environments import known_env
+from ci.common.image_reference import parse
 from ci.doctor import images as doctor
-from ci.environments import known_env
+from ci.doctor import rendered
 from ci.images import store, values
 
 
 def command(part: Part, registry: str) -> list[str]:
-    """How skopeo copies an archive; without TLS to a registry of this machine only."""
-    plain = doctor.parse(target(part, registry)).url.startswith("http:")
+    """Command that copies an archive; without TLS only to a registry on this machine."""
+    plain = parse(target(part, registry)).url.startswith("http:")
     return [
         "skopeo", "copy", "--quiet", "--preserve-digests", *(["--dest-tls-verify=false"] if plain else []),
         f"oci-archive:{part.file}:{part.tag}", f"docker://{target(part, registry).partition('@')[0]}",
@@ -29,23 +30,23 @@ def command(part: Part, registry: str) -> list[str]:
 
 
 def target(part: Part, registry: str) -> str:
-    """What an image is called in a registry, with tag and digest."""
+    """Reference of an image in a registry, with tag and digest."""
     name = part.repository.rpartition("/")[2]
     return f"{registry}/{name}:{part.tag}@{part.digest}"
 
 
 def push(own: Sequence[Part], registry: str) -> None:
-    """Copy images, and compare what the registry then has.
+    """Copy images, and check them in the registry.
 
     Raises:
-        Failure: skopeo failed, or the registry answers otherwise; the text says what to do.
+        Failure: skopeo failed, or the registry does not have an image. The text has a remedy.
     """
     for number, part in enumerate(own, 1):
         with phase(f"push {target(part, registry).partition('@')[0]} ({number} of {len(own)})"):
             run(command(part, registry))
-            found = doctor.check(target(part, registry), set())
-            if found.level != "ok":
-                raise Failure(f"{found.what}: {found.mend}")
+            result = doctor.check(target(part, registry), set())
+            if result.level != "ok":
+                raise Failure(f"{result.what}: {result.fix}")
 
 
 def _main() -> None:
@@ -64,10 +65,10 @@ def _main() -> None:
     own = parts(registry, named)
     push(own, registry)
     say(f"{registry} has all {len(own)} images; set global.imageRegistry to it in values/{options.env}.yaml")
-    known = {image.partition(":")[0].rpartition("/")[2] for image in (part.reference for part in own)}
-    for image in expected.of(options.env).images:
-        if doctor.parse(image).repository.rpartition("/")[2] not in known:
-            name = doctor.parse(image)
+    own_names = {image.partition(":")[0].rpartition("/")[2] for image in (part.reference for part in own)}
+    for image in rendered.requirements(options.env).images:
+        if parse(image).repository.rpartition("/")[2] not in own_names:
+            name = parse(image)
             say(f"not built here: skopeo copy docker://{name.name}@{name.digest} docker://{registry}/"
                 f"{name.repository.rpartition('/')[2]}:{name.tag}, and name it in the values")  # fmt: skip
 

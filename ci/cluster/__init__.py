@@ -1,30 +1,36 @@
-"""A Kubernetes cluster to work on, and what other programs need to know of it.
+"""The Kubernetes cluster of the platform, and its interface for other programs.
 
-Three kinds: `onenode` (upstream Kubernetes compiled from Go modules, see README.md here), `kind`, and `current` (the
-current kubeconfig context, which somebody else looks after).
+There are two kinds of cluster: `kind`, which this package creates and removes (see README.md), and `current`, the
+cluster of the current kubeconfig context, which somebody else operates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ci.cluster.kinds import choose
+from ci.cluster.choice import choose
 
 
 def kubectl() -> Path:
-    """A kubectl for the cluster: the one-node cluster's own, or the one on PATH."""
+    """Path of a kubectl for the cluster."""
     return choose().kubectl()
 
 
-def import_archive(path: Path) -> None:
-    """Import an OCI archive with images into the cluster's nodes.
+def import_archives(archives: Sequence[Path]) -> None:
+    """Import OCI archives with images into every node.
 
     Raises:
-        Failure: the cluster takes images from a registry only.
+        Failure: images cannot be imported into this kind of cluster.
     """
-    choose().import_archive(path)
+    choose().import_archives(archives)
 
 
 def present_images() -> set[str]:
-    """Names (`registry/name:tag` and `registry/name@digest`) of the images that the cluster's nodes hold."""
+    """Names (`registry/name:tag` and `registry/name@digest`) of the images that every node has."""
     return choose().present_images()
+
+
+def node_network() -> str | None:
+    """The network of all nodes, or None if it is unknown. A node's address in it may change when the node restarts."""
+    return choose().node_network()

@@ -1,11 +1,15 @@
-"""A Kubernetes cluster for the platform: CLUSTER=current (the current kubeconfig context), kind, or onenode.
+"""A Kubernetes cluster for the platform: CLUSTER=kind (the default) or current (the current kubeconfig context).
 
-  up      bring it up; what runs already is left alone, what was interrupted is taken up again
-  stop    end its processes, keeping volumes, releases and images     start   the reverse
-  down    remove all of it but the cache of compiled programs         status  what runs
-  build   only make what `up` needs                                   env     shell lines for kubectl: eval $(...)
+  up      create the cluster (NODES=3 by default), start it if it is stopped, change nothing if it runs
+  stop    stop the nodes; volumes, releases and images stay
+  start   start a stopped cluster
+  down    remove everything except the cache
+  status  print nodes and pods
+  build   make the engine, the program kind and the node image, but no cluster
+  env     print shell lines for kubectl: eval $(...)
 
-Without CLUSTER (or --kind): kind where `docker info` and kind work, else the one-node cluster, which needs root.
+kind uses the Docker engine that answers. If none answers and the user is root on Debian, Docker from Debian's packages
+runs in a network namespace of its own. NODE_IMAGE replaces kind's official node image.
 """
 
 from __future__ import annotations
@@ -13,14 +17,13 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from ci.cluster.kinds import KINDS, Cluster, choose
-from ci.console import main
+from ci.cluster.choice import KINDS, Cluster, choose
+from ci.common.console import main
 
 
 def shell_lines(cluster: Cluster) -> str:
-    """What a shell needs to talk to the cluster."""
-    config = cluster.kubeconfig()
-    lines = [f"export KUBECONFIG={shlex.quote(str(config))}"] if config else []
+    """Shell lines that set the variables and the PATH for the cluster."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment().items()]
     return "\n".join([*lines, f"export PATH={shlex.quote(str(cluster.kubectl().parent))}:$PATH"])
 
 
@@ -29,7 +32,7 @@ def _main() -> int:
         prog="python -m ci.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("action", choices=["up", "down", "stop", "start", "status", "build", "env"])
-    parser.add_argument("--kind", choices=KINDS, help="kind of cluster (default: $CLUSTER, else auto)")
+    parser.add_argument("--kind", choices=KINDS, help="kind of cluster (default: $CLUSTER, else kind)")
     options = parser.parse_args()
     cluster = choose(options.kind)
     if options.action == "env":

@@ -1,1 +1,1 @@
-"""What keeps the platform from running here, each with the command that mends it; Python's standard library alone."""
+"""Checks whether the platform can run on a machine and a cluster. Uses only Python's standard library."""

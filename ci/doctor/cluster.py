@@ -1,4 +1,4 @@
-"""The cluster before an install, and the platform on it after one."""
+"""Checks of the cluster before an install, and of the installed platform."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from ci.console import Failure
+from ci.common.console import Failure
+from ci.common.kube import JOBS, PLATFORM, trouble
 from ci.doctor.network import POD_CIDR, SERVICE_CIDR
-from ci.doctor.result import Expected, Result, fail, ok, skip, warn
-from ci.kube import JOBS, PLATFORM, trouble
+from ci.doctor.requirements import Requirements
+from ci.doctor.result import Result, fail, ok, skip, warn
 
-OLDEST_KUBERNETES = (1, 30)  # policies of admission (v1), EndpointSlices and Pod Security as the charts use them
+OLDEST_KUBERNETES = (1, 30)  # admission policies (v1), EndpointSlices and Pod Security of the charts need it
 OLDEST_HELM = (3, 17)  # --take-ownership
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-Get = Callable[..., dict[str, Any]]  # as ci.kube.get
+Get = Callable[..., dict[str, Any]]  # see ci.common.kube.get
 
 
 def versions(server: str, client: str) -> Result:
-    """Kubernetes and kubectl, as `v1.36.3`."""
+    """Check versions of Kubernetes and kubectl. Example: `v1.36.3`."""
     check = "kubernetes"
     have, tool = _version(server), _version(client)
     if have < OLDEST_KUBERNETES:
-        return fail(check, f"{server} is older than {_dotted(OLDEST_KUBERNETES)}, the oldest that the charts are for",
+        return fail(check, f"{server} is older than {_dotted(OLDEST_KUBERNETES)}, "
+                    "the oldest version that the charts support",
                     "upgrade the cluster, one minor version at a time")  # fmt: skip
     if abs(have[1] - tool[1]) > 1:
         return warn(check, f"the server is {server}, kubectl {client}: more than one minor version apart",
@@ -34,7 +36,7 @@ def versions(server: str, client: str) -> Result:
 
 
 def helm(version: str) -> Result:
-    """Helm, as `v3.17.3`; "" if there is none."""
+    """Check the version of helm. Example: `v3.17.3`; "" if helm is not installed."""
     if not version:
         return fail("helm", "helm is not installed", "put helm on PATH, or use the one of the bundle (./bin/helm)")
     if _version(version) < OLDEST_HELM:
@@ -51,8 +53,19 @@ def _dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
 
 
+def evicts_on_full_disk(get: Get, raw: Callable[[str], str]) -> bool:
+    """True if a kubelet removes images or pods when its disk is nearly full; also if its settings cannot be read."""
+    node = get("nodes")["items"][0]["metadata"]["name"]
+    try:
+        settings = json.loads(raw(f"/api/v1/nodes/{node}/proxy/configz"))["kubeletconfig"]
+    except Failure:
+        return True
+    limits = [settings.get("evictionHard", {}).get(name) for name in ("nodefs.available", "imagefs.available")]
+    return settings.get("imageGCHighThresholdPercent", 0) < 100 or limits != ["0%", "0%"]
+
+
 def nodes(get: Get) -> Result:
-    """Every node is Ready and under no pressure."""
+    """Check that every node is Ready and has no pressure condition."""
     bad = []
     items = get("nodes")["items"]
     for node in items:
@@ -66,34 +79,40 @@ def nodes(get: Get) -> Result:
 
 
 def networks(get: Get) -> tuple[str, str]:
-    """The cluster's pod and service networks, as far as it tells."""
+    """Pod and service networks of the cluster, from the API; defaults if it does not show them."""
     specs = [node["spec"] for node in get("nodes")["items"]]
     pods = next((spec["podCIDR"] for spec in specs if spec.get("podCIDR")), POD_CIDR)
     try:
         services = get("servicecidrs")["items"][0]["spec"]["cidrs"][0]
-    except (Failure, LookupError):  # before Kubernetes 1.33 only the first address is told; ranges are seldom smaller
+    except (Failure, LookupError):  # before Kubernetes 1.33 the API shows only the first address; assume a /16
         address = get("-n", "default", "service", "kubernetes")["spec"].get("clusterIP", SERVICE_CIDR.partition("/")[0])
         services = str(ip_network(f"{address}/{16 if address.split('.')[2] == '0' else 24}", strict=False))
     return pods, services
 
 
 def present_images(get: Get) -> set[str]:
-    """Names of images as the nodes report them; a kubelet reports its 50 largest only."""
+    """Names of images in the status of the nodes. A kubelet reports only its 50 largest images."""
     items = get("nodes")["items"]
     return {name for node in items for image in node["status"].get("images", []) for name in image.get("names", [])}
 
 
-def storage(expected: Expected, get: Get) -> Result:
-    """A StorageClass for every volume claim."""
+def kind_nodes(get: Get) -> list[str]:
+    """Names of the nodes that are containers of kind."""
+    nodes = [node for node in get("nodes")["items"] if node["spec"].get("providerID", "").startswith("kind://docker/")]
+    return [node["metadata"]["name"] for node in nodes]
+
+
+def storage(needs: Requirements, get: Get) -> Result:
+    """Check that every volume claim has a StorageClass."""
     items = get("storageclasses")["items"]
     names = {item["metadata"]["name"] for item in items}
     default = [
         i["metadata"]["name"] for i in items if i["metadata"].get("annotations", {}).get(DEFAULT_CLASS) == "true"
     ]
-    if lost := sorted(set(expected.storage_classes) - {""} - names):
+    if lost := sorted(set(needs.storage_classes) - {""} - names):
         return fail("storage", f"volumes ask for StorageClass {', '.join(lost)}, which the cluster does not have",
-                    f"name one of {', '.join(sorted(names)) or 'none'} in values/{expected.env}.yaml")  # fmt: skip
-    if "" in expected.storage_classes and not default:
+                    f"name one of {', '.join(sorted(names)) or 'none'} in values/{needs.env}.yaml")  # fmt: skip
+    if "" in needs.storage_classes and not default:
         return fail(
             "storage",
             "no StorageClass is the default: volume claims would stay Pending",
@@ -102,60 +121,62 @@ def storage(expected: Expected, get: Get) -> Result:
             else "install a provisioner (K3s: start it without --disable=local-storage)",
         )
     if len(default) > 1:
-        return warn("storage", f"{', '.join(default)} are all the default: the newest wins",
+        return warn("storage", f"{', '.join(default)} are all the default: Kubernetes uses the newest",
                     f"kubectl annotate storageclass {default[0]} {DEFAULT_CLASS}-")  # fmt: skip
-    return ok("storage", f"default StorageClass {default[0]}" if default else ", ".join(expected.storage_classes))
+    return ok("storage", f"default StorageClass {default[0]}" if default else ", ".join(needs.storage_classes))
 
 
-def secrets(expected: Expected, get: Get) -> list[Result]:
-    """Every Secret that the platform's objects name; their values are never read."""
-    found = get("secrets", "-A")["items"]
-    present = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found}
+def secrets(needs: Requirements, get: Get) -> list[Result]:
+    """Check that every Secret that the platform's objects refer to exists. Values are not used."""
+    existing = get("secrets", "-A")["items"]
+    present = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in existing}
     results = []
-    missing = sorted(set(expected.secrets) - present)
+    missing = sorted(set(needs.secrets) - present)
     if not missing:
-        results.append(ok("secrets", f"all {len(expected.secrets)} exist"))
-    elif len(missing) == len(expected.secrets):
+        results.append(ok("secrets", f"all {len(needs.secrets)} exist"))
+    elif len(missing) == len(needs.secrets):
         results.append(warn("secrets", "none exists yet", "make secrets (`make install` and ./install.sh do it)"))
     else:
         results.append(
             fail(
                 "secrets",
-                f"{', '.join(missing)} missing while others exist: they share passwords, one alone cannot be made",
+                f"{', '.join(missing)} missing while others exist: "
+                "they share passwords, so a single one cannot be created",
                 "restore them from your backup; without one, delete the platform's Secrets and data, then make secrets",
             )
         )
-    if foreign := sorted(set(expected.foreign_secrets) - present):
+    if foreign := sorted(set(needs.foreign_secrets) - present):
         space, _, name = foreign[0].partition("/")
         results.append(
             fail(
                 "certificates",
-                f"Ingresses name {', '.join(foreign)}, and nobody here makes it: pages would show a false certificate",
+                f"Ingresses name {', '.join(foreign)}, which `make secrets` does not create: "
+                "pages would have a wrong certificate",
                 f"kubectl -n {space} create secret tls {name} --cert=<file> --key=<file>",
             )
         )
-    elif expected.foreign_secrets:
-        results.append(ok("certificates", ", ".join(expected.foreign_secrets)))
+    elif needs.foreign_secrets:
+        results.append(ok("certificates", ", ".join(needs.foreign_secrets)))
     return results
 
 
-def mlflow(expected: Expected, running: str) -> Result:
-    """Client and server of MLflow; across a major version calls end in 404."""
-    server, client = running or expected.mlflow.get("server", ""), expected.mlflow.get("pipeline", "")
+def mlflow(needs: Requirements, running: str) -> Result:
+    """Check versions of MLflow's client and server. With different major versions, calls end in 404."""
+    server, client = running or needs.mlflow.get("server", ""), needs.mlflow.get("pipeline", "")
     if not server or not client:
-        return skip("mlflow", "no lock names its versions here")
+        return skip("mlflow", "no lock file has its versions")
     where = "the running server" if running else "the server's image"
     if _version(server)[0] != _version(client)[0]:
         return fail("mlflow", f"{where} is {server}, the pipeline's client {client}: its calls would end in 404",
-                    "one version for both: make lock, make images, make install")  # fmt: skip
+                    "use one version for both: make lock, make images, make install")  # fmt: skip
     if server != client:
         return warn("mlflow", f"{where} is {server}, the pipeline's client {client}",
-                    "one version for both: make lock, make images, make install")  # fmt: skip
+                    "use one version for both: make lock, make images, make install")  # fmt: skip
     return ok("mlflow", f"client and {where} {server}")
 
 
 def applications(get: Get) -> list[Result]:
-    """Every Application of Argo CD; nothing where Helm delivers."""
+    """Check every Application of Argo CD; no result if Helm delivers."""
     try:
         items = get("applications.argoproj.io", "-A")["items"]
     except Failure:
@@ -180,24 +201,24 @@ def applications(get: Get) -> list[Result]:
 
 
 def pods(get: Get) -> list[Result]:
-    """Every pod of the platform; one line for all that are well."""
+    """Check every pod of the platform; one result for all healthy pods."""
     results, well = [], 0
     for namespace in (PLATFORM, JOBS):
         for pod in get("-n", namespace, "pods")["items"]:
             why, name = trouble(pod), pod["metadata"]["name"]
             well += not why
-            mend = f"kubectl -n {namespace} describe pod {name}; kubectl -n {namespace} logs {name} --all-containers"
+            fix = f"kubectl -n {namespace} describe pod {name}; kubectl -n {namespace} logs {name} --all-containers"
             if "ImagePull" in why or "ErrImage" in why:
-                mend = "see the line of its image above"
+                fix = "see the line of its image above"
             if why and namespace == JOBS:
-                results.append(warn(f"pod {name}", why, mend))
+                results.append(warn(f"pod {name}", why, fix))
             elif why:
-                results.append(fail(f"pod {name}", why, mend))
-    return results if results else [ok("pods", f"all {well} are Ready or have done their work")]
+                results.append(fail(f"pod {name}", why, fix))
+    return results if results else [ok("pods", f"all {well} are Ready or completed")]
 
 
 def alerts(active: Iterable[dict[str, Any]]) -> list[Result]:
-    """What Prometheus' `/api/v1/alerts` lists."""
+    """One result per firing alert of Prometheus' `/api/v1/alerts`."""
     results = []
     for one in active:
         labels, notes = one["labels"], one.get("annotations", {})
@@ -212,10 +233,10 @@ def alerts(active: Iterable[dict[str, Any]]) -> list[Result]:
     return results or [ok("alerts", "none is firing")]
 
 
-# --- Are network policies enforced? A connection that works, a policy that denies it, the same connection again.
+# --- Test of network policies: a connection that works, a policy that denies it, the same connection again.
 PROBE = "house-doctor"
 SERVE = "import http.server as h; h.HTTPServer(('', 8080), h.BaseHTTPRequestHandler).serve_forever()"
-# Ends at once when the connection is as wanted; with 1 when it is not after 20 s.
+# Ends with 0 as soon as the connection has the wanted state; with 1 after 20 s.
 CALL = """
 import socket, sys, time
 wanted, end = sys.argv[2] == "open", time.time() + 20
@@ -231,16 +252,16 @@ sys.exit(1)
 
 @dataclass(frozen=True)
 class Kube:
-    """What a probe needs of kubectl: `run(words, stdin)` as ci.kube.kube, `get` as ci.kube.get."""
+    """The functions of kubectl that a probe needs: see `kube` and `get` of ci.common.kube."""
 
     run: Callable[..., str]
     get: Get
 
 
 def policies(kube: Kube, image: str, seconds: float = 60, sleep: Callable[[float], None] = time.sleep) -> Result:
-    """Whether a NetworkPolicy denies a connection, seen with pods in a namespace of their own, which is removed.
+    """Test with pods whether a NetworkPolicy denies a connection. Their namespace is removed afterwards.
 
-    `image` needs python3. The first connection, without a policy, proves that the second means something.
+    `image` needs python3. The first connection, without a policy, proves that the pods can reach each other.
     """
     check, none = "policies", "use a network plugin that enforces NetworkPolicy (K3s: start it without "
     none += "--disable-network-policy; Calico, Cilium), or accept that every pod reaches every server"
@@ -250,16 +271,17 @@ def policies(kube: Kube, image: str, seconds: float = 60, sleep: Callable[[float
         server = _await(kube, "server", ("Running", "Failed"), seconds, sleep)
         address = server.get("podIP", "")
         if server.get("phase") != "Running" or not address:
-            return fail(check, f"the probe's server did not start: {server.get('why', '')}", "mend that first")
+            return fail(check, f"the probe's server did not start: {server.get('why', '')}", "fix the cause first")
         if not _connects(kube, image, address, "open", seconds, sleep):
             return fail(
                 check,
                 f"two pods cannot reach each other ({address}:8080) although no policy denies it",
-                "look for another firewall on the node (`nft list ruleset | grep 'policy drop'`), and allow forwarding",
+                "check for another firewall on the node (`nft list ruleset | grep 'policy drop'`), "
+                "and allow forwarding",
             )
         kube.run("apply", "-f", "-", stdin=json.dumps(_deny()))
         if not _connects(kube, image, address, "shut", seconds, sleep):
-            return fail(check, "a connection that a NetworkPolicy denies goes through: nothing enforces policies", none)
+            return fail(check, "a connection that a NetworkPolicy denies succeeds: policies are not enforced", none)
         return ok(check, "enforced: a connection that worked was denied by a policy")
     finally:
         kube.run("delete", "namespace", PROBE, "--wait=false", "--ignore-not-found")

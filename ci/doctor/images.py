@@ -1,4 +1,4 @@
-"""Every image: on the node by tag and digest, or to be had from its registry; and if not, why not."""
+"""Checks that each image is on the node by tag and digest or in its registry; else gives the cause."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Set
-from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
 
+from ci.common.image_reference import HUB, Reference, parse
 from ci.doctor.network import explain
-from ci.doctor.result import Expected, Result, fail, ok, skip
+from ci.doctor.requirements import Requirements
+from ci.doctor.result import Result, fail, ok, skip
 
 MANIFESTS = ", ".join(
     (
@@ -25,56 +26,15 @@ MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
-HUB = "registry-1.docker.io"
 
 
-@dataclass(frozen=True)
-class Reference:
-    """An image's name, taken apart."""
-
-    registry: str  # host with port, "localhost" for what is imported by hand
-    repository: str
-    tag: str
-    digest: str
-
-    @property
-    def name(self) -> str:
-        """As containerd records it: registry and repository."""
-        return f"{'docker.io' if self.registry == HUB else self.registry}/{self.repository}"
-
-    @property
-    def identity(self) -> str:
-        """The record of containerd that a pod needs."""
-        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
-
-    @property
-    def url(self) -> str:
-        """Its manifest; plain HTTP for a registry on this machine."""
-        scheme = "http" if re.match(r"(localhost|127\.0\.0\.1)(:|$)", self.registry) else "https"
-        return f"{scheme}://{self.registry}/v2/{self.repository}/manifests/{self.digest or self.tag}"
-
-
-def parse(text: str) -> Reference:
-    """Take `registry/name:tag@sha256:...` apart; without a registry it is Docker Hub's."""
-    rest, _, digest = text.partition("@")
-    head, slash, tail = rest.rpartition("/")
-    last, _, tag = tail.partition(":")
-    path = f"{head}{slash}{last}"
-    first, _, remainder = path.partition("/")
-    if remainder and (re.search(r"[.:]", first) or first == "localhost"):
-        registry, repository = first, remainder
-    else:
-        registry, repository = HUB, path if "/" in path else f"library/{path}"
-    return Reference(HUB if registry == "docker.io" else registry, repository, tag or "latest", digest)
-
-
-def all_present(expected: Expected, present: Set[str]) -> bool:
-    """True if nothing is left to import or to pull."""
-    return bool(expected.images) and all(parse(text).identity in present for text in expected.images)
+def all_present(needs: Requirements, present: Set[str]) -> bool:
+    """Whether every image is on the node."""
+    return bool(needs.images) and all(parse(text).identity in present for text in needs.images)
 
 
 def check(text: str, present: Set[str], timeout: float = 10) -> Result:
-    """One image: on a node, or in its registry."""
+    """Check that an image is on a node or in its registry."""
     image = parse(text)
     title = f"image {image.repository.rpartition('/')[2]}"
     by_tag = f"{image.name}:{image.tag}"
@@ -95,27 +55,27 @@ def check(text: str, present: Set[str], timeout: float = 10) -> Result:
     return _ask(title, image, timeout)
 
 
-def every(expected: Expected, present: Set[str], timeout: float = 10) -> list[Result]:
-    """One result per image; a registry that cannot be reached at all is asked once."""
-    if expected.images_missing:
+def every(needs: Requirements, present: Set[str], timeout: float = 10) -> list[Result]:
+    """Check every image. An unreachable registry gets one request only."""
+    if needs.images_missing:
         return [
             fail(
                 "images",
-                f"{expected.images_missing} is missing: nothing names the images of {expected.env}",
-                f"make images ENV={expected.env}, or python -m ci.release write --env {expected.env}",
+                f"{needs.images_missing} is missing: nothing names the images of {needs.env}",
+                f"make images ENV={needs.env}, or python -m ci.deploy.release write --env {needs.env}",
             )
         ]
     results: list[Result] = []
     dead: dict[str, str] = {}
-    for text in expected.images:
+    for text in needs.images:
         image = parse(text)
         if image.registry in dead and image.identity not in present:
             results.append(fail(f"image {image.repository.rpartition('/')[2]}", "likewise", dead[image.registry]))
             continue
-        found = check(text, present, timeout)
-        if found.level == "fail" and UNREACHABLE in found.what:
-            dead[image.registry] = found.mend
-        results.append(found)
+        result = check(text, present, timeout)
+        if result.level == "fail" and UNREACHABLE in result.what:
+            dead[image.registry] = result.fix
+        results.append(result)
     return results or [skip("images", "the environment has none")]
 
 
@@ -131,17 +91,17 @@ def _ask(title: str, image: Reference, timeout: float) -> Result:
     except urllib.error.HTTPError as wrong:
         return _refused(title, image, wrong, absent)
     except (OSError, HTTPException) as away:
-        why, mend = explain(away, host, number)
-        return fail(title, f"{image.name}:{image.tag} {UNREACHABLE}{why}", mend)
-    found = headers.get("Docker-Content-Digest", "")
-    if not found:
+        why, fix = explain(away, host, number)
+        return fail(title, f"{image.name}:{image.tag} {UNREACHABLE}{why}", fix)
+    digest = headers.get("Docker-Content-Digest", "")
+    if not digest:
         return fail(
             title,
             f"{absent} {image.registry} answers, but not as a registry: a proxy or a login page in between",
             f"curl -sI {image.url} shows who answers; ask for an exception for {host}, or use the bundle",
         )
-    if image.digest and found != image.digest:
-        return fail(title, f"{absent} its registry has {found} under that name, not {image.digest}",
+    if image.digest and digest != image.digest:
+        return fail(title, f"{absent} its registry has {digest} under that name, not {image.digest}",
                     "publish the image again: `make push REGISTRY=...`, and name its digest")  # fmt: skip
     return ok(title, f"{image.tag} can be pulled from {image.registry}")
 
@@ -169,23 +129,23 @@ def _refused(title: str, image: Reference, wrong: urllib.error.HTTPError, absent
 
 
 def _head(image: Reference, timeout: float) -> Message:
-    """Headers of the manifest; with a token, where the registry names who gives one.
+    """Headers of the manifest. Gets a token first if the registry names a token server.
 
     Raises:
-        OSError: no answer, or (urllib.error.HTTPError) another one than 200.
+        OSError: there is no answer, or (urllib.error.HTTPError) its status is not 200.
     """
-    known = _credentials(image.registry)
+    credentials = _credentials(image.registry)
     try:
-        return _open(image.url, f"Basic {known}" if known else "", timeout, method="HEAD")[0]
+        return _open(image.url, f"Basic {credentials}" if credentials else "", timeout, method="HEAD")[0]
     except urllib.error.HTTPError as wrong:
         challenge = re.match(r"Bearer (.*)", wrong.headers.get("WWW-Authenticate", ""), re.IGNORECASE)
         if wrong.code != 401 or not challenge:
             raise
-        said = dict(re.findall(r'(\w+)="([^"]*)"', challenge[1]))
-    asked = urllib.parse.urlencode({key: said[key] for key in ("service", "scope") if key in said})
-    _, body = _open(f"{said.get('realm', '')}?{asked}", f"Basic {known}" if known else "", timeout)
-    found = json.loads(body)
-    return _open(image.url, f"Bearer {found.get('token') or found.get('access_token')}", timeout, method="HEAD")[0]
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge[1]))
+    query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
+    _, body = _open(f"{fields.get('realm', '')}?{query}", f"Basic {credentials}" if credentials else "", timeout)
+    answer = json.loads(body)
+    return _open(image.url, f"Bearer {answer.get('token') or answer.get('access_token')}", timeout, method="HEAD")[0]
 
 
 def _open(url: str, authorization: str, timeout: float, method: str = "GET") -> tuple[Message, bytes]:
@@ -200,7 +160,7 @@ def _open(url: str, authorization: str, timeout: float, method: str = "GET") -> 
 
 
 def _credentials(registry: str) -> str:
-    """What `docker login` (or `skopeo login --authfile`) wrote for a registry; "" if nothing."""
+    """Credentials of `docker login` (or `skopeo login --authfile`) for a registry; "" if there are none."""
     folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"))
     try:
         auths = json.loads((folder / "config.json").read_text()).get("auths", {})

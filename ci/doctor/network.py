@@ -1,4 +1,4 @@
-"""Addresses, names and the way to the data API."""
+"""Checks of CIDRs, name servers and the connection to the data API."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ci.doctor.result import Expected, Result, fail, ok, skip, warn
+from ci.doctor.requirements import Requirements
+from ci.doctor.result import Result, fail, ok, skip, warn
 
 POD_CIDR, SERVICE_CIDR, DNS_SERVICE = "10.44.0.0/16", "10.45.0.0/16", "10.45.0.10"
 K3S = f"--cluster-cidr={POD_CIDR} --service-cidr={SERVICE_CIDR} --cluster-dns={DNS_SERVICE}"
-# Interfaces whose routes are the cluster's own.
+# Interfaces whose routes belong to the cluster.
 OWN = ("cni", "flannel", "veth", "house", "cali", "vxlan.calico", "cilium", "lxc", "kube-", "nodelocaldns")
 ROOT = Path("/")
 
 
 def routes(root: Path = ROOT) -> list[tuple[str, IPv4Network]]:
-    """Interface and network of each IPv4 route of this machine, but for the default route and the cluster's own."""
-    found = []
+    """Interface and network of each IPv4 route of this machine, without the default route and those of the cluster."""
+    entries = []
     for line in (root / "proc/net/route").read_text().splitlines()[1:]:
         interface, destination, _, _, _, _, _, mask = line.split()[:8]
         network = IPv4Network(f"{_address(destination)}/{_address(mask)}")
         if network.prefixlen and not interface.startswith(OWN):
-            found.append((interface, network))
-    return found
+            entries.append((interface, network))
+    return entries
 
 
 def _address(text: str) -> IPv4Address:
-    """From the kernel's way to write it: hexadecimal, lowest byte first."""
+    """Parse an address of /proc/net/route: hexadecimal, lowest byte first."""
     return IPv4Address(bytes.fromhex(text)[::-1])
 
 
 def cidrs(
-    pods: str, services: str, known: Iterable[tuple[str, IPv4Network]], addresses: dict[str, str], running: bool
+    pods: str, services: str, occupied: Iterable[tuple[str, IPv4Network]], addresses: dict[str, str], running: bool
 ) -> Result:
-    """The cluster's networks against those of this machine, and against addresses that pods must reach.
+    """Check that the cluster's networks overlap no route of this machine and no address that pods must reach.
 
-    `addresses`: address by what it is of. What lies in a network of the cluster never leaves it.
+    `addresses`: address by the name of its server. Packets to an address in a cluster network never leave the cluster.
     """
-    mend = f"install K3s with {K3S}, or with other ranges that nothing here uses"
+    fix = f"install K3s with {K3S}, or with other ranges that nothing here uses"
     if running:
-        mend = f"the ranges of a cluster cannot be changed: remove it (k3s-uninstall.sh) and {mend}"
+        fix = f"the ranges of a cluster cannot be changed: remove it (k3s-uninstall.sh) and {fix}"
     for name, text in (("service", services), ("pod", pods)):
         network = ip_network(text, strict=False)
         for what, address in addresses.items():
@@ -54,41 +55,41 @@ def cidrs(
                     "cidr",
                     f"{what} at {address} lies inside the cluster's {name} network {text}: "
                     "packets of pods to it never leave the cluster",
-                    mend,
+                    fix,
                 )
-        for interface, route in known:
+        for interface, route in occupied:
             if isinstance(network, IPv4Network) and network.overlaps(route):
                 return fail(
                     "cidr",
                     f"the cluster's {name} network {text} overlaps the route to {route} by {interface}: "
-                    "what is there cannot be reached from pods, nor the cluster from there",
-                    mend,
+                    "pods cannot reach that network, and it cannot reach the cluster",
+                    fix,
                 )
-    return ok("cidr", f"pods {pods}, services {services}: no route and no address of the outside in them")
+    return ok("cidr", f"pods {pods}, services {services}: they overlap no route and no address outside the cluster")
 
 
-def policy_opening(expected: Expected, address: str) -> Result:
-    """The egress rule for the data API against the address that its URL has."""
+def policy_opening(needs: Requirements, address: str) -> Result:
+    """Check that the egress rule for the data API allows the address in its URL."""
     check = "data API rule"
-    if not expected.data_api:
+    if not needs.data_api:
         return skip(check, "the stand-in is installed; no data API outside")
-    if not expected.data_api_cidr:
+    if not needs.data_api_cidr:
         return fail(
             check,
-            f"{expected.data_api} is outside, and global.dataApi.cidr is empty: the network policies deny it",
-            f"set global.dataApi.cidr in values/{expected.env}.yaml to {address or '<its address>'}/32",
+            f"{needs.data_api} is outside, and global.dataApi.cidr is empty: the network policies deny it",
+            f"set global.dataApi.cidr in values/{needs.env}.yaml to {address or '<its address>'}/32",
         )
-    if address and ip_address(address) not in ip_network(expected.data_api_cidr, strict=False):
+    if address and ip_address(address) not in ip_network(needs.data_api_cidr, strict=False):
         return fail(
             check,
-            f"{expected.data_api} is at {address}, and the network policies open {expected.data_api_cidr} only",
-            f"set global.dataApi.cidr in values/{expected.env}.yaml to {address}/32",
+            f"{needs.data_api} is at {address}, and the network policies open {needs.data_api_cidr} only",
+            f"set global.dataApi.cidr in values/{needs.env}.yaml to {address}/32",
         )
-    return ok(check, f"{expected.data_api_cidr} is open for {expected.data_api}")
+    return ok(check, f"{needs.data_api_cidr} is open for {needs.data_api}")
 
 
 def resolver(root: Path = ROOT) -> Result:
-    """Name servers that pods can use too."""
+    """Check that pods can use the name servers of this machine."""
     check, file = "name servers", root / "etc/resolv.conf"
     rows = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     servers = [row[1] for row in rows if len(row) > 1 and row[0] == "nameserver"]
@@ -109,33 +110,33 @@ def resolver(root: Path = ROOT) -> Result:
 
 
 def resolve(name: str) -> str:
-    """An IPv4 address of a name, or an address as it is; "" if it is not found."""
+    """Resolve a name to an IPv4 address; "" if DNS does not know it. An address is returned unchanged."""
     try:
         return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
     except OSError:
         return ""
 
 
-def data_api(expected: Expected, timeout: float = 10) -> Result:
-    """`GET /health` of the data API from this machine; nothing else is asked, as `/data` moves its cursor."""
+def data_api(needs: Requirements, timeout: float = 10) -> Result:
+    """Request `GET /health` of the data API from this machine. Any other path may move the cursor of the API."""
     check = "data API"
-    if not expected.data_api:
+    if not needs.data_api:
         return skip(check, "the stand-in is installed; no data API outside")
-    url = f"{expected.data_api.rstrip('/')}/health"
+    url = f"{needs.data_api.rstrip('/')}/health"
     host = urlsplit(url).hostname or ""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # pods use no proxy for it
     try:
         with direct.open(url, timeout=timeout) as answer:
             return ok(check, f"{url} answers {answer.status}")
     except urllib.error.HTTPError as wrong:
-        return warn(check, f"{url} answers {wrong.code}", "ask whoever runs it; the pipeline tries again at each run")
+        return warn(check, f"{url} answers {wrong.code}", "ask its owner; the pipeline tries again at each run")
     except OSError as away:
-        why, mend = explain(away, host, urlsplit(url).port or 80)
-        return fail(check, f"{url}: {why}", mend)
+        why, fix = explain(away, host, urlsplit(url).port or 80)
+        return fail(check, f"{url}: {why}", fix)
 
 
 def explain(wrong: BaseException, host: str, port: int) -> tuple[str, str]:
-    """Why no connection came about, and what to do: name, firewall, nothing there, certificate."""
+    """Cause of a failed connection and its fix: DNS, certificate, no listener, or firewall."""
     reason = wrong.reason if isinstance(wrong, urllib.error.URLError) else wrong
     if isinstance(reason, socket.gaierror):
         return (
@@ -143,9 +144,9 @@ def explain(wrong: BaseException, host: str, port: int) -> tuple[str, str]:
             f"ask the network's owner for a name server that does (try `getent hosts {host}`), or write /etc/hosts",
         )
     if isinstance(reason, ssl.SSLError):
-        said = getattr(reason, "verify_message", "") or reason
+        message = getattr(reason, "verify_message", "") or reason
         return (
-            f"its certificate is not accepted ({said}): a private CA, or a firewall that opens TLS",
+            f"its certificate is not accepted ({message}): a private CA, or a firewall that opens TLS",
             "put the CA's certificate into /usr/local/share/ca-certificates, run update-ca-certificates, restart K3s",
         )
     if isinstance(reason, ConnectionRefusedError):

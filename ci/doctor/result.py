@@ -1,82 +1,55 @@
-"""What a check says, and what the checks expect of a machine and a cluster."""
+"""The result of one check, and a table of results."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any
-
-from ci.console import Failure
+from dataclasses import dataclass
 
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
+MARKS = {OK: "ok  ", WARN: "WARN", FAIL: "FAIL", SKIP: "-   "}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found."""
+    """Result of one check."""
 
     check: str
-    level: str  # ok, warn, fail, or skip where it could not look
+    level: str  # ok, warn, fail, or skip if it was not checked
     what: str
-    mend: str = ""  # what to do, a command where there is one; "" if nothing is to be done
+    fix: str = ""  # remedy, a command if possible; "" if none is needed
+
+    def to_json(self) -> dict[str, str]:
+        """The fields of `make doctor ARGS=--json`."""
+        return {"check": self.check, "level": self.level, "what": self.what, "mend": self.fix}
 
 
 def ok(check: str, what: str) -> Result:
-    """All is well."""
+    """The check passed."""
     return Result(check, OK, what)
 
 
-def warn(check: str, what: str, mend: str) -> Result:
-    """It may run, and may not."""
-    return Result(check, WARN, what, mend)
+def warn(check: str, what: str, fix: str) -> Result:
+    """The platform may fail to run."""
+    return Result(check, WARN, what, fix)
 
 
-def fail(check: str, what: str, mend: str) -> Result:
-    """It will not run."""
-    return Result(check, FAIL, what, mend)
+def fail(check: str, what: str, fix: str) -> Result:
+    """The platform will not run."""
+    return Result(check, FAIL, what, fix)
 
 
 def skip(check: str, why: str) -> Result:
-    """Nobody looked."""
+    """The check was skipped."""
     return Result(check, SKIP, why)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What an environment needs, as `ci.expected` reads it from what the charts render."""
-
-    env: str
-    made: float = 0  # time of the commit, seconds since 1970
-    images: list[str] = field(default_factory=list)  # as `registry/name:tag@sha256:...`
-    images_missing: str = ""  # the file that should name the images, where it is not there
-    cpu: float = 0  # sum of all requests, cores
-    memory: int = 0  # likewise, bytes
-    volumes: int = 0  # sum of all volume claims, bytes
-    storage_classes: list[str] = field(default_factory=list)  # named by claims; "" is the default class
-    secrets: list[str] = field(default_factory=list)  # `namespace/name`, made by `make secrets`
-    foreign_secrets: list[str] = field(default_factory=list)  # named by objects, and made by nobody here
-    hosts: list[str] = field(default_factory=list)  # of Ingresses
-    data_api: str = ""  # URL of an external data API; "" where the stand-in is installed
-    data_api_cidr: str = ""  # what the network policies open for it
-    mlflow: dict[str, str] = field(default_factory=dict)  # version locked by each image: server, pipeline
-
-    def save(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-
-def load(path: Path) -> Expected:
-    """Read what `save` wrote.
-
-    Raises:
-        Failure: the file is missing or is something else.
-    """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as wrong:
-        raise Failure(f"{path} cannot be read ({wrong}): `python -m ci.expected --env <env>` writes it") from wrong
-    unknown = sorted(set(found) - {one.name for one in fields(Expected)})
-    if unknown or "env" not in found:
-        raise Failure(f"{path} is no file of `python -m ci.expected`: {', '.join(unknown) or 'it names no env'}")
-    return Expected(**found)
+def table(results: list[Result]) -> str:
+    """Results as text: a line per check, and its fix below."""
+    width = max(len(one.check) for one in results)
+    lines = []
+    for one in results:
+        lines.append(f"{MARKS[one.level]}  {one.check:<{width}}  {one.what}")
+        if one.fix:
+            lines.append(f"{'':<{width + 8}}-> {one.fix}")
+    counts = {level: sum(one.level == level for one in results) for level in MARKS}
+    lines.append(f"\n{counts[OK]} ok, {counts[WARN]} warnings, {counts[FAIL]} failed, {counts[SKIP]} not looked at")
+    return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""Every image of this repository, built from package registries alone and only when its inputs changed."""
+"""Builds, packs and publishes the images of this repository. An image is built only if its inputs changed."""

@@ -1,4 +1,4 @@
-"""One image as an OCI archive that containerd resolves by tag and by digest."""
+"""OCI archives of images, which containerd resolves by tag and by digest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from ci.console import Failure
+from ci.common.console import Failure
 
 LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
 
 
 def name_descriptors(index: dict[str, Any], repository: str, tag: str) -> str:
-    """Give an index of one image the two names under which containerd looks for it; returns the digest.
+    """Add the two names by which containerd finds an image to its index; returns the digest.
 
-    A pod's `name:tag@sha256:...` is found only through a record of its own, `name@sha256:...`.
+    containerd finds a pod's `name:tag@sha256:...` only by the name `name@sha256:...`.
     """
     (descriptor,) = index["manifests"]
     digest = str(descriptor["digest"])
@@ -36,7 +36,7 @@ def name_descriptors(index: dict[str, Any], repository: str, tag: str) -> str:
 
 
 def pack(layout: Path, target: Path, repository: str, tag: str) -> str:
-    """Write an OCI layout of one image as an archive; returns the image's digest. The same layout, the same bytes."""
+    """Write an OCI layout of one image as an archive; returns the image's digest. The result is reproducible."""
     index_file = layout / "index.json"
     index = json.loads(index_file.read_text())
     digest = name_descriptors(index, repository, tag)
@@ -53,9 +53,9 @@ def pack(layout: Path, target: Path, repository: str, tag: str) -> str:
 
 
 def merge(images: Sequence[tuple[Path, str, str]], target: Path) -> dict[str, str]:
-    """Write archives of one image each as one, under the repositories and tags given; returns digests by repository.
+    """Merge archives of one image each: (path, repository, tag). Returns digests by repository.
 
-    A layer that several images have is in it once. Every blob is compared with its digest on the way.
+    A shared layer is written once. Every blob is compared with its digest.
 
     Raises:
         Failure: an archive is damaged.
@@ -77,7 +77,10 @@ def merge(images: Sequence[tuple[Path, str, str]], target: Path) -> dict[str, st
                         content = _Hashed(_member(one, member.name))
                         merged.addfile(member, content)
                         if content.digest() != member.name.removeprefix("blobs/sha256/"):
-                            raise Failure(f"{path} is damaged: {member.name} is not what its name says; build it again")
+                            raise Failure(
+                                f"{path} is damaged: the content of {member.name} does not match its digest; "
+                                "build it again"
+                            )
         index = {"schemaVersion": 2, "manifests": descriptors}
         for name, text in (("index.json", json.dumps(index, sort_keys=True)), ("oci-layout", LAYOUT)):
             member = tarfile.TarInfo(name)
@@ -87,27 +90,27 @@ def merge(images: Sequence[tuple[Path, str, str]], target: Path) -> dict[str, st
 
 
 class _Hashed(io.RawIOBase):
-    """A file that is hashed while it is read."""
+    """A file that computes its hash while it is read."""
 
     def __init__(self, content: IO[bytes]) -> None:
         self._content, self._hash = content, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes."""
-        found = self._content.read(size)
-        self._hash.update(found)
-        return found
+        content = self._content.read(size)
+        self._hash.update(content)
+        return content
 
     def digest(self) -> str:
-        """Of what was read so far."""
+        """Digest of the bytes read so far."""
         return self._hash.hexdigest()
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    found = archive.extractfile(name)
-    if found is None:
+    member = archive.extractfile(name)
+    if member is None:
         raise Failure(f"{archive.name!r} has no file {name}")
-    return found
+    return member
 
 
 def contents(archive: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -144,7 +147,7 @@ def _blob(digest: str) -> str:
 
 
 def scratch(folder: Path) -> Path:
-    """A fresh folder beside the archives, on the same disk."""
+    """A new folder beside the archives, on the same disk."""
     folder.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=folder))
 

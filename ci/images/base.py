@@ -1,6 +1,6 @@
-"""The Debian 13 base that all images share where no container registry is reached, and what builds on it.
+"""The Debian 13 base of all images if no container registry is reachable, and the image that builds on it.
 
-base     what ships: minbase, Python 3.13, CA bundle, OpenMP; no apt sources, no caches, of perl only perl-base
+base     part of every image: minbase, Python 3.13, CA bundle, OpenMP; no apt sources, no caches, of perl only perl-base
 build    base with apt sources and uv; never shipped
 """
 
@@ -10,8 +10,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from ci import debian
-from ci.console import run
+from ci.common import debian
+from ci.common.console import run
 
 SUITE = "trixie"
 PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "netbase", "tzdata", "libgomp1")
@@ -32,7 +32,7 @@ def _sources() -> list[str]:
 
 
 def make_root(target: Path, log: Path) -> None:
-    """Write the base's root file system as a tar; the same packages give the same bytes."""
+    """Write the root file system of the base as a tar. The same packages give the same bytes."""
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc", "info", "lintian")]
     hooks = [
         f'chroot "$1" groupadd -g {USER} app',
@@ -43,13 +43,15 @@ def make_root(target: Path, log: Path) -> None:
         'rm -f "$1"/etc/passwd- "$1"/etc/group- "$1"/etc/shadow- "$1"/etc/gshadow- "$1"/etc/subuid- "$1"/etc/subgid-',
         'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
         'find "$1"/usr/lib/python3* -name __pycache__ -prune -exec rm -rf {} +',
-        f'chroot "$1" env PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash {PYTHON}',
+        f'chroot "$1" python3 -m compileall -q --invalidation-mode unchecked-hash {PYTHON}',
     ]
     command = ["mmdebstrap", "--variant=minbase", "--format=tar", "--mode=root", f"--include={','.join(PACKAGES)}"]
     command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", '--aptopt=APT::Install-Recommends "false"']
     command += [*excluded, "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     command += [f"--customize-hook={hook}" for hook in hooks]
-    run([*command, SUITE, target, *_sources()], env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}, log=log)
+    # Programs of packages must not leave bytecode: it would hold the time of its source.
+    settings = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    run([*command, SUITE, target, *_sources()], env={**os.environ, **settings}, log=log)
 
 
 BASE_DOCKERFILE = """FROM scratch
@@ -59,7 +61,7 @@ ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF
 
 
 def build_dockerfile() -> str:
-    """Dockerfile of the image that builds: apt's sources are those of this machine, so it is never shipped."""
+    """Dockerfile of the build image. It has this machine's apt sources, so it is never shipped."""
     lines = " && ".join(f"echo '{line}' >> /etc/apt/sources.list" for line in _sources())
     return f"""ARG BASE
 FROM ${{BASE}}

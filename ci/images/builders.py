@@ -1,20 +1,20 @@
-"""Two ways to the same images: buildah on our own base where there is no container registry, Docker on public ones."""
+"""Two builders for the same images: buildah on our own base without a registry, and Docker on public bases."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ci import debian
-from ci.console import Failure, phase, run
-from ci.gocache import go_build_cache
+from ci.cluster.docker import machine_answers
+from ci.common import debian
+from ci.common.console import Failure, phase, run
+from ci.common.gocache import go_build_cache
+from ci.common.paths import cache_dir
 from ci.images import archive, base
 from ci.images.catalog import Image
-from ci.paths import cache_dir
 
 PACKAGES = ("buildah", "mmdebstrap", "skopeo", "debian-archive-keyring")
 _CA_IN_BUILD = "/run/build-ca.crt"
@@ -24,7 +24,7 @@ class Builder(Protocol):
     """Builds Dockerfiles."""
 
     def prepare(self) -> str:
-        """Make ready what every build needs; returns what identifies the base."""
+        """Prepare all builds; returns the identity of the base."""
 
     def build(
         self, tag: str, dockerfile: Path, context: Path, arguments: Mapping[str, str], labels: Mapping[str, str]
@@ -32,34 +32,34 @@ class Builder(Protocol):
         """Build one Dockerfile under a local tag."""
 
     def exists(self, tag: str) -> bool:
-        """True if there is such a local tag."""
+        """Whether the local tag exists."""
 
     def export(self, tag: str, target: Path, repository: str, version: str) -> str:
         """Write an image as an archive for the cluster; returns its digest, or "" if only its tag identifies it."""
 
     def arguments(self, image: Image) -> dict[str, str]:
-        """Build arguments that differ between the two ways."""
+        """Build arguments of the image and of the builder."""
 
     def reference(self, tag: str) -> str:
-        """How a Dockerfile names a local image."""
+        """Reference of a local image in a Dockerfile."""
 
     def keep_only(self, tags: Iterable[str]) -> None:
-        """Remove local images but the bases and these, where the storage is our own."""
+        """Remove all other local images except bases, if the storage is our own."""
 
 
 def npm_configuration() -> list[str]:
-    """Words that lend a build npm's configuration of this machine, which may name a registry and hold its password."""
+    """Options that mount this machine's npm configuration. It may have a registry and its password."""
     file = Path(os.environ.get("NPM_CONFIG_USERCONFIG") or Path.home() / ".npmrc")
     return ["--secret", f"id=npmrc,src={file}"] if file.is_file() else []
 
 
 def log_file(name: str) -> Path:
-    """Where the output of a build goes."""
+    """Log file of a build."""
     return cache_dir() / "log" / f"image-{name.replace('/', '-').replace(':', '-')}.log"
 
 
 class Buildah:
-    """Rootful buildah with storage of its own, in the cache folder."""
+    """Rootful buildah with its own storage in the cache folder."""
 
     def __init__(self) -> None:
         self._folder = cache_dir() / "containers"
@@ -81,7 +81,7 @@ class Buildah:
         return run(["buildah", *where, *words], env=environment, log=log, check=check)
 
     def prepare(self) -> str:
-        """Debian's packages for building, our base, and the image that builds."""
+        """Install Debian packages for building, and make our base and the build image."""
         if os.geteuid() != 0:
             raise Failure(
                 "without a Docker engine, images are built with buildah as root: run as root, or start Docker"
@@ -90,14 +90,14 @@ class Buildah:
         own = f"house-platform/base:{base.RECIPE[:12]}"
         builder = f"house-platform/build:{base.RECIPE[:12]}"
         if not self.exists(own):
-            with phase("make the Debian base", then="the image that builds"):
+            with phase("make the Debian base", then="the build image"):
                 context = archive.scratch(self._folder / "tmp")
                 base.make_root(context / "root.tar", log_file("base"))
                 (context / "Dockerfile").write_text(base.BASE_DOCKERFILE)
                 self.build(own, context / "Dockerfile", context, {}, {})
                 archive.discard(context)
         if not self.exists(builder):
-            with phase("make the image that builds", then="the images"):
+            with phase("make the build image", then="the images"):
                 context = archive.scratch(self._folder / "tmp")
                 (context / "Dockerfile").write_text(base.build_dockerfile())
                 self.build(builder, context / "Dockerfile", context, {"BASE": f"localhost/{own}"}, {})
@@ -106,14 +106,14 @@ class Buildah:
         return self._buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", self._base).stdout.strip()
 
     def arguments(self, image: Image) -> dict[str, str]:
-        """Our own bases; Go's caches are this machine's."""
-        known = {"BASE": self._base, "BUILD_BASE": self._builder, "NODE_IMAGE": self._builder}
-        return known | ({"GO_IMAGE": self._builder, "GOCACHE": "/root/.cache/go-build"} if image.go else {})
+        """Our own bases and the arguments of the image."""
+        values = {"BASE": self._base, "BUILD_BASE": self._builder, "NODE_IMAGE": self._builder} | dict(image.arguments)
+        return values | ({"GO_IMAGE": self._builder, "GOCACHE": "/root/.cache/go-build"} if image.go else {})
 
     def build(
         self, tag: str, dockerfile: Path, context: Path, arguments: Mapping[str, str], labels: Mapping[str, str]
     ) -> None:
-        """Build with the CA and Go's toolchain and caches mounted, so that none of them reaches a layer."""
+        """Build with the CA, Go's toolchain and caches mounted, so that they are not in a layer."""
         words: list[str | Path] = [
             "bud",
             "--isolation",
@@ -138,11 +138,11 @@ class Buildah:
         self._buildah(*words, context, log=log_file(tag))
 
     def exists(self, tag: str) -> bool:
-        """True if the storage holds it."""
+        """Whether the storage has it."""
         return self._buildah("inspect", "--type", "image", f"localhost/{tag}", check=False).returncode == 0
 
     def export(self, tag: str, target: Path, repository: str, version: str) -> str:
-        """As an OCI archive with both names."""
+        """Write an OCI archive with both names."""
         layout = archive.scratch(target.parent)
         try:
             self._buildah("push", "--quiet", f"localhost/{tag}", f"oci:{layout}:{version}")
@@ -151,11 +151,13 @@ class Buildah:
             archive.discard(layout)
 
     def reference(self, tag: str) -> str:
-        """How a Dockerfile names a local image."""
+        """Reference of a local image in a Dockerfile."""
         return f"localhost/{tag}"
 
     def keep_only(self, tags: Iterable[str]) -> None:
-        """The storage is in the cache folder, which would grow with every change."""
+        """Remove other images, because the cache folder would grow with every change."""
+        # buildah 1.28 leaves the container of a stage mounted if another stage names that stage with an argument
+        self._buildah("rm", "--all")
         kept = {self._base, self._builder, *(self.reference(tag) for tag in tags)}
         listed = self._buildah("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split()
         old = [name for name in listed if name.startswith("localhost/house-platform/") and name not in kept]
@@ -164,34 +166,35 @@ class Buildah:
 
 
 class Docker:
-    """BuildKit on public bases. Its images are known by their tag, which is the hash of their inputs."""
+    """BuildKit on public bases. Its images are identified by their tag, the hash of their inputs."""
 
     def prepare(self) -> str:
-        """Nothing to make; the bases are those that the Dockerfiles name."""
+        """Do nothing: Dockerfiles use public bases."""
         return "docker"
 
-    def arguments(self, image: Image) -> dict[str, str]:  # noqa: ARG002 - as Builder
-        """The Dockerfiles' own defaults."""
-        return {}
+    def arguments(self, image: Image) -> dict[str, str]:
+        """Arguments of the image; Dockerfiles have defaults for the others."""
+        return dict(image.arguments)
 
     def build(
         self, tag: str, dockerfile: Path, context: Path, arguments: Mapping[str, str], labels: Mapping[str, str]
     ) -> None:
-        """Build with BuildKit."""
-        words: list[str | Path] = ["docker", "buildx", "build", "--load", "-f", dockerfile, "-t", tag]
+        """Build with the BuildKit that every engine has since Docker 20.10, so that the engine holds the image."""
+        words: list[str | Path] = ["docker", "build", "-f", dockerfile, "-t", tag]
         words += npm_configuration()
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
         for name, value in labels.items():
             words += ["--label", f"{name}={value}"]
-        run([*words, context], log=log_file(tag), env={**os.environ, "SOURCE_DATE_EPOCH": str(base.EPOCH)})
+        builder = {"DOCKER_BUILDKIT": "1", "BUILDX_BUILDER": "default", "SOURCE_DATE_EPOCH": str(base.EPOCH)}
+        run([*words, context], log=log_file(tag), env={**os.environ, **builder})
 
     def exists(self, tag: str) -> bool:
-        """True if the engine holds it."""
+        """Whether the engine has it."""
         return run(["docker", "image", "inspect", tag], check=False).returncode == 0
 
     def export(self, tag: str, target: Path, repository: str, version: str) -> str:
-        """As Docker saves it."""
+        """Write the archive with `docker save`."""
         run(["docker", "tag", tag, f"{repository}:{version}"])
         draft = target.with_suffix(".part")
         run(["docker", "save", "-o", draft, f"{repository}:{version}"])
@@ -199,15 +202,16 @@ class Docker:
         return ""
 
     def reference(self, tag: str) -> str:
-        """How a Dockerfile names a local image."""
+        """Reference of a local image in a Dockerfile."""
         return tag
 
     def keep_only(self, tags: Iterable[str]) -> None:
-        """The engine is not ours to tidy: `docker image prune` does."""
+        """Do nothing: the engine belongs to the user, who can run `docker image prune`."""
 
 
 def choose() -> Buildah | Docker:
-    """Docker where an engine answers (its program alone means nothing), else buildah."""
-    if shutil.which("docker") and run(["docker", "info"], check=False).returncode == 0:
-        return Docker()
-    return Buildah()
+    """Docker if an engine answers, else buildah.
+
+    The engine that `make cluster` starts without a registry does not count: it cannot pull a base.
+    """
+    return Docker() if machine_answers() else Buildah()

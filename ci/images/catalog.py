@@ -1,16 +1,20 @@
-"""What images there are, and what goes into each."""
+"""All images and their inputs."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
 
+REGISTRY = "localhost/house-platform"  # in front of the names of images that are imported into nodes, not pulled
 SERVICES = CHECKOUT / "services"
 VERSION = str(tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"])
+PROMETHEUS_UI = os.environ.get("HOUSE_PROMETHEUS_UI", "") not in ("", "0")
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,20 @@ class Image:
     sources: tuple[str, ...]
     licenses: str = "Apache-2.0"
     source: str = "https://github.com/house-platform/house-platform"
-    environment: bool = False  # code on the Python environment that services/Dockerfile makes
+    environment: bool = False  # has the Python environment of services/Dockerfile
     go: bool = False
     debian: bool = False  # adds packages of Debian to the base
+    arguments: tuple[tuple[str, str], ...] = ()  # build arguments, name and value: part of the tag
 
     @property
     def environment_sources(self) -> tuple[str, ...]:
-        """What its Python environment is made from."""
-        known = ("Dockerfile", f"{self.name}/requirements.lock", f"{self.name}/excludes.txt")
-        return tuple(path for path in known if (SERVICES / path).exists())
+        """Inputs of its Python environment."""
+        inputs = ("Dockerfile", f"{self.name}/requirements.lock", f"{self.name}/excludes.txt")
+        return tuple(path for path in inputs if (SERVICES / path).exists())
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Every path that it is made from."""
+        """Paths of all its inputs."""
         return (self.dockerfile, *self.sources, *(self.environment_sources if self.environment else ()))
 
 
@@ -43,9 +48,20 @@ def _python(name: str, title: str, *sources: str) -> Image:
     return Image(name, title, f"{name}/Dockerfile", sources, environment=True)
 
 
-def _monitoring(name: str, title: str) -> Image:
+def _monitoring(name: str, title: str, *sources: str, **more: Any) -> Image:
     source = f"https://github.com/prometheus/{name}"
-    return Image(name, title, f"monitoring/{name}.Dockerfile", (f"monitoring/{name}",), source=source, go=True)
+    return Image(name, title, f"monitoring/{name}.Dockerfile", sources, source=source, go=True, **more)
+
+
+def prometheus(ui: bool) -> Image:
+    """Prometheus; with `ui` also its web pages, whose build needs Node and some minutes.
+
+    UI is always set: without it, buildah 1.28 does not see which stage `FROM ui-${UI}` needs.
+    """
+    where = "monitoring/prometheus"
+    title, pages, chosen = ("Prometheus with its web pages", "pages", "1") if ui else ("Prometheus", "plain", "0")
+    sources = (f"{where}/go.mod", f"{where}/go.sum", f"{where}/{pages}")
+    return _monitoring("prometheus", title, *sources, arguments=(("UI", chosen),))
 
 
 IMAGES = {
@@ -62,7 +78,7 @@ IMAGES = {
             "airflow/config",
             "pipeline/src/pipeline/__init__.py",
         ),
-        _python("mlflow", "MLflow's tracking server and registry"),
+        _python("mlflow", "MLflow's tracking server and registry", "mlflow/serve.py"),
         Image(
             "postgres",
             "PostgreSQL and its exporter",
@@ -81,19 +97,19 @@ IMAGES = {
             source="https://github.com/minio/minio",
             go=True,
         ),
-        _monitoring("alertmanager", "Alertmanager"),
-        _monitoring("prometheus", "Prometheus with its pages"),
+        _monitoring("alertmanager", "Alertmanager", "monitoring/alertmanager"),
+        prometheus(PROMETHEUS_UI),
     )
 }
 
 
 def files(sources: tuple[str, ...], root: Path = SERVICES) -> list[Path]:
-    """The files behind paths under services/, sorted; caches of Python are none."""
-    found: list[Path] = []
+    """All files below paths under services/, sorted, without Python's caches."""
+    paths: list[Path] = []
     for source in sources:
         path = root / source
-        found += [path] if path.is_file() else [file for file in path.rglob("*") if _belongs(file)]
-    return sorted(found)
+        paths += [path] if path.is_file() else [file for file in path.rglob("*") if _belongs(file)]
+    return sorted(paths)
 
 
 def _belongs(file: Path) -> bool:
@@ -101,7 +117,7 @@ def _belongs(file: Path) -> bool:
 
 
 def fingerprint(sources: tuple[str, ...], *more: str, root: Path = SERVICES) -> str:
-    """Hash of files (names, modes, contents) and of whatever else decides a build."""
+    """Hash of files (names, modes, contents) and of other inputs of a build."""
     digest = hashlib.sha256()
     for file in files(sources, root):
         mode = "x" if file.stat().st_mode & 0o100 else "-"

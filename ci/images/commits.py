@@ -1,22 +1,22 @@
-"""Which commit an image is of: the last that changed what it is made from, so that no other changes its pods."""
+"""The commit of an image: the last one that changed its inputs. Other commits do not change its pods."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ci.console import Failure
-from ci.git import git
+from ci.common.console import Failure
+from ci.common.git import git
+from ci.common.paths import CHECKOUT
 from ci.images.catalog import Image
-from ci.paths import CHECKOUT
 
-UNKNOWN = "unknown"  # no history: a tarball, or a clone that is too shallow
+UNKNOWN = "unknown"  # without history: a tarball, or a clone that is too shallow
 DIRTY = "-dirty"
 RECIPE = ("ci/images/base.py", "ci/images/catalog.py")
-VERSION = ("-G^version = ", "--", "pyproject.toml")  # of that file, no other line goes into an image
+VERSION = ("-G^version = ", "--", "pyproject.toml")  # only this line of the file is an input of images
 
 
 def commit_of(image: Image, checkout: Path = CHECKOUT) -> str:
-    """The full hash, with `-dirty` where an input differs from that commit; `unknown` without Git's history."""
+    """The full hash, with `-dirty` if an input differs from that commit; `unknown` without Git history."""
     services = [f"services/{path}" for path in image.inputs]
     inputs = ["--", *RECIPE, *services, ":(exclude,glob)**/__pycache__/**"]
     try:
@@ -40,6 +40,6 @@ def traceable(commit: str) -> bool:
 
 
 def _beginnings(checkout: Path) -> set[str]:
-    """Where the history of a shallow clone is cut: those commits seem to have added every file."""
+    """First commits of a shallow clone, which seem to add every file."""
     cut = checkout / git(checkout, "rev-parse", "--git-path", "shallow")
     return set(cut.read_text().split()) if cut.exists() else set()

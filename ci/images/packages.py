@@ -1,7 +1,7 @@
-"""Debian's packages in the images: those that `debian.lock` records, and those of a build.
+"""Debian packages in the images: the recorded ones (`debian.lock`), and those of a build.
 
-A mirror keeps only the newest version of a package in a stable suite, so an older one cannot be asked for. Versions are
-therefore recorded, not demanded: a build takes what the mirror has and says what differs from the record.
+A mirror keeps only the newest version of a package in a stable suite, so older versions cannot be installed. Versions
+are therefore recorded, not pinned: a build uses the mirror's version and prints differences from the record.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ HEADER = "# Written by `python -m ci.images record`; do not edit. Debian's packa
 
 
 def installed(image: Path) -> dict[str, str]:
-    """Versions by name of Debian's packages in an image's archive."""
-    found: dict[str, str] = {}
+    """Versions of Debian packages in an image's archive, by name."""
+    versions: dict[str, str] = {}
     for member, content in archive.files(image):
         if member.name == STATUS or member.name.startswith(f"{STATUS}.d/"):
-            found |= parse(content.read().decode())
-    return found
+            versions |= parse(content.read().decode())
+    return versions
 
 
 def parse(status: str) -> dict[str, str]:
-    """Versions by name of the packages that one of dpkg's status files holds as installed."""
+    """Versions of installed packages in a dpkg status file, by name."""
     return {fields["Package"]: fields["Version"] for fields in _installed(status)}
 
 
 def sources(status: str) -> dict[str, str]:
-    """Versions by name of the source packages that those were built from; Debian's security advisories name these."""
-    found = {}
+    """Versions of their source packages, by name. Debian's security advisories use these names."""
+    versions = {}
     for fields in _installed(status):
         name, _, version = fields.get("Source", fields["Package"]).partition(" ")
-        found[name] = version.strip("()") or fields["Version"]
-    return found
+        versions[name] = version.strip("()") or fields["Version"]
+    return versions
 
 
 def _installed(status: str) -> Iterator[dict[str, str]]:
@@ -47,7 +47,7 @@ def _installed(status: str) -> Iterator[dict[str, str]]:
 
 
 def differences(recorded: Mapping[str, str], built: Mapping[str, str]) -> list[str]:
-    """A line for each package that is not as recorded."""
+    """A line for each package that differs from the record."""
     lines = []
     for name in sorted({*recorded, *built}):
         before, now = recorded.get(name), built.get(name)
@@ -67,5 +67,5 @@ def read() -> dict[str, str]:
 
 
 def write(built: Mapping[str, str]) -> None:
-    """Make what was built the record."""
+    """Record the versions of a build."""
     LOCK.write_text(HEADER + "".join(f"{name}={version}\n" for name, version in sorted(built.items())))

@@ -1,13 +1,13 @@
-"""Publish the images of this checkout: what a registry lacks is built and pushed, on a machine of each architecture.
+"""Publish the images of this checkout: build and push missing images, on a machine of each architecture.
 
     python -m ci.images.publish push --registry R     this machine's architecture, as R/<name>:<tag>-<architecture>
-    python -m ci.images.publish join --registry R     R/<name>:<tag> for all architectures, once each is there
-    python -m ci.images.publish bills --registry R    bills of materials of what is published, in build/sbom
-    python -m ci.images.publish names --registry R    JSON: {image, name, digest} of what --env does not name yet
-    python -m ci.images.publish mirror --registry R --to M    the same, digests unchanged, in a second registry
+    python -m ci.images.publish join --registry R     R/<name>:<tag> for all architectures, after each was pushed
+    python -m ci.images.publish sboms --registry R    write SBOMs of published images to build/sbom
+    python -m ci.images.publish names --registry R    JSON: {image, name, digest} of images that --env does not use yet
+    python -m ci.images.publish mirror --registry R --to M    copy to a second registry; digests stay the same
 
-A tag is the hash of an image's inputs, so what is there is never built again and a tag is never moved. Needs skopeo and
-buildah with a login (`skopeo login`). `python -m ci.release write --published` then names what was published.
+A tag is the hash of an image's inputs, so an existing tag is never built again and never moved. Needs skopeo and
+buildah with a login (`skopeo login`). `python -m ci.deploy.release write --published` then uses the published images.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ci.console import Failure, main, phase, run, say
-from ci.doctor.images import parse
-from ci.environments import known_env
+from ci.common.console import Failure, main, phase, run, say
+from ci.common.environments import known_env
+from ci.common.image_reference import parse
+from ci.common.paths import CHECKOUT
 from ci.images import builders, commits, sbom, store, values
 from ci.images.catalog import IMAGES
 from ci.images.store import Built
 from ci.images.values import Entry
-from ci.paths import CHECKOUT
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 ABSENT = ("manifest unknown", "name unknown", "not found", "404")
@@ -40,28 +40,28 @@ def tags(builder: builders.Builder) -> dict[str, str]:
 
 
 def digest(reference: str) -> str:
-    """Digest of what a registry has under a name; "" if it has nothing.
+    """Digest of a reference in a registry; "" if the registry does not have it.
 
     Raises:
-        Failure: it does not say.
+        Failure: the registry did not answer, or answered with an error.
     """
     words = ["skopeo", "inspect", "--raw", *_plain(reference, "--tls-verify=false"), f"docker://{reference}"]
     done = subprocess.run(words, capture_output=True, check=False)
     if not done.returncode:
         return f"sha256:{hashlib.sha256(done.stdout).hexdigest()}"
-    said = done.stderr.decode(errors="replace")
-    if any(text in said.lower() for text in ABSENT):
+    message = done.stderr.decode(errors="replace")
+    if any(text in message.lower() for text in ABSENT):
         return ""
-    raise Failure(f"{reference}: {said.strip()}\nIs the registry reached, and is there a login (`skopeo login`)?")
+    raise Failure(f"{reference}: {message.strip()}\nCheck that the registry is reachable, and log in (`skopeo login`).")
 
 
 def _plain(reference: str, option: str) -> list[str]:
-    """Words for a registry of this machine, which speaks plain HTTP."""
+    """Option for a registry on this machine, which uses plain HTTP."""
     return [option] if parse(reference).url.startswith("http:") else []
 
 
 def push(registry: str, wanted: dict[str, str], architecture: str) -> int:
-    """Build and push what the registry lacks for an architecture; returns how many images that were."""
+    """Build and push images that the registry lacks for an architecture; returns their number."""
     pushed = 0
     for name, tag in wanted.items():
         whole = f"{registry}/{name}:{tag}"
@@ -76,7 +76,7 @@ def push(registry: str, wanted: dict[str, str], architecture: str) -> int:
 
 
 def copy(built: Built, reference: str) -> list[str | Path]:
-    """How skopeo copies an archive: buildah's are OCI's, Docker's its own."""
+    """Command that copies an archive: an OCI archive of buildah, or a Docker archive."""
     form = f"oci-archive:{built.file}:{built.tag}" if built.digest else f"docker-archive:{built.file}"
     return ["skopeo", "copy", "--quiet", *_plain(reference, "--dest-tls-verify=false"), form, f"docker://{reference}"]
 
@@ -87,7 +87,7 @@ def join(registry: str, wanted: dict[str, str], architectures: list[str]) -> dic
     Raises:
         Failure: an architecture is missing.
     """
-    found = {}
+    digests = {}
     for name, tag in wanted.items():
         whole = f"{registry}/{name}:{tag}"
         if not digest(whole):
@@ -98,8 +98,8 @@ def join(registry: str, wanted: dict[str, str], architectures: list[str]) -> dic
                 )
             with phase(f"join {whole}"), tempfile.TemporaryDirectory() as folder:
                 _join(parts, whole, Path(folder))
-        found[name] = digest(whole)
-    return found
+        digests[name] = digest(whole)
+    return digests
 
 
 def _join(parts: list[str], whole: str, scratch: Path) -> None:
@@ -121,10 +121,10 @@ def _join(parts: list[str], whole: str, scratch: Path) -> None:
 
 
 def published(registry: str, wanted: dict[str, str]) -> dict[str, Entry]:
-    """What an environment is told of the published images.
+    """Entries of the published images, for an environment.
 
     Raises:
-        Failure: some are not published.
+        Failure: an image is not published.
     """
     digests = {name: digest(f"{registry}/{name}:{tag}") for name, tag in wanted.items()}
     if lacking := sorted(name for name, one in digests.items() if not one):
@@ -134,26 +134,26 @@ def published(registry: str, wanted: dict[str, str]) -> dict[str, Entry]:
     }  # fmt: skip
 
 
-def bills(registry: str, images: dict[str, Entry], architectures: list[str], folder: Path) -> list[Path]:
-    """A bill of materials for every published image and architecture."""
+def sboms(registry: str, images: dict[str, Entry], architectures: list[str], folder: Path) -> list[Path]:
+    """Write an SBOM for every published image and architecture."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, entry in images.items():
         for architecture in architectures:
             reference = f"{registry}/{name}@{entry.digest}"
-            with phase(f"what is in {name} for {architecture}"), tempfile.TemporaryDirectory(dir=folder) as scratch:
+            with phase(f"SBOM of {name} for {architecture}"), tempfile.TemporaryDirectory(dir=folder) as scratch:
                 file = Path(scratch) / "image.tar"
                 insecure = _plain(reference, "--src-tls-verify=false")
                 run(["skopeo", "--override-os", "linux", "--override-arch", architecture, "copy", "--quiet", *insecure,
                      f"docker://{reference}", f"oci-archive:{file}:{entry.tag}"])  # fmt: skip
                 written.append(folder / f"{name}-{architecture}.cdx.json")
-                text = json.dumps(sbom.bill(file, name, entry.tag, entry.digest), indent=1)
+                text = json.dumps(sbom.document(file, name, entry.tag, entry.digest), indent=1)
             written[-1].write_text(f"{text}\n")
     return written
 
 
 def mirror(registry: str, wanted: dict[str, str], second: str) -> None:
-    """Copy what is published to a second registry, all architectures, and ask that one for each digest.
+    """Copy published images of all architectures to a second registry, and compare each digest.
 
     Raises:
         Failure: an image is not published, skopeo failed, or the second registry then has another digest.
@@ -164,15 +164,15 @@ def mirror(registry: str, wanted: dict[str, str], second: str) -> None:
             plain = [*_plain(source, "--src-tls-verify=false"), *_plain(target, "--dest-tls-verify=false")]
             words = ["skopeo", "copy", "--quiet", "--all", "--preserve-digests", *plain]
             run([*words, f"docker://{source}", f"docker://{target}"])
-            if (found := digest(target)) != entry.digest:
-                raise Failure(f"{target} has {found or 'nothing'}, not {entry.digest}: does {second} change images?")
+            if (actual := digest(target)) != entry.digest:
+                raise Failure(f"{target} has {actual or 'nothing'}, not {entry.digest}: {second} may change images")
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ci.images.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["push", "join", "bills", "names", "mirror"])
+    parser.add_argument("action", choices=["push", "join", "sboms", "names", "mirror"])
     parser.add_argument("--registry", required=True, help="registry and path in front of the names")
     parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES.values()], metavar="NAME",
                         help="of the images (default: amd64 arm64)")  # fmt: skip
@@ -186,17 +186,17 @@ def _main() -> None:
         number = push(registry, wanted, ARCHITECTURES[platform.machine()])
         say(f"pushed {number} of {len(wanted)} images; the registry had the others")
     elif options.action == "join":
-        for name, found in join(registry, wanted, options.architectures).items():
-            say(f"{registry}/{name}:{wanted[name]}@{found}")
-    elif options.action == "bills":
-        made = bills(registry, published(registry, wanted), options.architectures, CHECKOUT / "build" / "sbom")
-        say(f"wrote {len(made)} bills of materials to build/sbom")
+        for name, joined in join(registry, wanted, options.architectures).items():
+            say(f"{registry}/{name}:{wanted[name]}@{joined}")
+    elif options.action == "sboms":
+        made = sboms(registry, published(registry, wanted), options.architectures, CHECKOUT / "build" / "sbom")
+        say(f"wrote {len(made)} SBOMs to build/sbom")
     elif options.action == "mirror":
         mirror(registry, wanted, second)
         say(f"{second} has all {len(wanted)} images of {registry}")
     else:
-        known = {entry.digest for entry in values.read(options.env).values()}
-        new = {name: entry for name, entry in published(registry, wanted).items() if entry.digest not in known}
+        used = {entry.digest for entry in values.read(options.env).values()}
+        new = {name: entry for name, entry in published(registry, wanted).items() if entry.digest not in used}
         print(json.dumps([{"image": name, "name": f"{registry}/{name}", "digest": entry.digest}
                           for name, entry in new.items()]))  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is in an image: a CycloneDX bill of materials, read from the image itself."""
+"""SBOM of an image in CycloneDX format, read from the image itself."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Component = tuple[str, str, str, str]  # kind of package URL, name, version, qua
 def components(image: Path) -> list[Component]:
     """Debian's packages, Python's distributions and Go's modules in an image's archive, sorted, each once.
 
-    Debian's with their release, and the source packages that are called otherwise: a database of vulnerabilities knows
-    them by both. A file that an upper layer replaces is read in both; what an upper layer deletes is listed.
+    Debian packages have their release, and source packages with another name are listed too, because vulnerability
+    databases use both names. A file that an upper layer replaces is read in both layers; a deleted file is listed.
     """
-    found: set[Component] = set()
+    parts: set[Component] = set()
     debian: set[tuple[str, str]] = set()
     sources: set[tuple[str, str]] = set()
     release = ""
@@ -42,12 +42,12 @@ def components(image: Path) -> list[Component]:
             release = f"distro=debian-{version[1]}" if version else ""
         elif re.search(r"\.dist-info/METADATA$", member.name):
             headers = BytesHeaderParser().parsebytes(content.read())
-            found.add(("pypi", re.sub(r"[-_.]+", "-", headers["Name"]).lower(), headers["Version"], ""))
+            parts.add(("pypi", re.sub(r"[-_.]+", "-", headers["Name"]).lower(), headers["Version"], ""))
         elif member.mode & 0o111:
-            found |= set(_modules(member, content))
-    found |= {("deb/debian", *one, release) for one in debian}
-    found |= {("deb/debian", *one, f"arch=source&{release}".rstrip("&")) for one in sources - debian}
-    return sorted(found)
+            parts |= set(_modules(member, content))
+    parts |= {("deb/debian", *one, release) for one in debian}
+    parts |= {("deb/debian", *one, f"arch=source&{release}".rstrip("&")) for one in sources - debian}
+    return sorted(parts)
 
 
 def _modules(member: tarfile.TarInfo, content: IO[bytes]) -> list[Component]:
@@ -57,24 +57,27 @@ def _modules(member: tarfile.TarInfo, content: IO[bytes]) -> list[Component]:
 
 
 def modules(program: bytes) -> list[Component]:
-    """Go modules that a program was built from, as Go writes them into it; none if it is not Go's."""
+    """Go modules of a program, from its build information; empty if it is not a Go program.
+
+    The module of the program itself has no version if it was built from a checkout. It is not listed then.
+    """
     at = program.find(GO)
     if at < 0 or len(program) < at + HEADER or not program[at + 15] & INLINE:
         return []
     version, at = _string(program, at + HEADER)
     text, _ = _string(program, at)
-    found: list[Component] = [("golang", "stdlib", version.decode().removeprefix("go").partition(" ")[0], "")]
+    parts: list[Component] = [("golang", "stdlib", version.decode().removeprefix("go").partition(" ")[0], "")]
     for line in text[SENTINEL:-SENTINEL].decode(errors="replace").splitlines():
         words = line.split("\t")
         if words[0] == "=>":
-            found.pop()  # the line before is replaced by this one
-        if words[0] in ("dep", "=>") and len(words) > 2:
-            found.append(("golang", words[1], words[2], ""))
-    return found
+            parts.pop()  # the line before is replaced by this one
+        if words[0] in ("mod", "dep", "=>") and len(words) > 2 and words[2] != "(devel)":
+            parts.append(("golang", words[1], words[2], ""))
+    return parts
 
 
 def _string(program: bytes, at: int) -> tuple[bytes, int]:
-    """A string behind its length, which is an unsigned varint; and where it ends."""
+    """A string after its length (unsigned varint), and the position of its end."""
     length = shift = 0
     while True:
         byte = program[at]
@@ -84,16 +87,16 @@ def _string(program: bytes, at: int) -> tuple[bytes, int]:
             return program[at : at + length], at + length
 
 
-def bill(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
-    """A CycloneDX 1.6 document; the same image, the same document.
+def document(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
+    """A CycloneDX 1.6 document. It is reproducible for an image.
 
-    Its serial number, which CycloneDX does not ask for and GitHub's attestations do, is made from what the bill says.
+    The serial number is a hash of the content. CycloneDX does not require it, but GitHub's attestations do.
     """
     _, configuration = contents(image)
     labels = configuration.get("config", {}).get("Labels", {})
     licence = labels.get("org.opencontainers.image.licenses", "")
     hexadecimal = digest.removeprefix("sha256:")
-    said = {
+    content = {
         "version": 1,
         "metadata": {
             "component": {
@@ -108,18 +111,18 @@ def bill(image: Path, name: str, version: str, digest: str) -> dict[str, Any]:
         },
         "components": [_component(*one) for one in components(image)],
     }
-    serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(said))
-    return {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": serial.urn, **said}
+    serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(content))
+    return {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": serial.urn, **content}
 
 
 def describe(image: Path, name: str, version: str, digest: str) -> tuple[Path, Path]:
-    """Bill and checksum (as `sha256sum -c` reads it) of an archive, beside it; made where they lack or are older."""
-    bill_file, checksum = image.with_suffix(".cdx.json"), image.with_suffix(".tar.sha256")
-    if _older(bill_file, image):
-        _write(bill_file, json.dumps(bill(image, name, version, digest), indent=1) + "\n")
+    """Write SBOM and checksum (for `sha256sum -c`) beside an archive, unless they exist and are newer."""
+    document_file, checksum = image.with_suffix(".cdx.json"), image.with_suffix(".tar.sha256")
+    if _older(document_file, image):
+        _write(document_file, json.dumps(document(image, name, version, digest), indent=1) + "\n")
     if _older(checksum, image):
         _write(checksum, f"{archive.sha256(image)}  {image.name}\n")
-    return bill_file, checksum
+    return document_file, checksum
 
 
 def _older(file: Path, image: Path) -> bool:

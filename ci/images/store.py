@@ -1,21 +1,25 @@
-"""Which images are built, by the hash of their inputs; building what is missing; the file that names them."""
+"""The store of built images: finds them by the hash of their inputs, and builds missing ones."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ci.console import Failure, phase
+from ci.common.console import Failure, phase, say
+from ci.common.paths import CHECKOUT, cache_dir
 from ci.images import archive, base, packages, sbom, values
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES, SERVICES, VERSION, Image, files, fingerprint
 from ci.images.commits import commit_of
 from ci.images.values import Entry
-from ci.paths import CHECKOUT, cache_dir
 
 KEPT_VERSIONS = 2  # archives per image that stay in the cache
 
@@ -28,44 +32,44 @@ class Built:
     tag: str
     digest: str
     size: int  # bytes of the archive
-    seconds: float  # of the build; 0 if it was there
+    seconds: float  # of the build; 0 if it existed
     file: Path
     commit: str = ""  # see `commits`
-    packages: Mapping[str, str] = field(default_factory=dict)  # Debian's, where the image adds some to our base
+    packages: Mapping[str, str] = field(default_factory=dict)  # Debian packages, if the image adds some to our base
 
 
 def folder() -> Path:
-    """Where the archives lie."""
+    """Folder of the archives."""
     return cache_dir() / "images"
 
 
 def archived(name: str, entry: Entry, where: Path | None = None) -> Path:
-    """The archive of an image that an environment names.
+    """The archive of an image of an environment.
 
     Raises:
-        Failure: it is not kept, or is another one; or only a tag identifies it.
+        Failure: the archive is missing, has another digest, or the image has only a tag.
     """
     if not entry.digest:
         raise Failure(
-            f"image {name} is known by its tag only, as Docker builds it: build it with buildah (without Docker)"
+            f"image {name} has a tag but no digest, because Docker built it: build it with buildah (without Docker)"
         )
     file = (where or folder()) / f"{name}-{entry.tag}.tar"
     note = file.with_suffix(".json")
     if not file.exists() or not note.exists():
         raise Failure(f"{file} is missing: check out commit {entry.commit or '(unknown)'} and run `make images`")
-    found = json.loads(note.read_text())["digest"]
-    if found != entry.digest:
+    digest = json.loads(note.read_text())["digest"]
+    if digest != entry.digest:
         raise Failure(
-            f"{file} holds {found}, and the environment names {entry.digest}: remove it and run `make images`"
+            f"{file} has digest {digest}, but the environment uses {entry.digest}: remove it and run `make images`"
         )
     return file
 
 
 def address(registry: str) -> str:
-    """A registry and the path in front of the names, as people tell it to a program.
+    """Check the option --registry: a registry and a path.
 
     Raises:
-        Failure: it is none.
+        Failure: the value is not a registry with a path.
     """
     if "/" not in registry.rstrip("/") or "://" in registry:
         raise Failure(f"{registry!r} is not a registry with a path: write it as registry.example/house")
@@ -73,12 +77,12 @@ def address(registry: str) -> str:
 
 
 def repository(registry: str, name: str) -> str:
-    """An image's name without tag, as the charts spell it."""
+    """Name of an image without its tag, as in the charts."""
     return f"{registry}/{name}"
 
 
 def names(registry: str, image: Built) -> set[str]:
-    """Names under which pods look for an image: by tag, and by digest, in which two builds of one tag may differ."""
+    """Names by which pods find an image: by tag and by digest. Two builds of a tag may have other digests."""
     name = repository(registry, image.name)
     return {f"{name}:{image.tag}", *([f"{name}@{image.digest}"] if image.digest else [])}
 
@@ -87,44 +91,111 @@ def tags(image: Image, base_id: str) -> tuple[str, str]:
     """Tag of an image, and the local tag of the Python environment that it is made on ("" if none)."""
     ground = f"{base_id} {base.RECIPE if base_id != 'docker' else ''}"
     environment = fingerprint(image.environment_sources, ground, image.name) if image.environment else ""
-    whole = fingerprint((image.dockerfile, *image.sources), ground, environment, image.title, image.licenses)
+    arguments = [f"{name}={value}" for name, value in image.arguments]
+    whole = fingerprint(
+        (image.dockerfile, *image.sources), ground, environment, image.title, image.licenses, *arguments
+    )
     return (
         f"{VERSION}-{whole[:12]}",
         f"house-platform/environment-{image.name}:{environment[:12]}" if environment else "",
     )
 
 
-def build(builder: Builder, names: Iterable[str], registry: str) -> list[Built]:
-    """Build what is missing of the named images, one at a time."""
+@dataclass(frozen=True)
+class _Wanted:
+    """Target of a build: tag, tag of its Python environment, and archive."""
+
+    image: Image
+    tag: str
+    environment: str
+    target: Path
+    commit: str
+
+    @property
+    def note(self) -> Path:
+        """File with metadata of the archive."""
+        return self.target.with_suffix(".json")
+
+    def there(self, registry: str) -> bool:
+        """Whether it was already built for this registry."""
+        return self.target.exists() and self.note.exists() and json.loads(self.note.read_text())["registry"] == registry
+
+
+def build(builder: Builder, names: Iterable[str], registry: str, jobs: int = 2) -> list[Built]:
+    """Build missing images; two at a time with two `jobs`.
+
+    Raises:
+        Failure: a build failed. The other image in progress is finished and kept.
+    """
     base_id = builder.prepare()
-    built, environments = [], set()
-    wanted = [IMAGES[name] for name in names]
-    for number, image in enumerate(wanted, 1):
+    wanted = []
+    for image in (IMAGES[name] for name in names):
         tag, environment = tags(image, base_id)
-        commit = commit_of(image)
-        environments.add(environment)
-        target = folder() / f"{image.name}-{tag}.tar"
-        note = target.with_suffix(".json")
-        began = time.monotonic()
-        if not (target.exists() and note.exists() and json.loads(note.read_text())["registry"] == registry):
-            then = wanted[number].name if number < len(wanted) else "the table of images"
-            with phase(f"build image {image.name} ({number} of {len(wanted)})", then):
-                digest = _build_one(builder, image, tag, environment, target, registry)
-                debian = packages.installed(target) if image.debian and digest else {}
-                note.write_text(json.dumps({"registry": registry, "digest": digest, "packages": debian}))
-            _forget_old(image, target)
-            seconds = time.monotonic() - began
-        else:
-            seconds = 0.0
-        known = json.loads(note.read_text())
-        if known["digest"]:  # Docker's archives are of another form
-            sbom.describe(target, image.name, tag, known["digest"])
-        size = target.stat().st_size
-        debian = known.get("packages", {})
-        built.append(Built(image.name, tag, known["digest"], size, seconds, target, commit, debian))
-    if len(wanted) == len(IMAGES) and any(one.seconds for one in built):
-        builder.keep_only(environments)  # the images themselves are in their archives
-    return built
+        wanted.append(_Wanted(image, tag, environment, folder() / f"{image.name}-{tag}.tar", commit_of(image)))
+    seconds = _build_missing(builder, [one for one in wanted if not one.there(registry)], registry, jobs)
+    if len(wanted) == len(IMAGES) and seconds:
+        builder.keep_only({one.environment for one in wanted})  # the images themselves are in their archives
+    return [_built(one, seconds.get(one.image.name, 0.0)) for one in wanted]
+
+
+def _built(one: _Wanted, seconds: float) -> Built:
+    metadata = json.loads(one.note.read_text())
+    name, digest = one.image.name, metadata["digest"]
+    if digest:  # archives of Docker have another format
+        sbom.describe(one.target, name, one.tag, digest)
+    size, debian = one.target.stat().st_size, metadata.get("packages", {})
+    return Built(name, one.tag, digest, size, seconds, one.target, one.commit, debian)
+
+
+def _build_missing(builder: Builder, missing: list[_Wanted], registry: str, jobs: int) -> dict[str, float]:
+    """Build images, and return the seconds of each by its name.
+
+    There are two lanes. Images from Go modules keep every core busy, so the first lane builds them one after another,
+    and then helps with the rest. The second lane builds the others, which wait for the network most of the time.
+    """
+    compiled = deque(one for one in missing if one.image.go)
+    others = deque(one for one in missing if not one.image.go)
+    turn, numbers, failed = threading.Lock(), itertools.count(1), threading.Event()
+    seconds: dict[str, float] = {}
+
+    def following(queues: Sequence[deque[_Wanted]]) -> tuple[_Wanted, int] | None:
+        """The next image of a lane, and its number in the output."""
+        with turn:
+            queue = next((queue for queue in queues if queue), None)
+            return None if queue is None or failed.is_set() else (queue.popleft(), next(numbers))
+
+    def work(*queues: deque[_Wanted]) -> None:
+        while chosen := following(queues):
+            one, number = chosen
+            began = time.monotonic()
+            try:
+                with phase(f"build image {one.image.name} ({number} of {len(missing)})"):
+                    digest = _build_one(builder, one.image, one.tag, one.environment, one.target, registry)
+                    debian = packages.installed(one.target) if one.image.debian and digest else {}
+                    one.note.write_text(json.dumps({"registry": registry, "digest": digest, "packages": debian}))
+                    _built(one, 0.0)  # includes its SBOM, which takes time as well
+            except BaseException:
+                failed.set()
+                raise
+            _forget_old(one.image, one.target)
+            seconds[one.image.name] = time.monotonic() - began
+
+    if jobs < 2 or len(missing) < 2:
+        work(compiled, others)
+        return seconds
+    with ThreadPoolExecutor(2) as lanes:
+        both = [lanes.submit(work, compiled, others), lanes.submit(work, others)]
+        try:
+            done, running = wait(both, return_when=FIRST_EXCEPTION)
+            if running:
+                reason = next(one.exception() for one in done if one.exception())
+                say(f"an image failed: {str(reason).splitlines()[0]}; ending after the other image in progress")
+        except BaseException:  # an interrupt, which the builders of both lanes get as well
+            failed.set()
+            raise
+    for one in both:
+        one.result()
+    return seconds
 
 
 def _build_one(builder: Builder, image: Image, tag: str, environment: str, target: Path, registry: str) -> str:
@@ -143,12 +214,12 @@ def _build_one(builder: Builder, image: Image, tag: str, environment: str, targe
 
 
 def _labels(image: Image, tag: str) -> dict[str, str]:
-    known = {"title": image.title, "version": tag, "source": image.source, "licenses": image.licenses}
-    return {f"org.opencontainers.image.{name}": value for name, value in known.items()}
+    values = {"title": image.title, "version": tag, "source": image.source, "licenses": image.licenses}
+    return {f"org.opencontainers.image.{name}": value for name, value in values.items()}
 
 
 class _context:
-    """A build context of exactly the files that count: what is not copied in cannot reach an image."""
+    """A build context with only the inputs of an image, so that other files cannot get into it."""
 
     def __init__(self, sources: tuple[str, ...]) -> None:
         self._sources = sources
@@ -179,10 +250,10 @@ def _forget_old(image: Image, newest: Path) -> None:
 
 
 def entries(built: Iterable[Built]) -> dict[str, Entry]:
-    """What the charts are told of images."""
+    """Entries of images in the values of charts."""
     return {one.name: Entry(one.tag, one.digest, one.commit) for one in built}
 
 
 def write_values(built: Iterable[Built], env: str, checkout: Path = CHECKOUT) -> Path:
-    """Write tag, digest and commit of every image to values/images-<env>.yaml; what is as before keeps its commit."""
+    """Write tag, digest and commit of every image to values/images-<env>.yaml; unchanged images keep their commit."""
     return values.write(env, values.kept(values.read(env, checkout), entries(built)), checkout)

@@ -1,4 +1,4 @@
-"""values/images-<env>.yaml, by which an environment names its images: read, written and compared here alone."""
+"""Reads, writes and compares values/images-<env>.yaml, the images of an environment."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from pathlib import Path
 
 import yaml
 
-from ci.console import Failure
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
 from ci.images import commits
-from ci.paths import CHECKOUT
 
 HEADER = (
-    "# Written by `make images`, or for a release by `python -m ci.release`; do not edit. Tag and digest of every\n"
-    "# image of this repository, and the commit that changed it last.\n"
+    "# Written by `make images` or `python -m ci.deploy.release`; do not edit. For every image of this repository:\n"
+    "# tag, digest, and the last commit that changed it.\n"
 )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image as the charts name it."""
+    """Tag, digest and commit of an image in the values of charts."""
 
     tag: str
-    digest: str = ""  # "" where only the tag identifies it
-    commit: str = ""  # see `commits`; "" in files of before
+    digest: str = ""  # "" if only the tag identifies it
+    commit: str = ""  # see `commits`; "" in files of earlier releases
 
 
 def file(env: str, checkout: Path = CHECKOUT) -> Path:
-    """Where an environment's images are named."""
+    """File of an environment's images."""
     return checkout / "values" / f"images-{env}.yaml"
 
 
 def parse(text: str, name: str) -> dict[str, Entry]:
-    """The images that a file names.
+    """Parse the text of a file of images.
 
     Raises:
-        Failure: it is not such a file; the text says `name`.
+        Failure: the text is not such a file. The message has `name`.
     """
     try:
         images = yaml.safe_load(text)["global"]["images"]
         return {image: Entry(**entry) for image, entry in images.items()}
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as wrong:
         raise Failure(
-            f"{name} does not name images as `make images` does ({wrong!r}): restore it from Git, or remove it"
+            f"{name} does not have the format of `make images` ({wrong!r}): restore it from Git, or remove it"
         ) from wrong
 
 
 def read(env: str, checkout: Path = CHECKOUT) -> dict[str, Entry]:
-    """The images of an environment; none where there is no file yet.
+    """The images of an environment; none if there is no file.
 
     Raises:
         Failure: the file is damaged.
@@ -58,9 +58,9 @@ def read(env: str, checkout: Path = CHECKOUT) -> dict[str, Entry]:
 
 
 def render(images: Mapping[str, Entry]) -> str:
-    """The text of a file; the same images, the same bytes."""
-    known = {name: {key: text for key, text in asdict(entry).items() if text} for name, entry in images.items()}
-    return HEADER + yaml.safe_dump({"global": {"images": known}}, sort_keys=True)
+    """The text of a file of images. It is reproducible."""
+    entries = {name: {key: text for key, text in asdict(entry).items() if text} for name, entry in images.items()}
+    return HEADER + yaml.safe_dump({"global": {"images": entries}}, sort_keys=True)
 
 
 def write(env: str, images: Mapping[str, Entry], checkout: Path = CHECKOUT) -> Path:
@@ -71,9 +71,9 @@ def write(env: str, images: Mapping[str, Entry], checkout: Path = CHECKOUT) -> P
 
 
 def kept(before: Mapping[str, Entry], built: Mapping[str, Entry]) -> dict[str, Entry]:
-    """What was built, but for images that are as before: those keep their commit, so that their pods stay.
+    """Entries after a build. Unchanged images keep their commit, so that their pods stay.
 
-    The same inputs may stand in another commit after a rebase. A commit that traces nothing gives way to one that does.
+    After a rebase, the same inputs are in another commit. A commit that is not traceable is replaced by one that is.
     """
     return {name: _keep(before.get(name), entry) for name, entry in built.items()}
 

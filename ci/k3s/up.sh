@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install K3s of one version with the settings beside this file, as README.md says by hand. Run it as root.
+# Install one version of K3s with the settings beside this file. Run it as root. README.md describes the manual steps.
 #
 #   ci/k3s/up.sh             from its release on GitHub
 #   ci/k3s/up.sh FOLDER      from the files of that release in a folder: k3s, sha256sum-amd64.txt, install.sh of its tag, and
@@ -15,9 +15,9 @@ refuse() {
 }
 
 [ "$(id -u)" = 0 ] || refuse "run it as root"
-[ "$(uname -m)" = x86_64 ] || refuse "the files that it takes are for amd64, and this is $(uname -m): install K3s by hand, with these settings"
+[ "$(uname -m)" = x86_64 ] || refuse "the files of the release are for amd64, and this machine is $(uname -m): install K3s by hand, with these settings"
 if command -v k3s >/dev/null; then
-    refuse "K3s is here already; k3s-uninstall.sh removes it with all its data"
+    refuse "K3s is already installed; k3s-uninstall.sh removes it with all its data"
 fi
 here=$(cd "$(dirname "$0")" && pwd)
 if [ $# -eq 1 ]; then
@@ -29,7 +29,7 @@ else
     done
     curl -fsSLO --retry 3 "https://raw.githubusercontent.com/k3s-io/k3s/$TAG/install.sh"
 fi
-sha256sum --check --ignore-missing sha256sum-amd64.txt || refuse "not the files of $VERSION: copy them again"
+sha256sum --check --ignore-missing sha256sum-amd64.txt || refuse "the files do not match the checksums of $VERSION: copy them again"
 
 install -d -m 700 /etc/rancher/k3s
 install -m 600 "$here/config.yaml" "$here/psa.yaml" /etc/rancher/k3s/

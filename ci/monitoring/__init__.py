@@ -1,4 +1,4 @@
-"""Dashboards and alert rules of charts/monitoring, generated from code that imports the metrics' names."""
+"""Generates the dashboard and the alert rules of charts/monitoring, with metric names from `core.metrics`."""
 
 from ci.monitoring.dashboard import panel_queries as dashboard_queries
 

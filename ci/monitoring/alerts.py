@@ -1,4 +1,4 @@
-"""The first set of alert rules: one per file, each with a runbook of the same name in charts/monitoring/runbooks."""
+"""The alert rules. Each becomes one file and has a runbook of the same name in charts/monitoring/runbooks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from core import metrics as m
 
 @dataclass(frozen=True)
 class Alert:
-    """A condition that somebody must know of.
+    """One Prometheus alert.
 
-    `critical`: prices are not answered or data may be lost, act now. `warning`: act today. `info`: know it.
+    Severity `critical`: requests fail or data may be lost, act now. `warning`: act today. `info`: no action needed.
+    `for_` is the time that `expr` must hold before the alert fires.
     """
 
     name: str
@@ -24,7 +25,7 @@ class Alert:
     description: str
 
     def rules(self) -> dict[str, Any]:
-        """The file's content, in Prometheus' notation."""
+        """The rule file of this alert, in the format of Prometheus."""
         rule = {
             "alert": self.name,
             "expr": self.expr,
@@ -33,7 +34,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook": f"charts/monitoring/runbooks/{self.name}.md",
+                "runbook_url": f"charts/monitoring/runbooks/{self.name}.md",
             },
         }
         return {"groups": [{"name": self.name, "rules": [rule]}]}
@@ -47,7 +48,7 @@ ALERTS = (
         f'up{{job="fastapi"}} == 1 unless on (instance) {m.MODEL_INFO}',
         "10m",
         "{{ $labels.instance }} has no model",
-        "The predictor runs but has had no model for ten minutes: it answers every request with 503.",
+        "The predictor has run without a model for ten minutes. It answers every request with 503.",
     ),
     Alert(
         "PredictorErrorRate",
@@ -56,15 +57,15 @@ ALERTS = (
         f" / sum(rate(http_requests_total{{{PREDICT}}}[5m])) > 0.05",
         "5m",
         "{{ $value | humanizePercentage }} of the calls of POST /predict fail",
-        "More than 5 % of the calls have been answered with 5xx for five minutes (refused input, 4xx, does not count).",
+        "More than 5 % of the calls have failed with 5xx for five minutes. Invalid input (4xx) does not count.",
     ),
     Alert(
         "PredictorLatencyHigh",
         "warning",
         f"{quantile(0.99, m.PREDICT_SECONDS)} > 1",
         "10m",
-        "1 of 100 predictions takes longer than {{ $value | humanizeDuration }}",
-        "The 99th percentile of the time to a price has been over one second for ten minutes.",
+        "The p99 latency of predictions is {{ $value | humanizeDuration }}",
+        "The 99th percentile of the prediction latency has been above one second for ten minutes.",
     ),
     Alert(
         "ModelRefreshFailing",
@@ -73,15 +74,15 @@ ALERTS = (
         f' unless sum by (instance) (increase({m.MODEL_REFRESH}{{outcome=~"current|loaded"}}[15m])) > 0',
         "5m",
         "{{ $labels.instance }} cannot follow the champion",
-        "Every look at the registry has failed for 15 minutes. Prices go on with the model that is loaded.",
+        "Every check of the registry has failed for 15 minutes. The predictor continues with the loaded model.",
     ),
     Alert(
         "LedgerDown",
         "warning",
         f"min({m.LEDGER_UP}) == 0",
         "5m",
-        "The predictor does not reach the ledger",
-        "Prices are answered and their log waits on disk, but feedback is refused and the page History is empty.",
+        "The predictor cannot reach the ledger",
+        "Predictions work and their log waits on disk, but feedback is refused and the page History is empty.",
     ),
     Alert(
         "PredictionsLost",
@@ -89,7 +90,7 @@ ALERTS = (
         f"sum by (instance, reason) (increase({m.PREDICTION_LOG_DROPPED}[15m])) > 0",
         "0m",
         "{{ $labels.instance }} lost {{ $value | humanize }} rows of the prediction log ({{ $labels.reason }})",
-        "Prices are answered, but some are not in the ledger and will never be.",
+        "Predictions work, but these rows are not in the ledger and cannot be recovered.",
     ),
     Alert(
         "PredictionLogWaiting",
@@ -97,7 +98,7 @@ ALERTS = (
         f"max({m.PREDICTION_LOG_SPILL_BYTES}) > 0",
         "15m",
         "{{ $value | humanize1024 }}B of the prediction log wait on disk",
-        "The ledger has not taken the prediction log for 15 minutes. When the folder is full, rows are lost.",
+        "The ledger has not accepted the prediction log for 15 minutes. When the folder is full, rows are lost.",
     ),
     # --- pipeline
     Alert(
@@ -106,18 +107,18 @@ ALERTS = (
         "absent(sum(rate(airflow_scheduler_heartbeat_total[5m])) > 0)",
         "2m",
         "Airflow's scheduler sends no heartbeat",
-        "No task starts, and running stages are not watched.",
+        "No task starts, and nothing watches the running stages.",
     ),
     Alert(
         "PipelineRunFailed",
         "warning",
-        # the second half sees the first failure after a start of the scheduler: its counter begins at 1
+        # The second half detects the first failure after a start: increase() misses a counter that begins at 1.
         "sum by (dag_id) (increase(airflow_dagrun_duration_failed_milliseconds_count[30m])) > 0"
         " or sum by (dag_id) (airflow_dagrun_duration_failed_milliseconds_count"
         " unless airflow_dagrun_duration_failed_milliseconds_count offset 30m) > 0",
         "0m",
         "A run of {{ $labels.dag_id }} failed",
-        "A stage is red after all its retries. Its sentence is on the run's page in Airflow.",
+        "A stage failed in all its retries. Its log in Airflow ends with the reason.",
     ),
     Alert(
         "PipelineStalled",
@@ -125,7 +126,7 @@ ALERTS = (
         f"max({m.UNDECIDED}) > 0",
         "2h",
         "{{ $value }} batch(es) wait for a decision",
-        "A batch was stored two hours ago or more and no run has finished with it.",
+        "A batch was stored at least two hours ago, and no run has decided on it.",
     ),
     Alert(
         "NoRunLately",
@@ -133,15 +134,15 @@ ALERTS = (
         f"time() - max({m.LAST_RUN} > 0) > 2 * 86400",
         "10m",
         "No pipeline run for {{ $value | humanizeDuration }}",
-        "No stage has written to the ledger for two days: the schedule is off, or every run fails at once.",
+        "No stage has written to the ledger for two days: there is no schedule, or every run fails at once.",
     ),
     Alert(
         "DagImportError",
         "critical",
         "max(airflow_dag_processing_import_errors) > 0",
         "3m",
-        "{{ $value }} DAG files cannot be read",
-        "Airflow cannot import a DAG file: its runs do not start.",
+        "Airflow cannot import {{ $value }} DAG file(s)",
+        "Airflow cannot import a DAG file. Runs of that DAG do not start.",
     ),
     # --- platform
     Alert(
@@ -150,7 +151,7 @@ ALERTS = (
         "up == 0",
         "5m",
         "{{ $labels.job }} ({{ $labels.instance }}) does not answer",
-        "Prometheus has not reached it for five minutes: it is down, or a NetworkPolicy keeps them apart.",
+        "Prometheus has not reached it for five minutes: it is down, or a NetworkPolicy blocks the connection.",
     ),
     Alert(
         "PostgresDown",
@@ -158,7 +159,7 @@ ALERTS = (
         'pg_up == 0 or up{job="postgres"} == 0',
         "2m",
         "PostgreSQL is down",
-        "Airflow and MLflow stand still and nothing is recorded; prices go on with the loaded model.",
+        "Airflow and MLflow stop, and nothing is recorded. The predictor continues with the loaded model.",
     ),
     Alert(
         "MinioDown",
@@ -166,7 +167,7 @@ ALERTS = (
         'minio_cluster_health_status == 0 or up{job="minio"} == 0',
         "2m",
         "The object store is down",
-        "Stages cannot read or write data, MLflow cannot hand out models; prices go on with the loaded model.",
+        "Stages have no data, and MLflow cannot serve models. The predictor continues with the loaded model.",
     ),
     Alert(
         "VolumeAlmostFull",
@@ -177,7 +178,7 @@ ALERTS = (
         "10m",
         "{{ with $labels.persistentvolumeclaim }}{{ . }}{{ else }}The disk under MinIO{{ end }} is"
         " {{ $value | humanizePercentage }} full",
-        "Local volumes have no limit of their own: a full disk makes the node evict every pod.",
+        "Local volumes have no size limit of their own. On a full disk the node evicts its pods.",
     ),
     Alert(
         "PodRestarting",
@@ -186,7 +187,7 @@ ALERTS = (
         f" (container_start_time_seconds{{{OURS}}})[30m:1m])) > 2",
         "0m",
         "{{ $labels.pod }} restarted {{ $value }} times in half an hour",
-        "A container of the pod ends and is started again and again.",
+        "A container of the pod keeps exiting and is restarted each time.",
     ),
     Alert(
         "MemoryNearLimit",
@@ -195,6 +196,6 @@ ALERTS = (
         f" / max by (namespace, pod, container) (container_spec_memory_limit_bytes{{{OURS}}} > 0) > 0.9",
         "10m",
         "{{ $labels.pod }} ({{ $labels.container }}) uses {{ $value | humanizePercentage }} of its memory limit",
-        "At its limit the container is killed.",
+        "Kubernetes kills the container when it reaches the limit.",
     ),
 )

@@ -18,14 +18,14 @@ from ci.monitoring import queries as q
 from ci.monitoring.queries import Query
 
 UID = "house-price-platform"
-# The chart provisions its Prometheus under this uid.
+# The uid under which the chart provisions Prometheus as a datasource.
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="prometheus")
 PANEL_HEIGHT = 7
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart (`lines`) or one figure (`figure`) of the dashboard; `unit` is Grafana's name of it."""
+    """A time series (`lines`) or a single value (`figure`) of the dashboard. `unit` is a unit id of Grafana."""
 
     title: str
     description: str
@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Service": (
         Panel(
             "Model in service",
-            "Which version answers, and on how many replicas. Two versions at once only while they swap.",
+            "Model versions in service, each with its number of replicas. Two versions appear only during a change.",
             "short",
             (q.MODEL_VERSION,),
             "figure",
@@ -49,29 +49,29 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Requests", "Calls of POST /predict per second, by class of HTTP status.", "reqps", (q.REQUESTS,), width=6
         ),
         Panel(
-            "Time to a price",
-            "Time the service takes for one call, features and model included. A call may hold many listings.",
+            "Prediction latency",
+            "Duration of one call in the service, with features and model. A call may contain many listings.",
             "s",
             (q.LATENCY_P50, q.LATENCY_P99),
             width=6,
         ),
         Panel(
             "Failed predictions",
-            "Share of calls that ended without a price: refused input, no model, or an error of ours.",
+            "Share of calls without a price: invalid input, no model, or an internal error.",
             "percentunit",
             (q.ERROR_SHARE,),
             width=6,
         ),
         Panel(
-            "Prices answered",
-            "Predicted prices. A jump without a new model means that other listings are asked for.",
+            "Predicted prices",
+            "Predicted prices. A jump without a new model means that clients send other listings.",
             "currencyUSD",
             (q.PRICE_MEDIAN, q.PRICE_P95),
         ),
         Panel("Outcomes", "Predictions per second by outcome.", "cps", (q.PRICES_ANSWERED,)),
         Panel(
-            "Looks at the registry",
-            "How often the replicas asked MLflow for the champion in five minutes, and what came of it.",
+            "Checks of the registry",
+            "Checks of the alias in MLflow by all replicas in five minutes, by outcome.",
             "short",
             (q.REFRESHES,),
         ),
@@ -79,32 +79,36 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Live accuracy": (
         Panel(
             "True prices",
-            "Predictions whose true price was told by POST /feedback, by model version.",
+            "Predictions with a true price from POST /feedback, by model version.",
             "short",
             (q.FEEDBACK,),
             "figure",
             6,
         ),
         Panel(
-            "Live error (MAE)", "Mean absolute error of those, by model version.", "currencyUSD", (q.LIVE_MAE,), width=6
+            "Live error (MAE)",
+            "Mean absolute error of predictions with a true price, by model version.",
+            "currencyUSD",
+            (q.LIVE_MAE,),
+            width=6,
         ),
         Panel(
             "Live error (median)",
-            "Median of their absolute errors as shares of the true prices, by model version.",
+            "Median absolute error as a share of the true price, by model version.",
             "percentunit",
             (q.LIVE_MEDIAN_APE,),
             width=6,
         ),
         Panel(
-            "True prices inside the range",
-            "Share of the true prices from low to high. It is 80 % where live listings are like those learned from.",
+            "Coverage of prediction intervals",
+            "Share of true prices from low to high. It is 80 % if live listings resemble the training data.",
             "percentunit",
             (q.LIVE_COVERAGE,),
             width=6,
         ),
         Panel(
             "Predictions logged",
-            "Rows per second written to the ledger, kept on disk while it is away, and lost (must be none).",
+            "Rows per second written to the ledger, spilled to disk while it is down, and lost (must be 0).",
             "cps",
             (q.LOGGED, q.NOT_LOGGED),
             width=6,
@@ -112,30 +116,36 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Waiting in memory", "Requests that wait to be logged, by replica.", "short", (q.LOG_QUEUED,), width=6),
         Panel(
             "Waiting on disk",
-            "What is kept until the ledger is back. The largest of the replicas, as they may share a volume.",
+            "Log rows that wait for the ledger. Largest value of all replicas, as they may share a volume.",
             "bytes",
             (q.LOG_SPILLED,),
             width=6,
         ),
-        Panel("Time to log a batch", "Until the ledger has it, or refuses.", "s", (q.LOG_SECONDS,), width=6),
+        Panel(
+            "Time to log a batch",
+            "Time until the ledger stores or refuses a batch of rows.",
+            "s",
+            (q.LOG_SECONDS,),
+            width=6,
+        ),
     ),
     "Shadow": (
         Panel(
             "Challenger against champion",
-            "How far a challenger's price is from the champion's for the same listing; empty without a challenger.",
+            "Relative difference of both prices of one listing. Empty without a challenger.",
             "percentunit",
             (q.SHADOW_MEDIAN, q.SHADOW_P95),
         ),
         Panel(
             "Bias of the challenger",
-            "Sum of the challenger's prices against that of the champion's: above 0 it asks for more.",
+            "Sum of the challenger's prices relative to the champion's. Above 0 its prices are higher.",
             "percentunit",
             (q.SHADOW_BIAS,),
             "figure",
         ),
         Panel(
-            "Listings in the shadow",
-            "Per second: compared, dropped because the queue was full, and not priced by the challenger.",
+            "Shadow listings",
+            "Listings per second: compared, dropped because the queue was full, and failed in the challenger.",
             "cps",
             (q.SHADOW_LISTINGS,),
         ),
@@ -143,13 +153,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Learning": (
         Panel(
             "Error on the holdout (MAE)",
-            "Mean absolute error at the last verdict, of the challenger and of the champion it met, on one holdout.",
+            "Mean absolute error of challenger and champion on their common holdout, at the last verdict.",
             "currencyUSD",
             (q.HOLDOUT_MAE,),
         ),
         Panel(
             "Error on the holdout (RMSE)",
-            "Root mean squared error on the same holdout; large errors weigh more.",
+            "Root mean squared error on the same holdout. Large errors weigh more.",
             "currencyUSD",
             (q.HOLDOUT_RMSE,),
         ),
@@ -157,7 +167,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Batches", "Batches in the ledger by state.", "short", (q.BATCHES,), "figure", 6),
         Panel(
             "Rows",
-            "Listings received, kept for training, and set aside by validation, over all batches.",
+            "Listings received, kept as clean, and quarantined by validation, in all batches.",
             "short",
             (q.BATCH_ROWS,),
             "figure",
@@ -165,7 +175,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Decisions",
-            "Batches that led to a training, and that did not; the reasons are on the page History.",
+            "Batches that triggered a training, and batches that were skipped. The page History has the reasons.",
             "short",
             (q.DECISIONS,),
             "figure",
@@ -173,7 +183,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Promotions",
-            "Challengers that became champion, and that were rejected.",
+            "Challengers that became champion, and challengers that were rejected.",
             "short",
             (q.PROMOTIONS,),
             "figure",
@@ -183,36 +193,41 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Pipeline": (
         Panel(
             "Heartbeats",
-            "Heartbeats per second of Airflow's scheduler and DAG processor. Zero or a gap: no task starts.",
+            "Heartbeats per second of Airflow's scheduler and DAG processor. At zero, or in a gap, no task starts.",
             "cps",
             (q.SCHEDULER_HEARTBEATS, q.PROCESSOR_HEARTBEATS),
         ),
         Panel(
             "Runs and tasks",
-            "Running DAG runs, and tasks that the executor runs or holds.",
+            "Running DAG runs, and running and queued tasks of the executor.",
             "short",
             (q.DAG_RUNS_RUNNING, q.TASKS_RUNNING, q.TASKS_QUEUED),
         ),
         Panel(
             "DAG files",
-            "Import errors (must be 0) and the time that reading all DAG files takes, in seconds.",
+            "Import errors (must be 0), and the time to parse all DAG files in seconds.",
             "short",
             (q.IMPORT_ERRORS, q.PARSE_SECONDS),
         ),
     ),
     "Platform": (
         Panel(
-            "Components up", "1 if Prometheus reaches the component, 0 if not.", "short", (q.TARGETS_UP,), "figure", 24
+            "Components up",
+            "1 if Prometheus can scrape the component, 0 if not.",
+            "short",
+            (q.TARGETS_UP,),
+            "figure",
+            24,
         ),
-        Panel("Memory", "Working set by pod: what the kernel cannot take back.", "bytes", (q.MEMORY,)),
-        Panel("Memory against its limit", "At 1 the container is killed.", "percentunit", (q.MEMORY_OF_LIMIT,)),
-        Panel("CPU", "Cores in use by pod.", "short", (q.CPU,)),
+        Panel("Memory", "Working set by pod: memory that the kernel cannot reclaim.", "bytes", (q.MEMORY,)),
         Panel(
-            "Containers started again", "Restarts of containers in the last half hour, by pod.", "short", (q.STARTS,)
+            "Memory relative to the limit", "At 1 Kubernetes kills the container.", "percentunit", (q.MEMORY_OF_LIMIT,)
         ),
+        Panel("CPU", "Cores in use by pod.", "short", (q.CPU,)),
+        Panel("Container restarts", "Restarts of containers in the last half hour, by pod.", "short", (q.STARTS,)),
         Panel(
             "Disk",
-            "Room on the disk that holds MinIO's volume; with local volumes it is the node's disk.",
+            "Free space and size of the disk of MinIO's volume. With local volumes it is the disk of the node.",
             "bytes",
             (q.DISK_FREE, q.DISK_SIZE),
         ),
@@ -220,7 +235,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Database connections", "Open connections by database.", "short", (q.DATABASE_CONNECTIONS,), width=12),
         Panel(
             "Time series",
-            "Series in Prometheus' memory; grows with labels, not with time.",
+            "Active series in Prometheus. The number grows with labels, not with time.",
             "short",
             (q.SAMPLES,),
             width=12,
@@ -230,11 +245,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def build() -> dict[str, Any]:
-    """The dashboard as Grafana's JSON."""
+    """The dashboard, as JSON for Grafana."""
     board = (
         dashboards.Dashboard("House price platform")
         .uid(UID)
-        .description("From listings to prices: the service, what it learned, the pipeline, and what they run on.")
+        .description("The price service, its live accuracy, the pipeline, and the platform that they run on.")
         .tags(["house-platform"])
         .time("now-1h", "now")
         .refresh("30s")
@@ -252,7 +267,7 @@ def build() -> dict[str, Any]:
 
 
 def panel_queries() -> dict[str, str]:
-    """Every expression on the dashboard, by panel and series."""
+    """Every expression of the dashboard, by panel title and legend."""
     return {
         f"{panel.title}: {query.legend}": query.expr
         for panels in ROWS.values()

@@ -1,8 +1,7 @@
-"""Every PromQL expression of dashboard and alerts, apart from how they are shown.
+"""PromQL expressions of the dashboard, apart from the panels that show them.
 
-Our own metrics are named where the services define them (`core.metrics`). Each expression of the dashboard returns
-data on a platform that has run once and was told one true price, with no exporter beside those that the charts bring (a
-test asks Prometheus).
+The names of our own metrics come from `core.metrics`. Each expression returns data on a platform that has completed a
+run and received a true price, with only the exporters that the charts install (an e2e test asks Prometheus).
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ from core import metrics as m
 
 @dataclass(frozen=True)
 class Query:
-    """An expression and the name of its series, in Grafana's notation (`{{label}}`)."""
+    """An expression and the legend of its series, in Grafana's format (`{{label}}`)."""
 
     expr: str
     legend: str
 
 
-# Containers of the platform; without `container` cAdvisor reports whole pods as well, which would count twice.
+# Containers of the platform. cAdvisor also reports whole pods, without `container`; they would count twice.
 OURS = 'namespace=~"mlops|mlops-jobs", container!=""'
 PREDICT = 'job="fastapi", handler="/predict"'
 
 
 def quantile(share: float, histogram: str, by: str = "le") -> str:
-    """The value that `share` of the last five minutes' observations do not exceed."""
+    """Expression of a quantile (`share`, 0 to 1) of a histogram over the last five minutes."""
     return f"histogram_quantile({share}, sum by ({by}) (rate({histogram}_bucket[5m])))"
 
 
 # --- service
 REQUESTS = Query(f"sum by (status) (rate(http_requests_total{{{PREDICT}}}[5m]))", "{{status}}")
 PRICES_ANSWERED = Query(f"sum by (outcome) (rate({m.PREDICTIONS}[5m]))", "{{outcome}}")
-LATENCY_P50 = Query(quantile(0.5, m.PREDICT_SECONDS), "half of the requests")
-LATENCY_P99 = Query(quantile(0.99, m.PREDICT_SECONDS), "99 of 100")
+LATENCY_P50 = Query(quantile(0.5, m.PREDICT_SECONDS), "p50")
+LATENCY_P99 = Query(quantile(0.99, m.PREDICT_SECONDS), "p99")
 ERROR_SHARE = Query(
     f'(sum(rate(http_requests_total{{{PREDICT}, status=~"4xx|5xx"}}[5m])) or vector(0))'
     f" / clamp_min(sum(rate(http_requests_total{{{PREDICT}}}[5m])), 1e-9)",
@@ -42,17 +41,17 @@ ERROR_SHARE = Query(
 )
 MODEL_VERSION = Query(f"count by (name, version) ({m.MODEL_INFO})", "{{name}} v{{version}}")
 PRICE_MEDIAN = Query(quantile(0.5, m.PREDICTION_PRICE), "median")
-PRICE_P95 = Query(quantile(0.95, m.PREDICTION_PRICE), "95 of 100 are below")
+PRICE_P95 = Query(quantile(0.95, m.PREDICTION_PRICE), "p95")
 LOGGED = Query(f"sum by (outcome) (rate({m.PREDICTION_LOG_ROWS}[5m]))", "{{outcome}}")
 NOT_LOGGED = Query(f"sum by (reason) (rate({m.PREDICTION_LOG_DROPPED}[5m]))", "lost: {{reason}}")
 LOG_QUEUED = Query(f"sum by (instance) ({m.PREDICTION_LOG_QUEUED})", "{{instance}}")
 LOG_SPILLED = Query(f"max({m.PREDICTION_LOG_SPILL_BYTES})", "on disk")
-LOG_SECONDS = Query(quantile(0.99, m.PREDICTION_LOG_SECONDS), "99 of 100 batches")
+LOG_SECONDS = Query(quantile(0.99, m.PREDICTION_LOG_SECONDS), "p99")
 REFRESHES = Query(f"sum by (outcome) (increase({m.MODEL_REFRESH}[5m]))", "{{outcome}}")
 
 # --- shadow
-SHADOW_MEDIAN = Query(quantile(0.5, m.SHADOW_DIFFERENCE), "half of the prices are closer")
-SHADOW_P95 = Query(quantile(0.95, m.SHADOW_DIFFERENCE), "95 of 100 are closer")
+SHADOW_MEDIAN = Query(quantile(0.5, m.SHADOW_DIFFERENCE), "median")
+SHADOW_P95 = Query(quantile(0.95, m.SHADOW_DIFFERENCE), "p95")
 SHADOW_BIAS = Query(
     f'sum(rate({m.SHADOW_DOLLARS}{{model="challenger"}}[5m]))'
     f' / sum(rate({m.SHADOW_DOLLARS}{{model="champion"}}[5m])) - 1',
@@ -60,7 +59,7 @@ SHADOW_BIAS = Query(
 )
 SHADOW_LISTINGS = Query(f"sum by (outcome) (rate({m.SHADOW_LISTINGS}[5m]))", "{{outcome}}")
 
-# --- learning: read from the ledger by each replica of the predictor, so `max` and never `sum`
+# --- learning: each replica of the predictor reads these from the ledger, so use `max`, never `sum`
 BATCHES = Query(f"max by (state) ({m.BATCHES})", "{{state}}")
 BATCH_ROWS = Query(f"max by (kind) ({m.BATCH_ROWS})", "{{kind}}")
 DECISIONS = Query(f"max by (decision) ({m.DECISIONS})", "{{decision}}")
@@ -73,7 +72,7 @@ LIVE_MEDIAN_APE = Query(f"max by (version) ({m.LIVE_MEDIAN_APE})", "v{{version}}
 LIVE_COVERAGE = Query(f"max by (version) ({m.LIVE_COVERAGE})", "v{{version}}")
 SINCE_LAST_RUN = Query(f"time() - max({m.LAST_RUN} > 0)", "since the last run")
 
-# --- pipeline: Airflow pushes these by OTLP; only the scheduler and the DAG processor live long enough for rates
+# --- pipeline: Airflow pushes these over OTLP; only the scheduler and the DAG processor live long enough for rates
 SCHEDULER_HEARTBEATS = Query("sum(rate(airflow_scheduler_heartbeat_total[5m]))", "scheduler")
 PROCESSOR_HEARTBEATS = Query("sum(rate(airflow_dag_processor_heartbeat_total[5m]))", "DAG processor")
 TASKS_RUNNING = Query("max(airflow_executor_running_tasks)", "running")

@@ -1,4 +1,4 @@
-# Alertmanager from its Go module, which holds its pages ready made.
+# Alertmanager from its Go module, which includes its built web pages.
 ARG GO_IMAGE=docker.io/library/golang:1.26-trixie
 FROM ${GO_IMAGE} AS build
 ARG SSL_CERT_FILE

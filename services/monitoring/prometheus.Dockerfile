@@ -1,10 +1,13 @@
-# Prometheus from its Go module. The module holds the sources of the pages, not the pages: Node makes them, from the npm
-# packages that the module's own lock names.
-#   --build-arg GO_IMAGE=...    what has Go
-#   --build-arg NODE_IMAGE=...  what has Node and npm, or uv to install them
-#   --secret id=npmrc,src=...   npm's configuration, where its registry is not the public one
+# Prometheus from its Go module. The module has the sources of its web pages, not the pages. They are built only with
+# UI=1, because Node needs minutes to build them from the npm packages in the lock of the module. Without them, every page
+# of Prometheus shows links to its HTTP API.
+#   --build-arg UI=1            with the web pages
+#   --build-arg GO_IMAGE=...    image with Go
+#   --build-arg NODE_IMAGE=...  image with Node and npm, or with uv to install them
+#   --secret id=npmrc,src=...   configuration of npm, if its registry is not the public one
 ARG GO_IMAGE=docker.io/library/golang:1.26-trixie
 ARG NODE_IMAGE=docker.io/library/node:24-trixie-slim
+ARG UI=0
 
 FROM ${GO_IMAGE} AS source
 ARG SSL_CERT_FILE
@@ -13,7 +16,10 @@ WORKDIR /src
 RUN M=github.com/prometheus/prometheus && go mod download "$M" \
  && cp -r --no-preserve=mode "$(go list -m -f '{{.Dir}}' "$M")" /prometheus
 
-FROM ${NODE_IMAGE} AS pages
+FROM scratch AS ui-0
+COPY monitoring/prometheus/plain /static/mantine-ui
+
+FROM ${NODE_IMAGE} AS ui-1
 ARG SSL_CERT_FILE
 ENV NODE_EXTRA_CA_CERTS=${SSL_CERT_FILE} UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy CI=true \
     PATH=/tools/node_modules/.bin:/tools/node/bin:${PATH}
@@ -28,13 +34,15 @@ WORKDIR /pages
 RUN --mount=type=secret,id=npmrc,target=/root/.npmrc \
     sed -i -f /tools/served.sed pnpm-lock.yaml mantine-ui/package.json \
  && pnpm install --frozen-lockfile --filter '@prometheus-io/mantine-ui...' \
- && bash build_ui.sh --mantine-ui
+ && bash build_ui.sh --mantine-ui && mv static /static
+
+FROM ui-${UI} AS ui
 
 FROM source AS build
 ARG SSL_CERT_FILE
 ARG GOCACHE=/root/.cache/go-build
 ENV CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -mod=readonly"
-COPY --from=pages /pages/static /prometheus/web/ui/static
+COPY --from=ui /static /prometheus/web/ui/static
 RUN (cd /prometheus && bash scripts/compress_assets.sh) \
  && M=github.com/prometheus/prometheus && go mod edit -replace "$M=/prometheus" \
  && VERSION=$(cat /prometheus/VERSION) && V=github.com/prometheus/common/version \

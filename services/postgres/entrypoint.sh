@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the cluster at the first start, and at every start the roles and databases that are asked for, with the passwords
-# of the environment; then runs the server. Nothing is reachable from outside before that is done.
-#   POSTGRES_PASSWORD    of the superuser postgres
+# Creates the database cluster at the first start. At every start it creates missing roles and databases, sets the
+# passwords from the environment, and then runs the server. The server is not reachable from outside before that.
+#   POSTGRES_PASSWORD    password of the superuser postgres
 #   POSTGRES_DATABASES   database:owner,...
 #   POSTGRES_ROLES       role or role:member_of,...
-#   <ROLE>_PASSWORD      of each owner and role
+#   <ROLE>_PASSWORD      password of each owner and role
 set -eu
 [ "${1:-}" = postgres ] || exec "$@"
 shift
@@ -12,14 +12,14 @@ shift
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   echo "entrypoint: initialising $PGDATA"
-  rm -rf "$PGDATA" && mkdir -p "$PGDATA" && chmod 0700 "$PGDATA" # what an interrupted first start left
+  rm -rf "$PGDATA" && mkdir -p "$PGDATA" && chmod 0700 "$PGDATA" # left by an interrupted first start
   printf '%s\n' "$POSTGRES_PASSWORD" > /tmp/password
   initdb -D "$PGDATA" -U postgres --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256 -E UTF8 \
     --locale=C.UTF-8 --data-checksums > /dev/null
   rm -f /tmp/password
   echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
 fi
-rm -f "$PGDATA/postmaster.pid" # of a pod that was killed: the volume is this pod's alone
+rm -f "$PGDATA/postmaster.pid" # left by a killed pod; only this pod uses the volume
 
 sql() { psql -q -v ON_ERROR_STOP=1 -h /tmp -U postgres -d postgres "$@"; }
 password() { eval "printf %s \"\${$(printf %s "$1" | tr '[:lower:]-' '[:upper:]_')_PASSWORD:?password of role $1}\""; }

@@ -1,7 +1,7 @@
-"""How many listings a minute `python -m predictor batch` prices on one core, once the model is loaded.
+"""Measures `python -m predictor batch`: listings per minute on one core, once the model is loaded.
 
-`python -m tests.bench.batch`: synthetic listings as Parquet and as CSV, with models of more and fewer trees, each
-of nine leaves, as trainings make them. The process that prices is pinned to one core, with one thread, as in a pod.
+`python -m tests.bench.batch` prices synthetic listings as Parquet and as CSV, with models of different numbers of
+trees, each with nine leaves, as in real trainings. The process is pinned to one core, with one thread, as in a pod.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ import lightgbm
 import numpy as np
 import polars as pl
 
-from ci.console import main, say
-from core.booster import Booster
-from core.bundle import baseline, golden_sample, load_bundle, write_bundle
-from core.features import training_features
-from core.registry import ModelVersion
+from ci.common.console import main, say
+from core.features.training import training_features
+from core.model.booster import Booster
+from core.model.bundle import golden_sample, load_bundle, write_bundle
+from core.model.estimates import baseline
+from core.stores.registry import ModelVersion
 from datasource import synthetic
-from pipeline.__main__ import peak_mib
-from pipeline.calibration import calibrate, measured
-from pipeline.encoded import Part
-from predictor.batch import price_file
-from predictor.champion import Champion
+from pipeline.runner import peak_mib
+from pipeline.training.calibration import calibrate, calibration_rows
+from pipeline.training.encoded import Part
+from predictor.batch.job import price_file
+from predictor.serving.loader import LoadedModel
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1")  # as the image has it
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1")  # same as in the image
 
 
 def lay_out(folder: Path, rows: int, trees: list[int]) -> None:
-    """The files of listings, and a bundle of each number of trees."""
-    known = synthetic.generate(4, seed=7, scale=0.2)[0]
-    many = pl.concat([known.drop("price")] * (rows // known.height + 1)).head(rows)
+    """Write the files of listings, and a bundle for each number of trees."""
+    listings = synthetic.generate(4, seed=7, scale=0.2)[0]
+    many = pl.concat([listings.drop("price")] * (rows // listings.height + 1)).head(rows)
     many.write_parquet(folder / "listings.parquet")
     many.write_csv(folder / "listings.csv")
-    matrix, encodings = training_features(known)
-    data = lightgbm.Dataset(matrix, np.log(known["price"].to_numpy()) - baseline(matrix))
+    matrix, encodings = training_features(listings)
+    data = lightgbm.Dataset(matrix, np.log(listings["price"].to_numpy()) - baseline(matrix))
     for number in trees:
         booster = lightgbm.train({"num_leaves": 9, "learning_rate": 0.089, "verbose": -1}, data, number)
         text = booster.model_to_string()
-        ranges = calibrate(Booster(text), encodings, measured([Part.of(known)]))
-        write_bundle(folder / str(number), text, encodings, golden_sample(known), ranges)
+        intervals = calibrate(Booster(text), encodings, calibration_rows([Part.of(listings)]))
+        write_bundle(folder / str(number), text, encodings, golden_sample(listings), intervals)
 
 
 def measure(folder: Path, trees: int, name: str) -> None:
-    """Price a file in this process; prints the figures."""
+    """Price a file in this process, and print the figures."""
     version = ModelVersion("house-price", "1", "bench", {}, "")
-    champion = Champion(version, load_bundle(folder / str(trees)), datetime.now(UTC))
+    champion = LoadedModel(version, load_bundle(folder / str(trees)), datetime.now(UTC))
     began, read = datetime.now(UTC), folder / name
     done = price_file(champion, read, folder / "prices.parquet", "", lambda _: None)
     seconds = (datetime.now(UTC) - began).total_seconds()
@@ -61,12 +62,12 @@ def measure(folder: Path, trees: int, name: str) -> None:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.batch", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of a file (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a file (default: %(default)s)")
     parser.add_argument(
-        "--trees", type=int, nargs="+", default=[300, 1500], help="of the models (default: %(default)s)"
+        "--trees", type=int, nargs="+", default=[300, 1500], help="trees of the models (default: %(default)s)"
     )
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="default: %(default)s")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # the process that is pinned
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # for the pinned process
     parser.add_argument("--file", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -1,8 +1,8 @@
-"""All six batches through the platform on a cluster: rows, decisions, verdicts, seconds and memory of every stage.
+"""Runs all six batches through the platform on a cluster: rows, decisions, verdicts, and cost of every stage.
 
-`python -m tests.bench.batches` installs the platform anew (what is there is removed with its data) and prints two
-tables. Batches 0 to 4 are recorded where HOUSE_RECORDING_DIR is set, batch 5 is synthetic; the cluster's pods have to
-reach this machine, as those of the one-node cluster do. Takes some ten minutes.
+`python -m tests.bench.batches` removes the platform with its data, installs it again, and prints two tables. Batches 0
+to 4 are recorded ones if HOUSE_RECORDING_DIR is set; batch 5 is synthetic. The pods of the cluster must reach this
+machine, as those of the kind cluster do. It takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from ci import platform, runs
-from ci.console import main, phase, say
-from ci.runs import RunResult
+from ci.common.console import main, phase, say
+from ci.deploy import platform, runs
+from ci.deploy.runs import RunResult
 from pipeline import STAGES
-from tests.e2e import datasource
-from tests.gitops.data import ledger
+from tests.kit import local_datasource
+from tests.kit.platform_data import ledger
 
 ROWS = """
 select b.batch_number, b.rows, b.valid, b.quarantined, b.duplicates, d.decision || ': ' || d.reason, p.version,
@@ -38,14 +38,14 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 
 def batches() -> str:
-    """What the ledger says of every batch."""
+    """The table of all batches, from the ledger."""
     head = ["batch", "received", "clean", "quarantined", "duplicates", "decision", "version", "promoted"]
     head += ["MAE challenger", "MAE champion", "RMSE challenger", "RMSE champion", "verdict"]
     return table(head, [[_short(cell) for cell in row] for row in ledger(" ".join(ROWS.split()))])
 
 
 def stages(ended: list[RunResult]) -> str:
-    """Seconds of every task, its pod's start included, and the most memory that its process held."""
+    """The table of seconds per task, including the start of its pod, and peak memory of its process."""
     head = ["run", *(stage.name for stage in STAGES)]
     lines = []
     for number, one in enumerate(ended):
@@ -63,20 +63,20 @@ def _short(cell: str) -> str:
 
 
 def bench() -> None:
-    """Install, feed, print."""
+    """Install the platform, run all batches, and print the tables."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         platform.remove()
         with phase("install the platform"):
-            platform.install("kind", datasource.values())
+            platform.install("kind", local_datasource.values())
             platform.wait_ready()
         ended: list[RunResult] = []
         with runs.airflow() as client:
-            with datasource.serving(folder, "0,1,2,3,4"):
+            with local_datasource.serving(folder, "0,1,2,3,4"):
                 for number in range(5):
                     say(f"batch {number}")
                     ended.append(runs.run_once(client))
-            with datasource.serving(folder, "5", HOUSE_RECORDING_DIR=""):
+            with local_datasource.serving(folder, "5", HOUSE_RECORDING_DIR=""):
                 say("batch 5")
                 ended.append(runs.run_once(client))
     say(f"batches 0 to 4 {'recorded' if os.environ.get('HOUSE_RECORDING_DIR') else 'synthetic'}, batch 5 synthetic")

@@ -1,12 +1,13 @@
-"""What a training costs as batches come: `python -m tests.bench.growth`.
+"""Measures the cost of a training as batches accumulate: `python -m tests.bench.growth`.
 
-Six synthetic batches whose train splits have the given number of rows in all; five were encoded before, the last one
-is new. One process each, as a pod: seconds to encode the new batch's own rows, to read and encode all others, to
-train, and the peak of its memory. The ratio is all but the new rows' own cost over LightGBM's own time. The number of
-rounds is fixed, and below what trainings take: more rounds make the ratio smaller.
+There are six synthetic batches. Their train splits have `--sizes` million rows together. Five batches were encoded
+before, the last one is new. Each training runs in its own process, as in a pod. The table has the seconds to encode the
+rows of the new batch, the seconds of everything else, LightGBM's part of it, and the peak memory. The ratio is
+everything else divided by LightGBM's time. The number of rounds is fixed, and smaller than in real trainings: more
+rounds make the ratio smaller.
 
-With `--modes`, the error of the three training modes instead: after each batch that is trained on, on the test rows of
-all batches so far.
+`--modes` measures the error of the three training modes instead: after each batch, on the test rows of all batches so
+far.
 """
 
 from __future__ import annotations
@@ -24,22 +25,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ci.console import main, say
-from core.bundle import load_bundle
-from core.encodings import Sums
-from core.storage import open_store
+from ci.common.console import main, say
+from core.features.sums import Sums
+from core.model.bundle import load_bundle
+from core.stores import layout
+from core.stores.objects import open_store
 from datasource import synthetic
 from datasource.settings import DatasourceSettings
-from pipeline import encoded, learner, rows, train
-from pipeline.encoded import Part
-from pipeline.rules import valid_rows
-from pipeline.scores import score
+from pipeline import rows
+from pipeline.evaluation.scores import score
 from pipeline.settings import PipelineSettings
-from pipeline.split import split
-from pipeline.train import Data, learn
+from pipeline.training import boosting, encoded, trainer
+from pipeline.training.encoded import Part
+from pipeline.training.splits import split
+from pipeline.training.trainer import TrainingData, train_model
+from pipeline.validation.row_checks import valid_rows
 
 NUMBERS = [shape.number for shape in synthetic.SHAPES]
-TOO_SMALL = 3  # this batch: its rows count in the next training
+TOO_SMALL = 3  # number of the batch that is too small; its rows count in the next training
 SEED = DatasourceSettings().seed
 SIZES = [0.1, 0.3, 1, 1.76, 2.2]
 
@@ -49,48 +52,50 @@ def settings(**changes: Any) -> PipelineSettings:
 
 
 def lay_out(folder: Path, train_rows: int) -> None:
-    """Clean splits as the stage split writes them."""
+    """Write clean splits, as stage split does."""
     store = open_store(folder.as_uri())
     scale = train_rows / (0.7 * sum(shape.rows for shape in synthetic.SHAPES))
     for number in NUMBERS:
         for name, part in split(valid_rows(synthetic.generate(number, SEED, scale)[0])).items():
-            rows.write(store, rows.clean_key(number, name), part)
+            rows.write(store, layout.clean_key(number, name), part)
 
 
-def one(folder: Path, rounds: int) -> None:
-    """Train on what was laid out, and print what it cost as JSON."""
+def measure_one(folder: Path, rounds: int) -> None:
+    """Train on these splits, and print the cost as JSON."""
     store, spent = open_store(folder.as_uri()), 0.0
     began = time.perf_counter()
     new = [encoded.read(store, NUMBERS[-1], name) for name in ("train", "validation")]
     own = time.perf_counter() - began
 
     def timed(work: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*given: Any, **named: Any) -> Any:
+        def run(*arguments: Any, **named: Any) -> Any:
             nonlocal spent
             start = time.perf_counter()
-            done = work(*given, **named)
+            done = work(*arguments, **named)
             spent += time.perf_counter() - start
             return done
 
         return run
 
-    train.boost, train.dataset = timed(learner.boost), timed(learner.dataset)
+    trainer.boost, trainer.dataset = timed(boosting.boost), timed(boosting.dataset)
     began = time.perf_counter()
     parts = [encoded.read(store, number, "train") for number in NUMBERS[:-1]] + new[:1]
     validation = [encoded.read(store, number, "validation") for number in NUMBERS[:-1]] + new[1:]
-    data = Data(parts, Sums.total([part.sums for part in parts]), validation, rows.read_split(store, NUMBERS, "test"))
+    data = TrainingData(
+        parts, Sums.total([part.sums for part in parts]), validation, rows.read_split(store, NUMBERS, "test")
+    )
     counts = {"new_rows": len(new[0].price)} | data.counts()
     del new, parts, validation
     with tempfile.TemporaryDirectory() as bundle:
-        learn(data, settings(num_boost_round=rounds, early_stopping_rounds=rounds), Path(bundle))
-    told = {"own": own, "all": time.perf_counter() - began, "lightgbm": spent}
-    status = Path("/proc/self/status").read_text()  # getrusage would count what the parent process had
+        train_model(data, settings(num_boost_round=rounds, early_stopping_rounds=rounds), Path(bundle))
+    cost = {"own": own, "all": time.perf_counter() - began, "lightgbm": spent}
+    status = Path("/proc/self/status").read_text()  # getrusage would include the memory of the parent process
     peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-    print(json.dumps(counts | told | {"peak": peak}))
+    print(json.dumps(counts | cost | {"peak": peak}))
 
 
 def growth(sizes: list[float], rounds: int) -> None:
-    """The table of costs."""
+    """Print the table of costs."""
     say(f"{'train rows':>11}{'new rows':>10}{'own rows':>10}{'all else':>10}{'LightGBM':>10}{'ratio':>8}{'peak':>10}")
     for millions in sizes:
         with tempfile.TemporaryDirectory() as name:
@@ -108,7 +113,7 @@ def growth(sizes: list[float], rounds: int) -> None:
 
 
 def modes(scale: float, window: int) -> None:
-    """The table of qualities: MAE over the floor, and the seconds of the training."""
+    """Print the table of errors: MAE over the floor, and the seconds of the training."""
     say(f"synthetic batches at scale {scale:g}: MAE over the floor on all test rows so far (seconds of training)")
     kinds = ("full", "window", "continue")
     say(f"{'after':>6}" + "".join(f"{kind:>18}" for kind in kinds))
@@ -120,10 +125,10 @@ def modes(scale: float, window: int) -> None:
         parts[number], floors[number] = split(valid_rows(listings)), floor.mae
         if number == TOO_SMALL:
             continue
-        told, models = f"{number:>6}", {}
+        line, models = f"{number:>6}", {}
         test = pl.concat([part["test"] for part in parts.values()])
         best = sum(part["test"].height * floors[at] for at, part in parts.items()) / test.height
-        known = {at: Part.of(part["train"]) for at, part in parts.items()}
+        encoded_parts = {at: Part.of(part["train"]) for at, part in parts.items()}
         for kind in kinds:
             chosen, start = list(parts), None
             if kind == "window":
@@ -131,19 +136,22 @@ def modes(scale: float, window: int) -> None:
             elif kind == "continue" and champion:
                 start, chosen = champion[0], [at for at in parts if at not in champion[1]]
             validation = [Part.of(part["validation"]) for part in parts.values()]
-            data = Data(
-                [known[at] for at in chosen], Sums.total([part.sums for part in known.values()]), validation, test
+            data = TrainingData(
+                [encoded_parts[at] for at in chosen],
+                Sums.total([part.sums for part in encoded_parts.values()]),
+                validation,
+                test,
             )
             began = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
-                learn(data, settings(), Path(folder), start)
+                train_model(data, settings(), Path(folder), start)
                 seconds = time.perf_counter() - began
                 predicted = load_bundle(Path(folder)).predict(test)
                 models[kind] = (Path(folder) / "model.txt").read_text()
             mae = score(test["price"].to_numpy(), np.asarray(predicted))["mae"]
-            told += f"{f'{mae / best:.3f} ({seconds:.0f} s)':>18}"
+            line += f"{f'{mae / best:.3f} ({seconds:.0f} s)':>18}"
         champion = models["continue"], list(parts)
-        say(told)
+        say(line)
 
 
 def _main() -> None:
@@ -151,14 +159,16 @@ def _main() -> None:
         prog="python -m tests.bench.growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="millions of train rows")
-    parser.add_argument("--rounds", type=int, default=200, help="of boosting (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=200, help="rounds of boosting (default: %(default)s)")
     parser.add_argument("--modes", action="store_true", help="compare the training modes")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the batches for --modes (default: %(default)s)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="scale of the batches for --modes (default: %(default)s)"
+    )
     parser.add_argument("--window", type=int, default=3, help="batches of the mode window (default: %(default)s)")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(options.one, options.rounds)
+        measure_one(options.one, options.rounds)
     elif options.modes:
         modes(options.scale, options.window)
     else:

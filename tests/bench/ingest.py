@@ -1,7 +1,7 @@
-"""A body of the size of batch 5, on disk, becomes Parquet: against a bare `orjson.loads` of the same bytes.
+"""Measures the ingest of a body of the size of batch 5, compared with a bare `orjson.loads` of the same bytes.
 
-Both run in processes of their own, in turns; the figure is the ratio of the medians. The memory is the peak of a
-process that has imported all that the fetch stage imports. Fails if a bound is broken.
+Both run alternately, each in its own process. The result is the ratio of the medians. The memory is the peak of a
+process with all imports of stage fetch. The bench fails if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -19,47 +19,50 @@ import orjson
 from datasource import synthetic
 
 BATCH, ROWS = 5, 361_457
-MOST_TIMES, MOST_MIB = 2.0, 400.0
+MAX_RATIO, MAX_MIB = 2.0, 400.0
 
 BARE = """
 import orjson
 text = open(sys.argv[1], 'rb').read()
 began = time.perf_counter()
 orjson.loads(text)
-told['seconds'] = time.perf_counter() - began
+result['seconds'] = time.perf_counter() - began
 """
 INGEST = """
-from core.storage import FolderStore
-from pipeline import body, fetch, rows
+from core.stores.objects import FolderStore
+from core.stores import layout
+from pipeline import rows
+from pipeline.ingest import body
+from pipeline.stages import fetch
 from pathlib import Path
 began = time.perf_counter()
 with open(sys.argv[1], 'rb') as file:
     content = body.read(file)
-rows.write(FolderStore(Path(sys.argv[2])), rows.raw_key(content.batch_number, content.sha256), content.raw)
-told['seconds'] = time.perf_counter() - began
-told['rows'] = content.raw.height
+rows.write(FolderStore(Path(sys.argv[2])), layout.raw_key(content.batch_number, content.sha256), content.raw)
+result['seconds'] = time.perf_counter() - began
+result['rows'] = content.raw.height
 """
-# VmHWM, because what getrusage calls the peak begins with that of the parent
+# VmHWM, because the peak of getrusage starts with that of the parent process
 FRAME = """
 import json, re, sys, time
-told = {{}}
+result = {{}}
 {}
-told['mib'] = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024
-print(json.dumps(told))
+result['mib'] = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024
+print(json.dumps(result))
 """
 
 
 def measure(program: str, *arguments: str) -> dict[str, float]:
-    """Run a program in a process of its own; gives its seconds and the peak of its memory in MiB."""
+    """Run a program in its own process; returns its seconds, and its peak memory in MiB."""
     done = subprocess.run(
         [sys.executable, "-c", FRAME.format(program), *arguments], capture_output=True, text=True, check=True
     )
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
 
 
 def main() -> int:
-    """Measure, print, and say whether the bounds hold."""
+    """Measure and print; returns 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.ingest", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -79,9 +82,9 @@ def main() -> int:
     assert {one["rows"] for one in ingest} == {ROWS}
     print(f"{ROWS:,} rows, {size:.1f} MB of JSON, {stored:.1f} MB of Parquet; medians of {rounds} rounds")
     print(f"bare orjson.loads            {floor:5.2f} s")
-    print(f"read, hash, store as Parquet {seconds:5.2f} s = {seconds / floor:.2f} times (at most {MOST_TIMES:g})")
-    print(f"peak memory of the process   {peak:5.0f} MiB (at most {MOST_MIB:.0f})")
-    return int(seconds > MOST_TIMES * floor or peak > MOST_MIB)
+    print(f"read, hash, store as Parquet {seconds:5.2f} s = {seconds / floor:.2f} times (at most {MAX_RATIO:g})")
+    print(f"peak memory of the process   {peak:5.0f} MiB (at most {MAX_MIB:.0f})")
+    return int(seconds > MAX_RATIO * floor or peak > MAX_MIB)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How many prices a second one predictor process answers, beside an echo under the same server.
+"""Measures the prices per second of one predictor process, and of an echo under the same server.
 
-`python -m tests.bench.serving_quick`: closed loop over local connections; the median of three rounds, in turns. The
-ratio to the echo is what can be compared between machines; the client shares the machine with the server.
+`python -m tests.bench.serving_quick`: closed loop over local connections, median of three alternating rounds.
+The client runs on the same machine as the server. Only the ratio to the echo can be compared between machines.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 import httpx
 
-from ci.console import main, say, wait_for
-from ci.local import LocalPlatform, free_port
+from ci.common.console import main, say, wait_for
+from ci.local.processes import LocalPlatform, free_port
 from core.ledger import Ledger
-from core.registry import ModelVersion
-from predictor.cache import BundleCache
-from predictor.listing import EXAMPLE
-from tests.services.predictor.conftest import train
+from core.stores.registry import ModelVersion
+from predictor.pricing.listing import EXAMPLE
+from predictor.serving.cache import BundleCache
+from tests.kit.small_models import train
 
 NOWHERE = "http://127.0.0.1:9"
 ROOT = str(Path(__file__).parents[2])
@@ -35,7 +35,7 @@ async def echo(
     receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """An ASGI application that hands back the request's body."""
+    """An ASGI application that returns the body of the request."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -65,7 +65,7 @@ async def _loop(port: int, body: bytes, until: float, waits: list[float]) -> Non
 
 
 async def _round(port: int, body: bytes, connections: int, seconds: float) -> tuple[float, float]:
-    """Requests a second, and the 99th percentile of the wait in milliseconds."""
+    """Requests per second, and 99th percentile of the latency in milliseconds."""
     waits: list[float] = []
     until = time.perf_counter() + seconds
     await asyncio.gather(*(_loop(port, body, until, waits) for _ in range(connections)))
@@ -73,17 +73,17 @@ async def _round(port: int, body: bytes, connections: int, seconds: float) -> tu
 
 
 def _lay_out(directory: Path, rounds: int) -> None:
-    """A bundle directory as a restarted predictor finds it, so that no registry is needed."""
+    """Write the bundle cache of a restarted predictor, so that no registry is needed."""
     cache = BundleCache(directory)
     with cache.draft() as draft:
         model = train(draft / "bundle", rounds)
         version = ModelVersion("house-price", "1", "bench", {"manifest_sha256": model.sha256}, "")
         cache.keep(version, draft / "bundle")
-    cache.note_served(version)
+    cache.add_served(version)
 
 
 def bench(connections: int, seconds: float, rounds: int) -> None:
-    """Measure one listing and a hundred, each with the prediction log and without, and the echo of one."""
+    """Measure one listing and a hundred, with and without the prediction log, and an echo of one."""
     with tempfile.TemporaryDirectory() as name, LocalPlatform(Path(name)) as local:
         folder = Path(name)
         _lay_out(folder / "bundles", rounds)
@@ -124,7 +124,7 @@ def bench(connections: int, seconds: float, rounds: int) -> None:
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.serving_quick", description=__doc__)
     parser.add_argument("--connections", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=3, help="of a round (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=200, help="trees of the model (default: %(default)s)")
     options = parser.parse_args()
     bench(options.connections, options.seconds, options.rounds)

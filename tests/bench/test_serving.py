@@ -1,4 +1,4 @@
-"""The bench of servers: what it sends, what it refuses to measure, and what its ratios are ratios of."""
+"""The bench of servers: its requests, its checks, and its ratios."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from ci.console import Failure
-from tests.bench.serving import __main__ as program
-from tests.bench.serving import load, overload, report, servers
+from ci.common.console import Failure
+from tests.bench.serving import comparison, load, overload, report, servers
 from tests.bench.serving.environments import PEERS, PREDICTOR, SAME
 from tests.bench.serving.model import Rows
 from tests.bench.serving.servers import Form, Server
@@ -31,11 +30,13 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
-def test_a_peer_has_the_platforms_libraries_hash_pinned_and_names_no_registry(lock: Path) -> None:
+def test_lock_of_a_peer_pins_the_same_libraries_by_hash_without_a_registry(lock: Path) -> None:
     ours = pins(PREDICTOR.parents[1] / "requirements-dev.lock")
-    found = pins(lock)
-    assert found["lightgbm"] == pins(PREDICTOR / "requirements.lock")["lightgbm"]
-    assert {name: found[name] for name in SAME if name in found} == {name: ours[name] for name in SAME if name in found}
+    result = pins(lock)
+    assert result["lightgbm"] == pins(PREDICTOR / "requirements.lock")["lightgbm"]
+    assert {name: result[name] for name in SAME if name in result} == {
+        name: ours[name] for name in SAME if name in result
+    }
     assert "://" not in lock.read_text()
     entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", lock.read_text(), flags=re.MULTILINE).strip())
     assert not [entry for entry in entries if "--hash=sha256:" not in entry]
@@ -46,22 +47,22 @@ def test_every_peer_has_a_lock() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-def test_every_form_carries_each_feature_to_the_last_bit(form: Form) -> None:
+def test_every_form_encodes_each_feature_to_the_last_bit(form: Form) -> None:
     body = form.encode(ROWS)
     if form.headers(body).get("Content-Type") == "application/octet-stream":
         head = int(form.headers(body)["Inference-Header-Content-Length"])
         assert json.loads(body[:head])["inputs"][0]["shape"] == [5, 18]
-        found = np.frombuffer(body[head:], np.float32)
+        result = np.frombuffer(body[head:], np.float32)
     elif form.headers(body).get("Content-Type") == "text/csv":
-        found = np.array([line.split(",") for line in body.decode().splitlines()[1:]], np.float64)
+        result = np.array([line.split(",") for line in body.decode().splitlines()[1:]], np.float64)
     else:
         text = re.sub(r'"(name|shape|columns|datatype)":("[^"]*"|\[[^\]]*\])', "", body.decode())
         numbers = [float(number) for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)]
-        found = np.array(numbers, np.float32 if "FP32" in form.name else np.float64)
-    assert np.array_equal(found.reshape(MATRIX.shape).astype(np.float64), MATRIX.astype(np.float64))
+        result = np.array(numbers, np.float32 if "FP32" in form.name else np.float64)
+    assert np.array_equal(result.reshape(MATRIX.shape).astype(np.float64), MATRIX.astype(np.float64))
 
 
-def test_a_request_says_how_long_it_is() -> None:
+def test_request_has_its_content_length() -> None:
     head, _, body = FORMS[0].request(ROWS).partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
     assert body == FORMS[0].encode(ROWS)
@@ -72,27 +73,27 @@ ASKS = Server("server", Path, lambda *_: None, (ASKED,), (ASKED,))
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "told"),
+    ("status", "answer", "message"),
     [
         (200, [0.0, 1 / 3, 2 / 3, 1.0, float(np.nextafter(4 / 3, 2))], "1 of 5 rows"),
         (200, [0.0, 1 / 3], "3 of 5 rows"),
         (500, "broken", "answered 500"),
     ],
 )
-def test_other_answers_than_the_boosters_are_not_measured(
-    monkeypatch: pytest.MonkeyPatch, status: int, answer: object, told: str
+def test_server_with_wrong_answers_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, status: int, answer: object, message: str
 ) -> None:
     monkeypatch.setattr(httpx, "post", lambda *_, **__: httpx.Response(status, json=answer))
-    with pytest.raises(Failure, match=told):
+    with pytest.raises(Failure, match=message):
         load.check(1, ASKS, ASKED, ROWS, at_once=True)
 
 
-def test_equal_answers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_with_equal_answers_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "post", lambda *_, **__: httpx.Response(200, json=ROWS.outputs.tolist()))
     load.check(1, ASKS, ASKED, ROWS, at_once=True)
 
 
-def test_what_is_started_on_a_core_stays_there() -> None:
+def test_process_started_on_a_core_stays_there() -> None:
     before = os.sched_getaffinity(0)
     core = max(before)
     with load.on_core(core):
@@ -106,7 +107,7 @@ def figures(
     return report.Figures(rate, 1, p99, paced, 300, 200, pss, 1, 0.5, rows, rows)
 
 
-def test_ratios_are_to_the_best_peer_in_each_figure_and_never_to_the_echo() -> None:
+def test_ratios_are_to_the_best_peer_in_each_figure_without_the_echo() -> None:
     measured = {
         "predictor": [figures(8_000, p99=2, paced=1.2, rows=1_000_000)] * 3,
         "echo": [figures(20_000, p99=0.1)] * 3,
@@ -125,28 +126,28 @@ def test_ratios_are_to_the_best_peer_in_each_figure_and_never_to_the_echo() -> N
     }
 
 
-def test_without_peers_there_are_no_ratios_to_them() -> None:
+def test_no_peers_means_no_ratios() -> None:
     assert [goal.what for goal in report.goals({"predictor": [figures(1, pss=151)]})] == ["memory, shared pages once"]
     assert "MISSED" in report.judged(report.goals({"predictor": [figures(1, pss=151)]}))
     assert report.goals({"mlflow": [figures(1)]}) == []
 
 
-def test_a_server_that_cannot_be_installed_is_in_the_table_and_ends_the_run_red(
+def test_server_that_cannot_be_installed_is_in_the_table_and_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> Path:
         raise Failure("no wheel for this machine")
 
     monkeypatch.setattr(load, "prepare", lambda: None)
-    monkeypatch.setattr(program, "train", lambda *_: None)
-    monkeypatch.setitem(program.SERVERS, "mlserver", Server("mlserver", refuse, lambda *_: None, (ASKED,), ()))
+    monkeypatch.setattr(comparison, "train", lambda *_: None)
+    monkeypatch.setitem(comparison.SERVERS, "mlserver", Server("mlserver", refuse, lambda *_: None, (ASKED,), ()))
     with pytest.raises(Failure, match=r"not measured: mlserver: cannot be installed: no wheel"):
-        program.bench(["mlserver"], 1, 1, 1, None)
+        comparison.bench(["mlserver"], 1, 1, 1, None)
     assert "| mlserver | FAILED: cannot be installed: no wheel for this machine |" in capsys.readouterr().out
 
 
-def test_waits_of_answers_come_from_their_counts() -> None:
-    """So many answers (second) after so many hundredths of a millisecond (first)."""
+def test_latency_is_computed_from_a_histogram() -> None:
+    """Each pair has hundredths of a millisecond, and the number of answers."""
     waits = load._waits([[700, 1], [20, 49], [100, 50]], 10)
     assert (waits.rate, waits.p50, waits.p99) == (10, 1.0, 1.0)
     assert load._waits([[700, 2], [20, 98]], 1).p99 == 7.0

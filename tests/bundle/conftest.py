@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from ci.bundle.make import make
 from tests.bundle.archives import argocd, every_image
-from tests.charts.rendering import ENVIRONMENTS
+from tests.kit.rendering import ENVIRONMENTS
 
 SETTINGS = ("monitoring.grafana.enabled=false",)  # its image is in no archive here
 
@@ -28,11 +27,3 @@ def bundles(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         target = tmp_path_factory.mktemp("bundles")
         source = argocd(tmp_path_factory.mktemp("argocd"))
         return {env: make(env, target, SETTINGS, lock, lock.parent, source) for env in ENVIRONMENTS}
-
-
-def unpack(packed: Path, where: Path) -> Path:
-    """Unpack as a person does; returns the folder."""
-    where.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["tar", "-xf", packed, "-C", where], check=True)
-    (folder,) = where.iterdir()
-    return folder

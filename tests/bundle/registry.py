@@ -1,4 +1,4 @@
-"""A small registry of this machine: what the distribution specification asks of one for a push and a pull."""
+"""A small local registry with the parts of the distribution specification that a push and a pull need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.bodies import read_body
+from tests.kit.request_body import read_body
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""install.sh with programs that only write down how they are called: what is damaged is refused before any of them."""
+"""install.sh with stand-ins that record their calls. It refuses a damaged bundle before it calls any of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ci.argocd import apply
-from tests.bundle.conftest import unpack
+from tests.kit.bundles import unpack
 
 # A cluster that answers; helm's last release, the images of the node and the served branch are files, which these
 # programs write. Argo CD is as the branch says at once.
@@ -21,7 +21,8 @@ case "$*" in
 *readyz*) echo ok ;;
 *'get crd'*) echo '{"status": {"conditions": [{"type": "Established", "status": "True"}]}}' ;;
 *exec*) while [ "$1" != -C ]; do shift; done; shift 2; git -C "$STATE/platform.git" "$@" ;;
-*endpointslices*jsonpath*) echo '192.0.2.7 6443' ;;
+*endpointslices*jsonpath*) echo '6443 192.0.2.7' ;;
+*'get nodes'*jsonpath*) cat "$STATE/nodes" 2>/dev/null || true ;;
 *endpointslices*) echo '{"items": [{"endpoints": [{"addresses": ["192.0.2.7"]}], "ports": [{"port": 6443}]}]}' ;;
 *applications*jsonpath*) cat "$STATE/argocd" 2>/dev/null || true ;;
 *applications*)
@@ -98,7 +99,7 @@ class Machine:
         return [line for line in (self.place / "calls").read_text().splitlines() if line.startswith(program)]
 
     def reseal(self) -> None:
-        """Make the checksums fit again, after a change that is no damage."""
+        """Make the checksums fit again, after an intended change."""
         with (self.folder / "checksums.sha256").open("w") as sums:
             names = sorted(
                 str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
@@ -109,11 +110,11 @@ class Machine:
 
 @pytest.fixture
 def machine(bundles: dict[str, Path], tmp_path: Path) -> Machine:
-    found = Machine(tmp_path, bundles["vm"])
+    machine = Machine(tmp_path, bundles["vm"])
     # helm of the bundle is the first on PATH: here it is the one that writes down
-    (found.folder / "bin/helm").write_text(HELM)
-    found.reseal()
-    return found
+    (machine.folder / "bin/helm").write_text(HELM)
+    machine.reseal()
+    return machine
 
 
 def flip(path: Path, at: int) -> None:
@@ -125,7 +126,7 @@ def flip(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     "name",
     ["images/images.tar", "images/names", "charts/platform-0.1.0.tgz", "values/images-vm.yaml", "values/vm.yaml",
-     "expected.json", "ci/doctor/host.py", "ci/secrets.py", "bin/helm", "sbom/ui.cdx.json", "LICENSE",
+     "requirements.json", "ci/doctor/host.py", "ci/deploy/secrets.py", "bin/helm", "sbom/ui.cdx.json", "LICENSE",
      "checksums.sha256", "argocd/root-vm.yaml", "argocd/offline/install.json", "argocd/offline/git/values/vm.yaml"],
 )  # fmt: skip
 def test_one_flipped_byte_is_refused_before_anything_is_touched(machine: Machine, name: str) -> None:
@@ -160,11 +161,11 @@ def test_missing_and_additional_files_are_refused(machine: Machine) -> None:
     assert machine.calls() == []
 
 
-def test_bill_of_another_image_is_refused(machine: Machine) -> None:
+def test_sbom_of_another_image_is_refused(machine: Machine) -> None:
     shutil.copyfile(machine.folder / "sbom/mlflow.cdx.json", machine.folder / "sbom/ui.cdx.json")
     machine.reseal()
     done = machine.install("--no-doctor")
-    assert (done.returncode, "sbom/ui.cdx.json is of another image" in done.stderr) == (1, True)
+    assert (done.returncode, "sbom/ui.cdx.json belongs to another image" in done.stderr) == (1, True)
     assert machine.calls() == []
 
 
@@ -197,15 +198,32 @@ def test_program_that_is_missing_or_too_old_is_named_before_anything_is_touched(
 
 
 def test_doctor_that_fails_stops_the_install(machine: Machine) -> None:
-    needs = json.loads((machine.folder / "expected.json").read_text())
-    (machine.folder / "expected.json").write_text(json.dumps({**needs, "cpu": 10000.0, "data_api": ""}))
+    needs = json.loads((machine.folder / "requirements.json").read_text())
+    (machine.folder / "requirements.json").write_text(json.dumps({**needs, "cpu": 10000.0, "data_api": ""}))
     machine.reseal()
     done = machine.install()
     assert done.returncode == 1
     assert "-> give the machine 10000 processors" in done.stdout
-    assert "mend what FAIL names, or --no-doctor" in done.stderr
+    assert "fix the lines with FAIL, or use --no-doctor" in done.stderr
     changes = ("k3s ctr -n k8s.io images import", "helm upgrade", "kubectl create")
     assert [call for what in changes for call in machine.calls(what)] == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "flag"),
+    [("192.0.2.7 ", ""), ("192.0.2.7 192.0.2.8 fd00::8 ", " --set global.nodes.cidr={192.0.2.7/32,192.0.2.8/32}")],
+    ids=["one", "two, dual stack"],
+)
+def test_release_knows_every_node_where_there_are_several(machine: Machine, nodes: str, flag: str) -> None:
+    (machine.place / "state/nodes").write_text(nodes)
+    assert machine.install("--no-doctor").returncode == 0
+    [upgrade] = machine.calls("helm upgrade")
+    _, cidr, rest = upgrade.partition("global.kubeApi.cidr=192.0.2.7/32")
+    assert cidr + rest == (
+        "global.kubeApi.cidr=192.0.2.7/32 --set global.kubeApi.port=6443"
+        + flag
+        + " --set monitoring.grafana.enabled=false"
+    )
 
 
 def test_images_are_imported_and_the_release_is_installed_with_the_cluster_s_address(machine: Machine) -> None:
@@ -233,9 +251,8 @@ def test_images_are_imported_and_the_release_is_installed_with_the_cluster_s_add
 def test_import_that_does_not_bring_the_images_is_found_out(machine: Machine) -> None:
     (machine.place / "bin/k3s").write_text(CTR.replace("images import'", "nothing'"))
     done = machine.install("--no-doctor")
-    assert (done.returncode, "containerd took the archive, and still lacks ghcr.io/house-platform/" in done.stderr) == (
-        1, True,
-    )  # fmt: skip
+    assert done.returncode == 1
+    assert "containerd imported the archive but still lacks ghcr.io/house-platform/" in done.stderr
     assert machine.calls("helm upgrade") == []
 
 
@@ -243,7 +260,7 @@ def test_the_same_bundle_again_imports_and_installs_nothing(machine: Machine) ->
     machine.install("--no-doctor")
     done = machine.install("--no-doctor")
     assert done.returncode == 0, done.stderr
-    assert "the cluster holds exactly this already" in done.stdout
+    assert "nothing changed" in done.stdout
     assert machine.calls("k3s ctr -n k8s.io images import") == machine.calls("helm upgrade") == []
     assert len(machine.install("--no-doctor", "--again").stdout) > 0
     assert len(machine.calls("helm upgrade")) == 1
@@ -281,7 +298,7 @@ def test_platform_that_argocd_delivers_from_elsewhere_is_left_alone(
 
 
 def served(machine: Machine, *words: str) -> list[str]:
-    """What Git says of the cluster's repository."""
+    """Output of Git for the cluster's repository."""
     command = ["git", "-C", machine.place / "state/platform.git", *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
@@ -302,9 +319,9 @@ def test_with_argocd_its_git_server_gets_charts_and_values_and_the_root_the_clus
     assert kinds[-3:] == ["AppProject", "AppProject", "Application"]
     root = applied[-1]["spec"]["source"]
     assert root["repoURL"] == root["helm"]["valuesObject"]["argocd"]["repoUrl"] == apply.GIT_URL
-    told = {one["name"]: one["value"] for one in root["helm"]["parameters"]}
-    assert (told["global.kubeApi.cidr"], told["global.kubeApi.port"]) == ("192.0.2.7/32", "6443")
-    assert told["monitoring.grafana.enabled"] == "false", "what --set put on top of the values"
+    parameters = {one["name"]: one["value"] for one in root["helm"]["parameters"]}
+    assert (parameters["global.kubeApi.cidr"], parameters["global.kubeApi.port"]) == ("192.0.2.7/32", "6443")
+    assert parameters["monitoring.grafana.enabled"] == "false", "the value of --set overrides the values file"
     assert machine.calls("helm upgrade") == []
     order = [next(i for i, line in enumerate(machine.calls()) if what in line)
              for what in ("images import", "kubectl create", "get crd", "fast-import", "annotate")]  # fmt: skip

@@ -12,23 +12,26 @@ from typing import Any
 
 import pytest
 
-from ci import expected, release
 from ci.bundle.make import PROGRAMS, commit, foreign, make, parts
-from ci.console import Failure
-from ci.git import git
+from ci.common.console import Failure
+from ci.common.git import git
+from ci.common.paths import CHECKOUT
+from ci.deploy import release
+from ci.doctor import rendered
 from ci.images import archive, store, values
 from ci.images.values import Entry
-from ci.paths import CHECKOUT
-from tests.bundle.archives import SHARED, argocd, image
-from tests.bundle.conftest import SETTINGS, unpack
-from tests.charts.rendering import ENVIRONMENTS
+from tests.bundle.archives import argocd
+from tests.bundle.conftest import SETTINGS
+from tests.kit.bundles import unpack
+from tests.kit.image_archives import SHARED, image
+from tests.kit.rendering import ENVIRONMENTS
 
 
 def index(folder: Path) -> dict[str, Any]:
     with tarfile.open(folder / "images/images.tar") as images:
-        found = images.extractfile("index.json")
-        assert found
-        return dict(json.load(found))
+        member = images.extractfile("index.json")
+        assert member
+        return dict(json.load(member))
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -42,7 +45,7 @@ def test_lock_bundle_and_manifests_name_the_same_images(
     }
     bundled = set((folder / "images/names").read_text().split())
     archived = {one["annotations"]["io.containerd.image.name"] for one in index(folder)["manifests"]}
-    rendered = set(expected.of(env, lock, SETTINGS).images)
+    wanted = set(rendered.requirements(env, lock, SETTINGS).images)
     [delivering] = bundled - locked
     assert delivering.startswith(f"{registry}/argocd:3.6.1-abc@sha256:")
     bundled.remove(delivering)
@@ -50,10 +53,10 @@ def test_lock_bundle_and_manifests_name_the_same_images(
     names = {*locked, delivering}
     assert archived == {re.sub(r":[^:@]+@", "@", name) for name in names} | {name.partition("@")[0] for name in names}
     delivered = json.loads((folder / "argocd/offline/install.json").read_text())
-    assert set(expected.images(delivered)) == {delivering}, "Argo CD's own objects run other images"
-    assert rendered <= bundled, "manifests name images that the bundle has not"
-    assert {name for name in bundled - rendered if "/datasource:" not in name} == set(), "images that nothing runs"
-    assert json.loads((folder / "expected.json").read_text())["images"] == sorted(rendered)
+    assert set(rendered.images(delivered)) == {delivering}, "Argo CD's own objects run other images"
+    assert wanted <= bundled, "manifests name images that the bundle has not"
+    assert {name for name in bundled - wanted if "/datasource:" not in name} == set(), "images that nothing runs"
+    assert json.loads((folder / "requirements.json").read_text())["images"] == sorted(wanted)
     assert (folder / f"values/images-{env}.yaml").read_bytes() == lock.read_bytes()
     assert (folder / f"values/{env}.yaml").read_bytes() == (CHECKOUT / f"values/{env}.yaml").read_bytes()
 
@@ -125,7 +128,8 @@ def test_archive_that_is_damaged_is_refused(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[blob.offset_data] ^= 1
     file.write_bytes(content)
-    with pytest.raises(Failure, match=r"ui-1\.tar is damaged: blobs/sha256/\w+ is not what its name says"):
+    message = r"ui-1\.tar is damaged: the content of blobs/sha256/\w+ does not match its digest"
+    with pytest.raises(Failure, match=message):
         archive.merge([(file, "localhost/house-platform/ui", "1")], tmp_path / "all.tar")
 
 
@@ -137,12 +141,12 @@ def test_archive_that_is_missing_names_the_commit_to_build(tmp_path: Path) -> No
 
 def test_archive_of_another_digest_is_refused(tmp_path: Path) -> None:
     image(tmp_path, "ui", "1", {})
-    with pytest.raises(Failure, match="and the environment names sha256:aaa"):
+    with pytest.raises(Failure, match="but the environment uses sha256:aaa"):
         parts("localhost/house-platform", {"ui": Entry("1", f"sha256:{'a' * 64}")}, tmp_path)
 
 
 def test_image_without_digest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="image ui is known by its tag only"):
+    with pytest.raises(Failure, match="image ui has a tag but no digest"):
         parts("localhost/house-platform", {"ui": Entry("1")}, tmp_path)
 
 
@@ -170,11 +174,11 @@ def test_bundle_for_a_mirror_with_a_foreign_image_names_what_the_manifests_name(
         make(env, tmp_path / "made", settings, lock, lock.parent, argocd(tmp_path / "argocd")), tmp_path / "at"
     )
     bundled = (folder / "images/names").read_text().split()
-    rendered = expected.of(env, lock, settings).images
+    wanted = rendered.requirements(env, lock, settings).images
     delivered = json.loads((folder / "argocd/offline/install.json").read_text())
     assert all(name.startswith(f"{mirror}/") for name in bundled)
-    assert f"{mirror}/grafana:12@{digest}" in rendered
-    needed = {*rendered, *expected.images(delivered)}
+    assert f"{mirror}/grafana:12@{digest}" in wanted
+    needed = {*wanted, *rendered.images(delivered)}
     assert {name for name in {*bundled} ^ needed if "/datasource:" not in name} == set()
 
 

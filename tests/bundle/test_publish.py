@@ -1,4 +1,4 @@
-"""What is published: only what the registry lacks, one name for two architectures, and a release that names both."""
+"""Publishing pushes only missing images, joins two architectures under one name, and writes a release with both."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ci import release
-from ci.console import Failure
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
+from ci.deploy import release
 from ci.images import publish, store, values
 from ci.images.builders import Builder
 from ci.images.catalog import IMAGES
 from ci.images.store import Built
-from ci.paths import CHECKOUT
-from tests.bundle.archives import image
 from tests.bundle.registry import registry
+from tests.kit.image_archives import image
 
 pytestmark = pytest.mark.skipif(not (shutil.which("skopeo") and shutil.which("buildah")), reason="skopeo and buildah")
 WANTED = {"ui": "0.1.0-abc", "mlflow": "0.1.0-def"}
@@ -77,7 +77,9 @@ def test_one_name_holds_both_architectures_and_is_pushed_once(
     before = dict(held)
     assert [machine.push(address, WANTED) for machine in machines] == [0, 0]
     assert publish.join(address, WANTED, BOTH) == digests
-    assert (held, [machine.built for machine in machines]) == (before, [2, 2]), "what is there was built or moved"
+    assert (held, [machine.built for machine in machines]) == (before, [2, 2]), (
+        "an existing image was built again or its tag was moved"
+    )
     assert not any(path.endswith("/latest") for path in held)
 
 
@@ -102,7 +104,7 @@ def test_a_missing_architecture_is_named_and_nothing_is_joined(
     assert "/v2/house/ui/manifests/0.1.0-abc" not in held
 
 
-def test_bills_are_of_each_architecture(
+def test_each_architecture_has_its_sbom(
     house: tuple[str, dict[str, bytes]], machines: list[Machine], tmp_path: Path
 ) -> None:
     address, _ = house
@@ -110,11 +112,14 @@ def test_bills_are_of_each_architecture(
         machine.push(address, WANTED)
     publish.join(address, WANTED, BOTH)
     published = publish.published(address, WANTED)
-    written = publish.bills(address, published, BOTH, tmp_path / "sbom")
+    written = publish.sboms(address, published, BOTH, tmp_path / "sbom")
     assert [path.name for path in written] == [f"{name}-{one}.cdx.json" for name in WANTED for one in BOTH]
     assert {path.name for path in (tmp_path / "sbom").iterdir()} == {path.name for path in written}
-    told = json.loads(written[0].read_text())["metadata"]["component"]
-    assert (told["name"], told["hashes"][0]["content"]) == ("ui", published["ui"].digest.removeprefix("sha256:"))
+    component = json.loads(written[0].read_text())["metadata"]["component"]
+    assert (component["name"], component["hashes"][0]["content"]) == (
+        "ui",
+        published["ui"].digest.removeprefix("sha256:"),
+    )
 
 
 def test_a_second_registry_gets_both_architectures_with_the_same_digests(
@@ -164,13 +169,13 @@ def test_a_release_names_what_is_published(
     for machine in machines:
         machine.push(address, every)
     digests = publish.join(address, every, BOTH)
-    found = release.built_for({}, publish.published(address, every), {})
-    assert {name: (entry.tag, entry.digest) for name, entry in found.items()} == {
+    entries = release.built_for({}, publish.published(address, every), {})
+    assert {name: (entry.tag, entry.digest) for name, entry in entries.items()} == {
         name: ("0.1.0-abc", digest) for name, digest in digests.items()
     }
-    assert values.parse(values.render(found), "") == found
+    assert values.parse(values.render(entries), "") == entries
 
 
 def test_a_registry_that_does_not_answer_is_no_registry_that_lacks_an_image() -> None:
-    with pytest.raises(Failure, match="Is the registry reached, and is there a login"):
+    with pytest.raises(Failure, match="Check that the registry is reachable, and log in"):
         publish.digest("127.0.0.1:9/house/ui:1")

@@ -13,12 +13,12 @@ import pytest
 
 from ci.bundle.make import Part, parts
 from ci.bundle.push import command, push
-from ci.console import Failure
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
 from ci.images import values
 from ci.images.values import Entry
-from ci.paths import CHECKOUT
-from tests.bundle.archives import image
 from tests.bundle.registry import registry
+from tests.kit.image_archives import image
 
 PART = Part("ghcr.io/house-platform/ui", "0.1.0-abc", f"sha256:{'a' * 64}", Path("/cache/ui-0.1.0-abc.tar"))
 needs_skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")

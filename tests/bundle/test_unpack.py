@@ -1,4 +1,4 @@
-"""`make bundle-install`: the newest bundle of an environment is unpacked and installed; without one it says so."""
+"""`make bundle-install`: it unpacks and installs the newest bundle of an environment. A missing one is an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_without_a_bundle_of_the_environment_it_says_what_writes_one(checkout: P
     bundle(checkout, "house-platform-1-aaa-kind", 1)
     done = install(checkout, "ENV=vm")
     assert done.returncode != 0
-    assert done.stderr.startswith("build/ has no bundle of vm: write one by `make bundle ENV=vm`\n")
+    assert done.stderr.startswith("build/ has no bundle of vm: write one with `make bundle ENV=vm`\n")
     assert not (checkout / "build/unpacked").exists()
 
 

@@ -1,10 +1,10 @@
-"""A test that asks for `workload` runs for every object that makes pods; for `variant`, for every set of values."""
+"""Parametrises tests by `workload` (each object that creates pods), `variant` (each set of values) and `env`."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.charts.rendering import ENVIRONMENTS, VARIANTS, every_workload
+from tests.kit.rendering import ENVIRONMENTS, VARIANTS, every_workload
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,4 +1,4 @@
-"""What Argo CD is given (argocd/) fits what the charts render, and leaves nothing open."""
+"""The files in argocd/ match the rendered charts, and allow nothing beyond them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 import pytest
 import yaml
 
-from ci import charts
-from ci.console import Failure, run
-from ci.paths import CHECKOUT
-from tests.charts.rendering import ENVIRONMENTS, IMAGES, KUBE_API, VARIANTS, Object, objects, parse, text
-from tests.charts.test_delivery import ARGO, REPOSITORY, applications, canonical
+from ci.common.console import Failure, run
+from ci.common.kube import helm
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts
+from tests.charts.applications import ARGO, REPOSITORY, applications, canonical
+from tests.kit.rendering import ENVIRONMENTS, IMAGES, KUBE_API, VARIANTS, Object, objects, parse, text
 
 ARGOCD = CHECKOUT / "argocd"
-PROJECTS = ("project.yaml", "project-root.yaml")  # of the components, of the root
+PROJECTS = ("project.yaml", "project-root.yaml")  # components, root
 REVISION = "0123abc"  # as in ARGO
 SERVER = "https://kubernetes.default.svc"
 
 
 def read(name: str) -> Object:
-    """The one object of a file; a key that stands twice is an error."""
+    """The object of a file. A duplicate key is an error."""
     [item] = parse((ARGOCD / name).read_text())
     return item
 
@@ -31,7 +32,7 @@ def read(name: str) -> Object:
 def arguments(root: Object, folder: Path, checkout: Path = CHECKOUT) -> list[str]:
     """Helm's arguments for a root Application, in Argo CD's order: files, valuesObject, parameters.
 
-    CI commits the file of the images with a release; the tests' stand-in takes its place.
+    CI commits the images file with a release; here a test file replaces it.
     """
     source = root["spec"]["source"]
     helm, words = source["helm"], []
@@ -49,13 +50,13 @@ def arguments(root: Object, folder: Path, checkout: Path = CHECKOUT) -> list[str
 def strings(value: Any) -> list[str]:
     """Every string in a tree."""
     if isinstance(value, dict):
-        return [found for item in value.values() for found in strings(item)]
+        return [text for item in value.values() for text in strings(item)]
     if isinstance(value, list):
-        return [found for item in value for found in strings(item)]
+        return [text for item in value for text in strings(item)]
     return [value] if isinstance(value, str) else []
 
 
-def test_roots_differ_in_the_name_of_the_environment_only() -> None:
+def test_roots_differ_only_in_the_name_of_the_environment() -> None:
     assert {path.name for path in ARGOCD.glob("root-*.yaml")} == {f"root-{env}.yaml" for env in ENVIRONMENTS}
     vm = (ARGOCD / "root-vm.yaml").read_text()
     for env in ENVIRONMENTS:
@@ -66,11 +67,11 @@ def test_root_reads_the_values_of_its_environment(env: str) -> None:
     source = read(f"root-{env}.yaml")["spec"]["source"]
     assert source["helm"]["valueFiles"] == [f"../../values/{env}.yaml", f"../../values/images-{env}.yaml"]
     assert (CHECKOUT / source["path"] / source["helm"]["valueFiles"][0]).exists()
-    assert "ignoreMissingValueFiles" not in source["helm"], "a missing images file must be seen"
+    assert "ignoreMissingValueFiles" not in source["helm"], "a missing images file must be an error"
 
 
 def test_root_renders_the_applications(env: str, tmp_path: Path) -> None:
-    """The same that `test_delivery` compares with `helm install`; all at the root's own commit."""
+    """They are the Applications that `test_delivery` compares with `helm install`, at the commit of the root."""
     root = read(f"root-{env}.yaml")
     rendered = parse(charts.template("platform", *arguments(root, tmp_path), *KUBE_API, namespace="argocd"))
     assert rendered == applications(env)
@@ -91,7 +92,7 @@ def test_root_has_what_argocd_needs(env: str) -> None:
         **{key: value for key, value in child["spec"]["syncPolicy"]["retry"].items() if key != "limit"},
     }
     assert spec["syncPolicy"] == {**child["spec"]["syncPolicy"], "retry": retry}, (
-        "but for retries, they are synced alike"
+        "apart from retries, the root and the components are synced alike"
     )
 
 
@@ -101,7 +102,7 @@ def test_one_repository_everywhere(env: str) -> None:
     assert (root["repoURL"], root["helm"]["valuesObject"]["argocd"]["repoUrl"]) == (REPOSITORY, REPOSITORY)
 
 
-def test_every_application_is_of_its_project() -> None:
+def test_every_application_belongs_to_its_project() -> None:
     components, root = (read(file)["metadata"] for file in PROJECTS)
     for env in ENVIRONMENTS:
         for item, project in ((read(f"root-{env}.yaml"), root), *((item, components) for item in applications(env))):
@@ -111,7 +112,7 @@ def test_every_application_is_of_its_project() -> None:
 
 
 def rendered_for(file: str) -> list[Object]:
-    """What the Applications of a project render: the components' objects, or the Applications."""
+    """The objects that a project must allow: the components' objects, or the Applications."""
     render = objects if file == "project.yaml" else applications
     return [item for variant in VARIANTS for item in render(variant)]
 
@@ -131,14 +132,14 @@ def test_project_allows_exactly_the_namespaces_that_are_rendered(file: str) -> N
     assert read(file)["spec"]["destinations"] == [{"server": SERVER, "namespace": space} for space in sorted(spaces)]
 
 
-def test_argocds_own_project_is_closed() -> None:
-    """Else an Application that names it may do everything."""
+def test_default_project_is_closed() -> None:
+    """Otherwise an Application that names it may do everything."""
     project = read("project-default.yaml")
     assert project["metadata"]["name"] == "default"
     assert [value for key, value in project["spec"].items() if key != "description"] == [[]] * 4
 
 
-def test_nothing_is_open() -> None:
+def test_no_wildcards() -> None:
     for path in ARGOCD.glob("*.yaml"):
         assert [word for word in strings(read(path.name)) if "*" in word] == [], path.name
     for file in (*PROJECTS, "project-default.yaml"):
@@ -147,15 +148,15 @@ def test_nothing_is_open() -> None:
         }, file  # fmt: skip
 
 
-def test_root_without_the_api_servers_address_is_refused() -> None:
-    """Once, where the address is missing; not by two components, long after."""
+def test_root_without_the_address_of_the_api_server_fails() -> None:
+    """The root fails at once; otherwise two components would fail later."""
     with pytest.raises(Failure, match=r"global\.kubeApi\.cidr is empty: set it to the API server's address"):
         text("vm", *ARGO, "--set", "global.kubeApi.cidr=")
     assert parse(text("vm", *ARGO, "--set", "global.kubeApi.cidr=,airflow.enabled=false,monitoring.enabled=false"))
 
 
-def test_fresh_checkout_renders_after_the_dependency_build_that_argocd_makes(env: str, tmp_path: Path) -> None:
-    """`helm dependency build` is not recursive, and a checkout holds no packaged chart."""
+def test_fresh_checkout_renders_after_helm_dependency_build(env: str, tmp_path: Path) -> None:
+    """Argo CD runs `helm dependency build` only. It is not recursive, and a checkout has no packaged charts."""
     for folder in ("charts", "values"):
         shutil.copytree(CHECKOUT / folder, tmp_path / folder, ignore=_ignored)
     helm_folders = {f"HELM_{name}_HOME": str(tmp_path / "helm") for name in ("CACHE", "CONFIG", "DATA")}
@@ -163,14 +164,14 @@ def test_fresh_checkout_renders_after_the_dependency_build_that_argocd_makes(env
     def render(chart: str, namespace: str, *words: str) -> list[Object]:
         folder = tmp_path / "charts" / chart
         assert not (folder / "charts").exists()
-        run([charts.helm(), "dependency", "build", str(folder)], env={**os.environ, **helm_folders})
+        run([helm(), "dependency", "build", str(folder)], env={**os.environ, **helm_folders})
         return parse(charts.template(str(folder), *words, namespace=namespace))
 
     root = read(f"root-{env}.yaml")
-    found = render("platform", "argocd", *arguments(root, tmp_path, tmp_path), *KUBE_API)
-    assert found == applications(env)
+    rendered = render("platform", "argocd", *arguments(root, tmp_path, tmp_path), *KUBE_API)
+    assert rendered == applications(env)
     delivered: list[Object] = []
-    for application in found:
+    for application in rendered:
         name, values = application["metadata"]["name"], tmp_path / "component.yaml"
         values.write_text(yaml.safe_dump(application["spec"]["source"]["helm"]["valuesObject"]))
         delivered += render(name, application["spec"]["destination"]["namespace"], "-f", str(values))
@@ -178,6 +179,6 @@ def test_fresh_checkout_renders_after_the_dependency_build_that_argocd_makes(env
 
 
 def _ignored(folder: str, entries: list[str]) -> list[str]:
-    """What Git does not hold: packaged dependencies, and locks that say nothing."""
+    """Files that are not in Git: packaged dependencies and Chart.lock."""
     packaged = "charts" if Path(folder).parent.name == "charts" else ""
     return [entry for entry in entries if entry in (packaged, "Chart.lock")]

@@ -1,4 +1,4 @@
-"""Chartfile.md says what the charts render: each cell of its table is compared."""
+"""Each cell of the table in Chartfile.md matches the rendered charts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cache
 import pytest
 import yaml
 
-from ci.charts import CHARTS, names
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
+from ci.deploy.charts import CHARTS, names
 from tests.charts.components import by_chart, environment, workloads_of
-from tests.charts.rendering import COMPONENTS
+from tests.kit.rendering import COMPONENTS
 
 COLUMNS = ["chart", "purpose", "images", "needs", "needed by", "ports"]
 NONE = "-"
@@ -29,7 +29,7 @@ def table() -> dict[str, dict[str, str]]:
 
 
 def listed(chart: str, column: str) -> set[str]:
-    """Names in a cell; those in parentheses, which the chart can do without, too."""
+    """Names in a cell, including the optional ones in parentheses."""
     cell = table()[chart][column]
     return set() if cell == NONE else set(re.sub(r"[()]", "", cell).split(", "))
 
@@ -40,7 +40,7 @@ def optional(chart: str, column: str) -> set[str]:
 
 
 def image_names(variant: str, chart: str) -> set[str]:
-    """Names, without registry and tag, of the images that a component's pods run, and the pods that it starts."""
+    """Image names, without registry and tag, of a component's pods and of the pods that it starts."""
     images = {container["image"] for pods in workloads_of(variant, chart) for container in pods.containers}
     images |= {value for key, value in environment(variant, chart).items() if key == "PIPELINE_IMAGE"}
     return {re.sub(r"[:@].*", "", image.rsplit("/", 1)[-1]) for image in images}
@@ -63,46 +63,46 @@ def test_every_chart_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_row_comes_after_those_of_what_it_cannot_do_without(chart: str) -> None:
+def test_row_comes_after_the_charts_that_it_requires(chart: str) -> None:
     rows = list(table())
     for other in listed(chart, "needs") - optional(chart, "needs"):
         assert rows.index(other) < rows.index(chart), f"{chart} needs {other}"
 
 
 @pytest.mark.parametrize("chart", names())
-def test_purpose_is_that_of_the_chart(chart: str) -> None:
+def test_purpose_is_the_description_of_the_chart(chart: str) -> None:
     assert table()[chart]["purpose"] == yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())["description"]
     assert table()[chart]["chart"] == f"[{chart}](charts/{chart}/README.md)"
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_images_are_those_of_the_pods(chart: str) -> None:
+def test_images_are_the_images_of_the_pods(chart: str) -> None:
     assert listed(chart, "images") == image_names("everything", chart)
-    switched_on = image_names("everything", chart) - image_names("kind", chart)
-    assert optional(chart, "images") == switched_on, "in parentheses: what no environment installs"
+    off_by_default = image_names("everything", chart) - image_names("kind", chart)
+    assert optional(chart, "images") == off_by_default, "parentheses mark images that are off by default"
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_needs_are_what_the_network_lets_it_call(chart: str) -> None:
+def test_needs_are_the_components_that_network_policies_allow(chart: str) -> None:
     assert listed(chart, "needs") == needed(chart)
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_needed_by_is_the_inverse(chart: str) -> None:
+def test_needed_by_is_the_inverse_of_needs(chart: str) -> None:
     others = [other for other in COMPONENTS if chart in listed(other, "needs")]
     assert listed(chart, "needed by") == set(others)
     assert optional(chart, "needed by") == {other for other in others if chart in optional(other, "needs")}
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_ports_are_those_of_the_services(chart: str) -> None:
+def test_ports_are_the_ports_of_the_services(chart: str) -> None:
     ports = {variant: {str(port["port"]) for item in by_chart(variant)[chart] if item["kind"] == "Service"
                        for port in item["spec"]["ports"]} for variant in ("kind", "everything")}  # fmt: skip
     assert listed(chart, "ports") == ports["everything"]
     assert optional(chart, "ports") == ports["everything"] - ports["kind"]
 
 
-def test_library_is_needed_by_every_chart_and_the_umbrella_needs_every_chart() -> None:
+def test_every_chart_needs_the_library_and_the_umbrella_needs_every_chart() -> None:
     depends = {chart: {item["name"] for item in yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())
                        .get("dependencies", [])} for chart in names()}  # fmt: skip
     assert all("lib" in depends[chart] for chart in names() if chart != "lib")

@@ -1,4 +1,4 @@
-"""Images come from the generated file alone, by digest, and pods are traced to them; only Grafana's is foreign."""
+"""All images but Grafana's come from the images file, by digest, and annotations trace pods to them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ci.console import Failure
-from ci.expected import images
+from ci.common.console import Failure
+from ci.doctor.rendered import images
 from predictor.settings import PredictorSettings
+from tests.charts.applications import ARGO, through_argocd
 from tests.charts.components import environment
-from tests.charts.rendering import (
+from tests.kit.rendering import (
     COMPONENTS,
     IMAGES,
     KUBE_API,
@@ -27,7 +28,6 @@ from tests.charts.rendering import (
     text,
     workloads,
 )
-from tests.charts.test_delivery import ARGO, through_argocd
 
 BUILT = yaml.safe_load(IMAGES.read_text())["global"]["images"]
 PREFIX = "house-platform/"  # of annotations
@@ -35,7 +35,7 @@ REGISTRY = {"kind": "localhost/house-platform", "everything": "localhost/house-p
 
 
 def reference(variant: str, image: str) -> str:
-    """What an image of this repository is called in a variant."""
+    """Full reference of an image of this repository in a variant."""
     registry = REGISTRY.get(variant, "ghcr.io/house-platform")
     return f"{registry}/{image}:{BUILT[image]['tag']}@{BUILT[image]['digest']}"
 
@@ -52,30 +52,32 @@ def test_container_runs_an_image_of_the_generated_file(workload: Workload) -> No
 
 
 def test_registry_reaches_every_image(variant: str) -> None:
-    """Of containers, init containers, pods that Airflow makes, and test pods; Grafana's is foreign, set by itself."""
+    """`global.imageRegistry` applies to containers, init containers, pods that Airflow creates, and test pods.
+
+    Grafana's image has a value of its own."""
     env, arguments = VARIANTS[variant]
     mirror = ("--set", "global.imageRegistry=registry.example:5000/mirror")
-    found = images(parse(text(env, *arguments, *mirror)))
-    elsewhere = [image for image in found if not image.startswith("registry.example:5000/mirror/")]
+    rendered_images = images(parse(text(env, *arguments, *mirror)))
+    elsewhere = [image for image in rendered_images if not image.startswith("registry.example:5000/mirror/")]
     assert [image for image in elsewhere if "grafana/grafana:" not in image] == []
     own = ("--set", f"monitoring.grafana.image=registry.example:5000/mirror/grafana:1@sha256:{'a' * 64}")
-    found = images(parse(text(env, *arguments, *mirror, *own)))
-    assert [image for image in found if not image.startswith("registry.example:5000/mirror/")] == []
-    used = {image.removeprefix("registry.example:5000/mirror/").partition(":")[0] for image in found}
-    assert used - {"grafana"} >= set(BUILT) - {"datasource"}, "images were not looked at"
+    rendered_images = images(parse(text(env, *arguments, *mirror, *own)))
+    assert [image for image in rendered_images if not image.startswith("registry.example:5000/mirror/")] == []
+    used = {image.removeprefix("registry.example:5000/mirror/").partition(":")[0] for image in rendered_images}
+    assert used - {"grafana"} >= set(BUILT) - {"datasource"}, "the test did not see all images"
 
 
-def test_no_image_hides_where_nobody_looks(variant: str) -> None:
-    """A name in an argument, an annotation or a file of a ConfigMap would be in no bundle, and follow no mirror."""
+def test_no_image_is_named_in_other_places(variant: str) -> None:
+    """An image in an argument, an annotation or a ConfigMap file would be missing in bundles and ignore mirrors."""
     env, arguments = VARIANTS[variant]
     rendered = text(env, *arguments)
-    hidden = {found.rstrip(".,;") for found in re.findall(r"[\w.:/-]+/[\w./-]+:[\w.-]+@sha256:\w+", rendered)}
+    hidden = {image.rstrip(".,;") for image in re.findall(r"[\w.:/-]+/[\w./-]+:[\w.-]+@sha256:\w+", rendered)}
     hidden |= set(re.findall(rf"{reference(variant, 'ui').partition('/ui:')[0]}/[^\s\"',]+", rendered))
     assert hidden == set(images(parse(rendered)))
 
 
 def test_registry_reaches_every_image_that_argocd_delivers(variant: str, tmp_path: Path) -> None:
-    """The mirror as a parameter of the root Application, which hands it on to those of the components."""
+    """The root Application passes the registry on to the Applications of the components."""
     env, arguments = VARIANTS[variant]
     mirror = ("--set", "global.imageRegistry=registry.example:5000/mirror")
     delivered = [item for application in parse(text(env, *arguments, *mirror, *ARGO))
@@ -88,16 +90,16 @@ def test_every_image_that_is_built_is_used(variant: str) -> None:
     used |= {value for item in objects(variant) if item["kind"] == "ConfigMap"
              for value in item["data"].values() if value.startswith(reference(variant, "pipeline")[:20])}  # fmt: skip
     idle = {image for image in BUILT if reference(variant, image) not in used}
-    assert idle <= ({"datasource"} if variant in ("vm", "prod") else set()), f"nothing runs {sorted(idle)}"
+    assert idle <= ({"datasource"} if variant in ("vm", "prod") else set()), f"no pod uses {sorted(idle)}"
 
 
 def origin(image: str) -> dict[str, str]:
-    """The annotations of a pod whose main container runs an image."""
+    """Expected annotations of a pod whose main container runs an image."""
     return {f"{PREFIX}commit": BUILT[image]["commit"], f"{PREFIX}image-digest": BUILT[image]["digest"]}
 
 
 def traced(annotations: dict[str, str]) -> dict[str, str]:
-    """Those of a pod's annotations that say where its image is from."""
+    """The annotations of a pod that trace its image."""
     return {key: value for key, value in annotations.items() if key.startswith(PREFIX)}
 
 
@@ -109,26 +111,26 @@ def test_every_pod_carries_commit_and_digest_of_its_image(workload: Workload) ->
 
 
 def test_airflow_knows_the_commit_of_the_image_that_its_tasks_run(variant: str) -> None:
-    found = environment(variant, "airflow")
-    assert (found["PIPELINE_IMAGE"], found["PIPELINE_COMMIT"]) == (
+    variables = environment(variant, "airflow")
+    assert (variables["PIPELINE_IMAGE"], variables["PIPELINE_COMMIT"]) == (
         reference(variant, "pipeline"), BUILT["pipeline"]["commit"],
     )  # fmt: skip
 
 
-def test_predictor_is_told_what_it_answers_at_version(variant: str) -> None:
+def test_predictor_gets_the_values_of_its_version_route(variant: str) -> None:
     [pod] = [workload for workload in workloads(variant) if workload.item["metadata"]["name"] == "fastapi"]
-    told = {item["name"].lower(): item["value"] for item in pod.containers[0]["env"]}
-    assert told == {
+    variables = {item["name"].lower(): item["value"] for item in pod.containers[0]["env"]}
+    assert variables == {
         "commit": BUILT["predictor"]["commit"],
         "image_tag": BUILT["predictor"]["tag"],
         "image_digest": BUILT["predictor"]["digest"],
     }
-    assert told.keys() <= PredictorSettings.model_fields.keys(), "the predictor reads none of that name"
+    assert variables.keys() <= PredictorSettings.model_fields.keys(), "the predictor does not read them"
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_pods_of_images_without_digest_and_commit_say_so(chart: str, tmp_path: Path) -> None:
-    """As Docker builds them, and as an images file of before has them."""
+def test_images_without_digest_and_commit_are_annotated_as_unknown(chart: str, tmp_path: Path) -> None:
+    """Docker builds such images, and older images files have such entries."""
     tags = {name: {"digest": None, "commit": None} for name in BUILT}
     (tmp_path / "tags.yaml").write_text(yaml.safe_dump({"global": {"images": tags}}))
     rendered = parse(alone(chart, *KUBE_API, "-f", str(tmp_path / "tags.yaml")))
@@ -138,14 +140,15 @@ def test_pods_of_images_without_digest_and_commit_say_so(chart: str, tmp_path: P
         assert traced(workload.annotations) == {f"{PREFIX}commit": "unknown"}, workload.name
 
 
-def test_a_job_of_another_commit_is_another_job() -> None:
-    """The template of a Job cannot be changed, so what is in it must be in its name."""
+def test_another_commit_creates_another_job() -> None:
+    """The template of a Job is immutable, so its name must change with its content."""
 
     def jobs(*arguments: str) -> dict[str, Object]:
         return {
             item["metadata"]["name"]: item["spec"]
             for item in parse(text("kind", *arguments))
-            if item["kind"] == "Job" and not is_hook(item)  # helm deletes a hook's Job before it makes the next one
+            if item["kind"] == "Job"
+            and not is_hook(item)  # helm deletes the Job of a hook before it creates the next one
         }
 
     commits = ",".join(f"global.images.{image}.commit={'a' * 40}" for image in BUILT)
@@ -155,19 +158,19 @@ def test_a_job_of_another_commit_is_another_job() -> None:
 
 
 @pytest.mark.parametrize("commit", ["main", "3f2a91b", f"{'a' * 40}-changed"])
-def test_commit_that_is_none_is_refused(commit: str) -> None:
+def test_invalid_commit_is_refused(commit: str) -> None:
     with pytest.raises(Failure, match=r"global\.images\.ui\.commit: Does not match"):
         text("kind", "--set", f"global.images.ui.commit={commit}")
 
 
 @pytest.mark.parametrize("chart", COMPONENTS)
-def test_missing_image_is_refused_with_the_command_that_makes_it(chart: str) -> None:
+def test_missing_image_fails_with_the_command_that_builds_it(chart: str) -> None:
     with pytest.raises(Failure, match=r"global\.images\.\w+ is missing: run `make images`"):
         alone(chart, *KUBE_API, "--set", "global.images=null")
 
 
 def test_grafana_without_digest_is_refused() -> None:
     with pytest.raises(
-        Failure, match=r"monitoring\.grafana\.image \(\\?\"grafana/grafana:12\\?\"\) has no digest: write it as"
+        Failure, match=r"monitoring\.grafana\.image \(\\?\"grafana/grafana:12\\?\"\) has no digest: set it to"
     ):
         alone("monitoring", *KUBE_API, "--set", "grafana.enabled=true,grafana.image=grafana/grafana:12")

@@ -1,6 +1,6 @@
-"""What an environment consists of: an object that comes or goes shows as a changed line of inventory/<env>.txt.
+"""inventory/<env>.txt lists every object of an environment, so that an added or removed object shows as a changed line.
 
-After a change that is meant: UPDATE_INVENTORY=1 python -m pytest tests/charts/test_inventory.py
+After an intended change, run: UPDATE_INVENTORY=1 python -m pytest tests/charts/test_inventory.py
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import os
 import re
 from pathlib import Path
 
-from ci.paths import CHECKOUT
-from tests.charts.rendering import COMPONENTS, VARIANTS, Object, objects, text
+from ci.common.paths import CHECKOUT
+from tests.kit.rendering import COMPONENTS, VARIANTS, Object, objects, text
 
 INVENTORY = Path(__file__).parent / "inventory"
 
@@ -25,17 +25,17 @@ def line(item: Object) -> str:
 
 def test_environment_holds_exactly_its_inventory(env: str) -> None:
     lines = [line(item) for item in objects(env)]
-    assert len(set(lines)) == len(lines), f"twice: {sorted(entry for entry in lines if lines.count(entry) > 1)}"
+    assert len(set(lines)) == len(lines), f"duplicates: {sorted(entry for entry in lines if lines.count(entry) > 1)}"
     now, written = "\n".join(sorted(lines)) + "\n", INVENTORY / f"{env}.txt"
     if os.environ.get("UPDATE_INVENTORY"):
         written.write_text(now)
     before = written.read_text() if written.exists() else ""
-    come, gone = (set(a.splitlines()) - set(b.splitlines()) for a, b in ((now, before), (before, now)))
-    assert now == before, f"{env}: new: {sorted(come)}; gone: {sorted(gone)}"
+    added, removed = (set(a.splitlines()) - set(b.splitlines()) for a, b in ((now, before), (before, now)))
+    assert now == before, f"{env}: added: {sorted(added)}; removed: {sorted(removed)}"
 
 
 def test_every_template_is_rendered_by_some_variant() -> None:
-    """What no variant renders is tested by nothing in this folder."""
+    """The tests of this folder cover only templates that some variant renders."""
     sources = {
         source
         for env, arguments in VARIANTS.values()

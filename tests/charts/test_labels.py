@@ -1,19 +1,19 @@
-"""Labels come from one place, and what selects pods by them is a closed set that finds them."""
+"""All labels come from lib.labels, and selectors match exactly their own pods."""
 
 from __future__ import annotations
 
-from tests.charts.rendering import Object, Workload, name, objects, workloads
+from tests.kit.rendering import Object, Workload, name, objects, workloads
 
 SELECTOR = "app.kubernetes.io/name"
 WITHOUT_SELECTOR = ("Job", "CronJob", "PodTemplate")
 
 
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
-    """Whether a selector finds an object with these labels."""
+    """True if a selector matches these labels."""
     return selector.items() <= labels.items()
 
 
-def test_every_object_says_what_it_belongs_to(variant: str) -> None:
+def test_every_object_has_the_standard_labels(variant: str) -> None:
     for item in objects(variant):
         labels = item["metadata"].get("labels", {})
         assert set(labels) == {SELECTOR, "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by"}, (
@@ -22,43 +22,45 @@ def test_every_object_says_what_it_belongs_to(variant: str) -> None:
         assert labels["app.kubernetes.io/part-of"] == "house-platform", f"{name(item)}: part-of"
 
 
-def test_every_object_says_its_namespace(variant: str) -> None:
+def test_every_object_has_a_namespace(variant: str) -> None:
     for item in objects(variant):
         if not item["kind"].startswith("Cluster"):
             assert item["metadata"].get("namespace") in ("mlops", "mlops-jobs"), f"{name(item)}: metadata.namespace"
 
 
-def test_selector_is_the_closed_set_and_finds_its_own_pods(workload: Workload) -> None:
+def test_selector_has_one_label_and_matches_its_own_pods(workload: Workload) -> None:
     if workload.kind in WITHOUT_SELECTOR:
-        assert "selector" not in workload.item.get("spec", {}), f"{workload.name}: Kubernetes makes a Job's selector"
+        assert "selector" not in workload.item.get("spec", {}), (
+            f"{workload.name}: Kubernetes generates the selector of a Job"
+        )
         return
     selector = workload.item["spec"]["selector"]
-    assert set(selector) == {"matchLabels"}, f"{workload.name}: spec.selector has more than matchLabels"
+    assert set(selector) == {"matchLabels"}, f"{workload.name}: spec.selector may contain only matchLabels"
     assert set(selector["matchLabels"]) == {SELECTOR}, f"{workload.name}: selectors cannot change: {SELECTOR} only"
     assert selects(selector["matchLabels"], workload.labels), f"{workload.name}: does not select its own pods"
 
 
-def test_no_selector_finds_the_pods_of_another_workload(variant: str) -> None:
+def test_no_selector_matches_the_pods_of_another_workload(variant: str) -> None:
     for workload in (w for w in workloads(variant) if w.kind not in WITHOUT_SELECTOR):
         for other in (w for w in workloads(variant) if w.namespace == workload.namespace):
             if other.item is not workload.item:
-                found = selects(workload.item["spec"]["selector"]["matchLabels"], other.labels)
-                assert not found, f"{workload.name} selects the pods of {other.name}, too"
+                overlaps = selects(workload.item["spec"]["selector"]["matchLabels"], other.labels)
+                assert not overlaps, f"{workload.name} also selects the pods of {other.name}"
 
 
-def test_every_service_finds_pods_that_listen(variant: str) -> None:
+def test_every_service_matches_pods_that_listen(variant: str) -> None:
     for service in (item for item in objects(variant) if item["kind"] == "Service"):
-        found = [w for w in workloads(variant) if selects(service["spec"]["selector"], w.labels)]
-        assert len(found) == 1, f"{name(service)}: its selector finds {len(found)} workloads, not one"
-        ports = {port["name"]: port["containerPort"] for box in found[0].containers for port in box.get("ports", [])}
+        selected = [w for w in workloads(variant) if selects(service["spec"]["selector"], w.labels)]
+        assert len(selected) == 1, f"{name(service)}: its selector matches {len(selected)} workloads, expected one"
+        ports = {port["name"]: port["containerPort"] for box in selected[0].containers for port in box.get("ports", [])}
         for port in service["spec"]["ports"]:
-            assert port["targetPort"] in ports, f"{name(service)}: no container of {found[0].name} has {port}"
+            assert port["targetPort"] in ports, f"{name(service)}: no container of {selected[0].name} has {port}"
             assert ports[port["targetPort"]] == port["port"], (
-                f"{name(service)}: {port['name']} is another port than the pod's"
+                f"{name(service)}: {port['name']} differs from the port of the pod"
             )
 
 
-def test_what_refers_to_an_object_finds_it(variant: str) -> None:
+def test_referenced_objects_exist(variant: str) -> None:
     present = {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in objects(variant)}
     for item in objects(variant):
         for kind, wanted in _references(item):

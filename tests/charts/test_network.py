@@ -1,4 +1,4 @@
-"""Nothing passes but what both sides say: the client by egress and its access label, the server by its door."""
+"""A connection passes only if both sides allow it: the client's egress and access label, and the server's ingress."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from ci.paths import CHECKOUT
-from tests.charts.rendering import Object, Workload, find, name, objects, workloads
+from ci.common.paths import CHECKOUT
+from tests.kit.rendering import Object, Workload, find, name, objects, workloads
 
 NAMESPACE = "kubernetes.io/metadata.name"
-# Servers that exist only where they are switched on; the door to a server that is not there leads nowhere.
+# Servers that are optional. Egress to a server that is not installed has no effect.
 OPTIONAL = {"grafana", "datasource"}
 
 
@@ -26,7 +26,7 @@ def policies(workload: Workload) -> list[Object]:
 
 
 def admits(server: Workload, client: Workload, port: int) -> bool:
-    """Whether the server's policies let the client's pods in at a port."""
+    """True if the server's policies admit the client's pods on a port."""
     peers = [
         peer
         for policy in policies(server)
@@ -38,7 +38,7 @@ def admits(server: Workload, client: Workload, port: int) -> bool:
 
 
 def matches(peer: dict[str, Any], pods: Workload, own: str) -> bool:
-    """Whether a peer of a policy in the namespace `own` means these pods."""
+    """True if a peer of a policy in the namespace `own` selects these pods."""
     space = peer.get("namespaceSelector", {}).get("matchLabels", {}).get(NAMESPACE, own)
     return (
         "podSelector" in peer
@@ -48,8 +48,8 @@ def matches(peer: dict[str, Any], pods: Workload, own: str) -> bool:
 
 
 def calls(workload: Workload) -> list[tuple[Workload | str, int]]:
-    """Where a workload's policies let it go: workloads, or names of those that are not there, and ports."""
-    found: list[tuple[Workload | str, int]] = []
+    """Servers and ports that a workload's policies let it call. A server that is not installed is its name."""
+    targets: list[tuple[Workload | str, int]] = []
     for policy in policies(workload):
         for rule in policy["spec"].get("egress", []):
             for peer in (peer for peer in rule["to"] if "podSelector" in peer):
@@ -58,43 +58,45 @@ def calls(workload: Workload) -> list[tuple[Workload | str, int]]:
                     continue
                 servers = [w for w in workloads(workload.variant) if matches(peer, w, workload.namespace)]
                 for port in rule["ports"]:
-                    found += [(server, port["port"]) for server in servers or [wanted["app.kubernetes.io/name"]]]
-    return found
+                    targets += [(server, port["port"]) for server in servers or [wanted["app.kubernetes.io/name"]]]
+    return targets
 
 
 def test_pod_is_isolated_in_both_directions(workload: Workload) -> None:
     closed = {direction for policy in policies(workload) for direction in policy["spec"]["policyTypes"]}
-    assert closed == {"Ingress", "Egress"}, f"{workload.name}: its NetworkPolicies close {sorted(closed)} only"
+    assert closed == {"Ingress", "Egress"}, f"{workload.name}: its NetworkPolicies cover only {sorted(closed)}"
 
 
-def test_no_rule_is_open_to_everybody(variant: str) -> None:
+def test_every_rule_names_peers_and_ports(variant: str) -> None:
     for policy in (item for item in objects(variant) if item["kind"] == "NetworkPolicy"):
         for direction, peers in (("ingress", "from"), ("egress", "to")):
             for rule in policy["spec"].get(direction, []):
-                assert rule.get(peers), f"{name(policy)}: a rule of {direction} names nobody, which means everybody"
-                assert rule.get("ports"), f"{name(policy)}: a rule of {direction} names no port, which means all"
+                assert rule.get(peers), f"{name(policy)}: a rule of {direction} without peers admits everybody"
+                assert rule.get("ports"), f"{name(policy)}: a rule of {direction} without ports admits all ports"
                 for peer in rule[peers]:
                     block = peer.get("ipBlock", {}).get("cidr", "")
                     assert not block.endswith("/0"), f"{name(policy)}: {direction} of {block}"
 
 
-def test_server_admits_whom_the_client_may_call(workload: Workload) -> None:
+def test_server_admits_every_client_that_may_call_it(workload: Workload) -> None:
     for server, port in calls(workload):
         if isinstance(server, str):
             assert server in OPTIONAL, f"{workload.name}: egress to {server}, which is not installed"
         else:
-            assert admits(server, workload, port), f"{workload.name} may call {server.name}:{port}, which refuses it"
+            assert admits(server, workload, port), (
+                f"{workload.name} may call {server.name}:{port}, which does not admit it"
+            )
 
 
-def test_client_with_an_access_label_may_leave(workload: Workload) -> None:
-    """A label that opens a server's door, on a pod that may not go there, is a mistake on one of the two sides."""
-    reached = {label for server, port in calls(workload) for label in _doors(workload, server, port)}
+def test_client_with_an_access_label_has_egress(workload: Workload) -> None:
+    """An access label on a pod without egress to that server is a mistake on one of the two sides."""
+    reached = {label for server, port in calls(workload) for label in _admitting_labels(workload, server, port)}
     carried = {label for label in workload.labels if label.startswith("access/")}
     idle = {label for label in carried - reached if label.removeprefix("access/") not in OPTIONAL}
-    assert not idle, f"{workload.name}: {sorted(idle)} on the pod, but no egress there"
+    assert not idle, f"{workload.name}: the pod has {sorted(idle)}, but no egress to these servers"
 
 
-def _doors(client: Workload, server: Workload | str, port: int) -> set[str]:
+def _admitting_labels(client: Workload, server: Workload | str, port: int) -> set[str]:
     if isinstance(server, str):
         return set()
     return {
@@ -108,7 +110,7 @@ def _doors(client: Workload, server: Workload | str, port: int) -> set[str]:
     }
 
 
-def test_door_is_a_port_that_the_pod_has(workload: Workload) -> None:
+def test_ingress_rule_opens_only_ports_of_the_pod(workload: Workload) -> None:
     ports = {port["containerPort"] for container in workload.containers for port in container.get("ports", [])}
     for policy in policies(workload):
         for rule in policy["spec"].get("ingress", []):
@@ -118,8 +120,8 @@ def test_door_is_a_port_that_the_pod_has(workload: Workload) -> None:
                 )
 
 
-def test_page_is_reached_from_the_ingress_controller_alone(variant: str) -> None:
-    """Where an Ingress is on, its controller's namespace may come in at that port; where it is off, it may not."""
+def test_ingress_controller_reaches_exactly_the_pages_with_an_ingress(variant: str) -> None:
+    """With an Ingress, the policy admits the controller's namespace on that port; without it, it does not."""
     pages = {}
     for ingress in (item for item in objects(variant) if item["kind"] == "Ingress"):
         for path in ingress["spec"]["rules"][0]["http"]["paths"]:
@@ -134,7 +136,7 @@ def test_page_is_reached_from_the_ingress_controller_alone(variant: str) -> None
     assert opened == pages
 
 
-def test_only_those_that_call_the_clusters_api_may_reach_it(variant: str) -> None:
+def test_only_scheduler_and_prometheus_reach_the_kubernetes_api(variant: str) -> None:
     reach = {w.item["metadata"]["name"] for w in workloads(variant) for policy in policies(w)
              for rule in policy["spec"].get("egress", []) for peer in rule["to"]
              if peer.get("ipBlock", {}).get("cidr") == "10.46.0.1/32"
@@ -142,12 +144,12 @@ def test_only_those_that_call_the_clusters_api_may_reach_it(variant: str) -> Non
     assert reach == {"airflow-scheduler", "prometheus"}
 
 
-def test_whatever_runs_beside_the_stages_is_closed_in(variant: str) -> None:
+def test_other_pods_beside_the_stages_are_isolated(variant: str) -> None:
     deny = find(objects(variant), "NetworkPolicy", "default-deny", "mlops-jobs")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_external_data_api_is_reached_by_fetch_alone_where_it_is_set(env: str) -> None:
+def test_only_fetch_reaches_the_external_data_api(env: str) -> None:
     values = yaml.safe_load((CHECKOUT / "values" / f"{env}.yaml").read_text())
     wanted = values["global"].get("dataApi", {}).get("cidr")
     blocks = {(policy["metadata"]["name"], peer["ipBlock"]["cidr"])
@@ -157,7 +159,7 @@ def test_external_data_api_is_reached_by_fetch_alone_where_it_is_set(env: str) -
     assert blocks == ({("pipeline-data-api", wanted)} if wanted else set())
 
 
-def test_prometheus_may_reach_what_it_scrapes(variant: str) -> None:
+def test_prometheus_may_reach_its_targets(variant: str) -> None:
     config = yaml.safe_load(find(objects(variant), "ConfigMap", "prometheus")["data"]["prometheus.yaml"])
     [prometheus] = [w for w in workloads(variant) if w.item["metadata"]["name"] == "prometheus"]
     reached = {(server.labels["app.kubernetes.io/name"], port)
@@ -168,11 +170,11 @@ def test_prometheus_may_reach_what_it_scrapes(variant: str) -> None:
         for host, port in (target.split(":") for target in targets):
             server = host.split(".")[0].removesuffix("-pods")
             if server != "localhost":
-                assert (server, int(port)) in reached, f"job {job['job_name']}: no way to {server}:{port}"
+                assert (server, int(port)) in reached, f"job {job['job_name']}: no egress to {server}:{port}"
 
 
-def test_every_server_is_scraped_at_most_where_it_is_installed(variant: str) -> None:
-    """A target that is not installed would be an alert for ever."""
+def test_every_target_is_installed(variant: str) -> None:
+    """A target that is not installed causes an alert that never ends."""
     config = yaml.safe_load(find(objects(variant), "ConfigMap", "prometheus")["data"]["prometheus.yaml"])
     installed = {item["metadata"]["name"] for item in objects(variant) if item["kind"] == "Service"}
     for job in config["scrape_configs"]:

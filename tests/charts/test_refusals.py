@@ -1,4 +1,4 @@
-"""Wrong values are refused before anything is installed, with their path and what to do."""
+"""Wrong values fail before anything is installed, with their path and the fix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ci import charts
-from ci.console import Failure
-from ci.paths import CHECKOUT
-from tests.charts.rendering import COMPONENTS, KUBE_API, alone, text
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts
+from tests.kit.rendering import COMPONENTS, KUBE_API, alone, text
 
-# a value of the umbrella, as JSON, and what the message must say
+# values of the umbrella, as JSON, and the text that the error must contain
 CASES = {
     # unknown keys
     "fastapi.config.modelNmae='house-price'": "fastapi:\n- config: Additional property modelNmae is not allowed",
@@ -23,10 +23,10 @@ CASES = {
     "postgress.storage.size='1Gi'": "platform:\n- (root): Additional property postgress is not allowed",
     "global.imageregistry='x'": "global: Additional property imageregistry is not allowed",
     "global.images.airflow.tagg='x'": "global.images.airflow: Additional property tagg is not allowed",
-    # left out is said with false, and nothing else may stand there
+    # `enabled` accepts false only
     "monitoring.enabled=true": "monitoring.enabled does not match: false",
     "datasource.enabled=true": "datasource.enabled does not match: false",
-    # values that cannot be
+    # values of a wrong type or format
     "direct='yes'": "direct: Invalid type. Expected: boolean",
     "fastapi.config.pollSeconds='soon'": "fastapi:\n- config.pollSeconds: Invalid type. Expected: number",
     "fastapi.config.logLevel='loud'": "config.logLevel: config.logLevel must be one of",
@@ -39,7 +39,7 @@ CASES = {
     "global.kubeApi.cidr='10.46.0.1'": "global.kubeApi.cidr: Does not match pattern",
     "global.images.airflow.tag='latest'": "global.images.airflow.tag",
     "global.images.airflow.digest='sha256:12'": "global.images.airflow.digest: Does not match pattern",
-    # what a schema cannot say
+    # checks that a schema cannot express
     "fastapi.resources.limits.memory='64Mi'": (
         "fastapi.resources.limits.memory (64Mi) is below requests.memory (160Mi): raise the limit or lower the request"
     ),
@@ -50,65 +50,71 @@ CASES = {
         "monitoring.alertmanager.resources.limits.memory (8Mi) is below"
     ),
     "fastapi.autoscaling={'enabled': true, 'minReplicas': 9}": (
-        "fastapi.autoscaling.minReplicas (9) is above maxReplicas (6): raise the one or lower the other"
+        "fastapi.autoscaling.minReplicas (9) is above maxReplicas (6): raise maxReplicas or lower minReplicas"
     ),
     "fastapi.config.shadowShare=1.5": "config.shadowShare: Must be less than or equal to 1",
-    "fastapi.config.shadowAlias='champion'": "fastapi.config.shadowAlias (champion) is modelAlias: give",
-    "airflow.pipeline.config.shadowAlias='champion'": "airflow.pipeline.config.shadowAlias (champion) is modelAlias",
+    "fastapi.config.shadowAlias='champion'": (
+        "fastapi.config.shadowAlias (champion) is the same as fastapi.config.modelAlias: set"
+    ),
+    "airflow.pipeline.config.shadowAlias='champion'": (
+        "airflow.pipeline.config.shadowAlias (champion) is the same as airflow.pipeline.config.modelAlias: set"
+    ),
     "fastapi.ingress.enabled=true": (
-        "fastapi: ingress.host is empty: name the host of this page, or set ingress.enabled to false"
+        "fastapi: ingress.host is empty: set the host name of this page, or set ingress.enabled to false"
     ),
-    "monitoring.ingress.prometheus.enabled=true": "prometheus: ingress.host is empty: name the host",
+    "monitoring.ingress.prometheus.enabled=true": "prometheus: ingress.host is empty: set the host",
     "monitoring.grafana={'enabled': true, 'image': ''}": (
-        'monitoring.grafana.image ("") has no digest: write it as docker.io/grafana/grafana:<version>@sha256:<digest>'
+        'monitoring.grafana.image ("") has no digest: set it to docker.io/grafana/grafana:<version>@sha256:<digest>'
     ),
-    "global.kubeApi.cidr=''": "global.kubeApi.cidr is empty: set it to the API server's address, as 10.46.0.1/32",
+    "global.kubeApi.cidr=''": (
+        "global.kubeApi.cidr is empty: set it to the API server's address, for example 10.46.0.1/32"
+    ),
     "global.images={'airflow': null}": "global.images.airflow: Invalid type",
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_wrong_value_is_refused_with_path_and_remedy(case: str) -> None:
+def test_wrong_value_fails_with_path_and_fix(case: str) -> None:
     with pytest.raises(Failure) as refused:
         text("kind", "--set-json", case.replace("'", '"'))
     assert CASES[case] in str(refused.value)
 
 
-def test_all_that_is_wrong_in_a_component_is_told_at_once() -> None:
+def test_all_errors_of_a_component_appear_in_one_failure() -> None:
     with pytest.raises(Failure) as refused:
         text("kind", "--set", "fastapi.resources.limits.memory=64Mi", "--set-json",
              'fastapi.autoscaling={"enabled": true, "minReplicas": 9}')  # fmt: skip
-    assert "2 value(s) cannot be right" in str(refused.value)
+    assert "2 invalid value(s)" in str(refused.value)
     assert "resources.limits.memory" in str(refused.value)
     assert "autoscaling.minReplicas" in str(refused.value)
 
 
-def test_missing_images_file_is_refused_with_the_command_that_writes_it() -> None:
+def test_missing_images_file_fails_with_the_command_that_writes_it() -> None:
     with pytest.raises(Failure, match=r"\.\w+ is missing: run `make images`, which writes values/images-<env>\.yaml"):
         charts.template("platform", "-f", str(CHECKOUT / "values" / "kind.yaml"), *KUBE_API)
 
 
-def test_argocd_without_a_repository_is_refused() -> None:
-    with pytest.raises(Failure, match=r"argocd\.repoUrl is empty: name the Git repository that Argo CD reads"):
+def test_argocd_without_a_repository_fails() -> None:
+    with pytest.raises(Failure, match=r"argocd\.repoUrl is empty: set it to the Git repository that Argo CD reads"):
         text("kind", "--set", "direct=false")
 
 
 @pytest.mark.parametrize("chart", ["airflow", "monitoring"])
-def test_component_that_calls_the_clusters_api_alone_says_that_its_address_is_needed(chart: str) -> None:
+def test_component_that_calls_the_kubernetes_api_requires_its_address(chart: str) -> None:
     with pytest.raises(Failure, match=r"global\.kubeApi\.cidr is empty: set it to the API server's address"):
         alone(chart)
 
 
 def _schemas(schema: dict[str, Any], at: str = "") -> dict[str, dict[str, Any]]:
-    found = {at: schema}
+    schemas = {at: schema}
     for key, below in schema.get("properties", {}).items():
-        found |= _schemas(below, f"{at}.{key}".strip("."))
-    return found
+        schemas |= _schemas(below, f"{at}.{key}".strip("."))
+    return schemas
 
 
 @pytest.mark.parametrize("chart", [*COMPONENTS, "platform"])
-def test_schema_refuses_unknown_keys_wherever_the_chart_knows_them(chart: str) -> None:
-    """Maps that an operator fills in (buckets, annotations, Alertmanager's own configuration) say so."""
+def test_schema_refuses_unknown_keys(chart: str) -> None:
+    """Except in maps that an operator fills in (buckets, annotations, Alertmanager's configuration)."""
     schema = json.loads((CHECKOUT / "charts" / chart / "values.schema.json").read_text())
     open_maps = {
         at
@@ -116,12 +122,12 @@ def test_schema_refuses_unknown_keys_wherever_the_chart_knows_them(chart: str) -
         if part.get("type") == "object" and "properties" in part and part.get("additionalProperties") is not False
     }
     foreign = set(COMPONENTS) if chart == "platform" else set()  # the component's own schema checks these
-    assert open_maps <= foreign, f"charts/{chart}: values.schema.json lets unknown keys pass in {sorted(open_maps)}"
+    assert open_maps <= foreign, f"charts/{chart}: values.schema.json accepts unknown keys in {sorted(open_maps)}"
 
 
 @pytest.mark.parametrize("chart", [*COMPONENTS, "platform"])
-def test_schema_and_values_know_the_same_keys(chart: str) -> None:
-    """A key of the schema alone is an option that nobody can find."""
+def test_schema_and_values_have_the_same_keys(chart: str) -> None:
+    """A key that is only in the schema is an option without documentation."""
     schema = json.loads((CHECKOUT / "charts" / chart / "values.schema.json").read_text())
     values = yaml.safe_load((CHECKOUT / "charts" / chart / "values.yaml").read_text())
     reserved = {"lib"} | ({"global"} if chart != "platform" else set(COMPONENTS))
@@ -135,13 +141,13 @@ def _compare(
         schema = shared[schema["$ref"].rsplit("/", 1)[-1]]
     if not isinstance(values, dict) or "properties" not in schema:
         return []
-    known, given = set(schema["properties"]) - reserved, set(values)
+    in_schema, in_values = set(schema["properties"]) - reserved, set(values)
     wrong = [
         f"{at}.{key} is in the schema only"
-        for key in known - given
+        for key in in_schema - in_values
         if at.rsplit(".", 1)[-1] not in ("requests", "limits")
     ]
-    wrong += [f"{at}.{key} is in values.yaml only" for key in given - known]
-    for key in known & given:
+    wrong += [f"{at}.{key} is in values.yaml only" for key in in_values - in_schema]
+    for key in in_schema & in_values:
         wrong += _compare(schema["properties"][key], values[key], shared, reserved, f"{at}.{key}")
     return wrong

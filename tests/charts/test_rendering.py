@@ -1,4 +1,4 @@
-"""Rendering is pure: the same twice, the same under another release's name, and what config says restarts its pods."""
+"""Rendering is pure and independent of the release name, and a change of configuration restarts the right pods."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from ci import charts
-from ci.paths import CHECKOUT
-from tests.charts.rendering import (
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts
+from tests.kit.rendering import (
     IMAGES,
     KUBE_API,
     VARIANTS,
@@ -23,7 +23,7 @@ from tests.charts.rendering import (
 TEMPLATES = sorted(path for path in CHECKOUT.glob("charts/*/templates/**/*") if path.suffix in (".yaml", ".tpl"))
 PURE = re.compile(r"\b(lookup|now|date|genCA|genSelfSignedCert|genPrivateKey|rand\w+|uuidv4|htpasswd)\b|\.Capabilities")
 
-# A value of a component's configuration, and the workloads that read it and must start anew.
+# Changes of configuration values, and the workloads that must restart.
 CHANGES = {
     "fastapi.config.pollSeconds=7": {"Deployment fastapi"},
     'streamlit.config.airflowUrl="http://airflow.example"': {"Deployment streamlit"},
@@ -33,7 +33,7 @@ CHANGES = {
         "Deployment airflow-scheduler",
         "Deployment airflow-dag-processor",
     },
-    "airflow.pipeline.config.seed=8": set(),  # stages are new pods each time
+    "airflow.pipeline.config.seed=8": set(),  # every stage is a new pod
     'mlflow.allowedHosts=["models.example"]': {"Deployment mlflow"},
     'monitoring.alertmanager.config.route.group_wait="5s"': {"Deployment alertmanager"},
     "monitoring.prometheus.scrapeIntervalSeconds=20": {"StatefulSet prometheus"},
@@ -53,21 +53,21 @@ def test_names_do_not_depend_on_the_release(variant: str) -> None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(CHECKOUT / "charts")))
-def test_template_asks_nothing_but_its_values(template: object) -> None:
+def test_template_depends_on_its_values_only(template: object) -> None:
     source = re.sub(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", "", template.read_text(), flags=re.S)  # type: ignore[attr-defined]
     for action in re.findall(r"\{\{.*?\}\}", source, flags=re.S):
-        assert not (found := PURE.search(action)), f"{found.group()} in {action}"
+        assert not (impure := PURE.search(action)), f"{impure.group()} in {action}"
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_pods_start_anew_when_what_they_read_changes_and_only_then(change: str) -> None:
+def test_change_of_configuration_restarts_exactly_the_pods_that_read_it(change: str) -> None:
     before, after = objects("kind"), parse(text("kind", "--set-json", change))
     assert before != after, f"{change} changes nothing"
     assert _changed(before, after) == CHANGES[change]
 
 
-def test_every_workload_that_mounts_or_reads_a_configmap_has_its_checksum() -> None:
-    """But Jobs, which are named by their content, and DAG processor's probe, which is read anew at each call."""
+def test_every_workload_with_a_configmap_has_a_checksum() -> None:
+    """Except Jobs, which have a hash in their name."""
     for item in objects("everything"):
         if item["kind"] in ("Deployment", "StatefulSet") and "configMap" in str(item["spec"]["template"]["spec"]):
             annotations = item["spec"]["template"]["metadata"].get("annotations", {})
@@ -79,14 +79,14 @@ def test_every_workload_that_mounts_or_reads_a_configmap_has_its_checksum() -> N
     [('minio.buckets.more={"user": "mlflow", "versioned": false}', "minio-provision"),
      ('global.images.airflow.tag="0.1.0-000000000000"', "airflow-migrate")],
 )  # fmt: skip
-def test_job_with_other_work_is_another_job(change: str, job: str) -> None:
-    """A Job's template cannot be changed: the name carries the hash of what it does."""
+def test_changed_content_creates_another_job(change: str, job: str) -> None:
+    """The template of a Job is immutable, so its name contains a hash of its content."""
     before, after = (_jobs(items, job) for items in (objects("kind"), parse(text("kind", "--set-json", change))))
     assert before[0]["metadata"]["name"] != after[0]["metadata"]["name"]
 
 
-def test_two_jobs_of_one_name_do_the_same() -> None:
-    """Whatever a value changes in a Job's template, it changes its name, or `helm upgrade` would be refused."""
+def test_jobs_with_the_same_name_are_identical() -> None:
+    """A value that changes the template of a Job must change its name, or `helm upgrade` fails."""
     for change in ('global.imageRegistry="registry.example/house"', *CHANGES):
         after = parse(text("kind", "--set-json", change))
         for item in (item for item in objects("kind") if item["kind"] == "Job" and not is_hook(item)):

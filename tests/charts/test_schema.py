@@ -1,4 +1,4 @@
-"""Every object is what Kubernetes' API accepts, with no field that it would drop without a word."""
+"""Every object is valid for the Kubernetes API, without unknown fields, which it would drop silently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 from kubernetes_validate import utils
 
-from tests.charts.rendering import VARIANTS, Object, name, objects
+from tests.kit.rendering import VARIANTS, Object, name, objects
 
 NEWEST = "1.36"
 
@@ -23,9 +23,9 @@ def _schemas_are_read_once() -> Any:
 
 
 def _distinct() -> dict[str, Object]:
-    """Most objects are the same in every variant."""
-    found = {json.dumps(item, sort_keys=True): item for variant in VARIANTS for item in objects(variant)}
-    return {f"{number:03d} {name(item)}": item for number, item in enumerate(found.values())}
+    """Different objects of all variants, by number and name. Most objects are the same in every variant."""
+    distinct = {json.dumps(item, sort_keys=True): item for variant in VARIANTS for item in objects(variant)}
+    return {f"{number:03d} {name(item)}": item for number, item in enumerate(distinct.values())}
 
 
 @pytest.mark.parametrize("item", (distinct := _distinct()).values(), ids=distinct)
@@ -37,8 +37,8 @@ def test_object_is_valid(item: Object) -> None:
         pytest.fail(f"{name(item)}: {where}: {invalid.message}")
 
 
-def test_a_field_that_does_not_exist_is_found() -> None:
-    """Or the tests above would pass whatever is rendered."""
+def test_unknown_field_is_invalid() -> None:
+    """Otherwise the tests above would pass for any object."""
     item = json.loads(json.dumps(next(item for item in objects("kind") if item["kind"] == "Deployment")))
     item["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):

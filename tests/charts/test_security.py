@@ -1,8 +1,8 @@
-"""Every pod is restricted, writes only where it says so, and has no token of the cluster's API unless it calls it."""
+"""Every pod meets the standard `restricted`, and has a token for the Kubernetes API only if it calls that API."""
 
 from __future__ import annotations
 
-from tests.charts.rendering import Workload, find, objects
+from tests.kit.rendering import Workload, find, objects
 
 CALLS_THE_API = {"airflow-scheduler", "prometheus"}
 
@@ -10,7 +10,7 @@ CALLS_THE_API = {"airflow-scheduler", "prometheus"}
 def test_pod_is_restricted(workload: Workload) -> None:
     context = workload.pod.get("securityContext", {})
     assert context.get("runAsNonRoot") is True, f"{workload.name}: securityContext.runAsNonRoot is not true"
-    assert context.get("runAsUser", 0) > 0, f"{workload.name}: securityContext.runAsUser names no user"
+    assert context.get("runAsUser", 0) > 0, f"{workload.name}: securityContext.runAsUser is not a user id above 0"
     assert context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{workload.name}: seccompProfile"
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         assert not workload.pod.get(field), f"{workload.name}: {field}"
@@ -27,7 +27,7 @@ def test_container_is_restricted(workload: Workload) -> None:
             assert "hostPort" not in port, f"{where}: hostPort"
 
 
-def test_volumes_are_of_the_kinds_that_restricted_admits(workload: Workload) -> None:
+def test_volumes_have_types_that_restricted_admits(workload: Workload) -> None:
     for volume in workload.pod.get("volumes", []):
         kinds = set(volume) - {"name"}
         admitted = {"configMap", "secret", "emptyDir", "projected", "persistentVolumeClaim"}
@@ -41,13 +41,15 @@ def test_every_mount_has_its_volume(workload: Workload) -> None:
     assert mounted == volumes, f"{workload.name}: mounts {sorted(mounted)}, volumes {sorted(volumes)}"
 
 
-def test_service_account_is_its_own_and_has_a_token_only_where_needed(workload: Workload) -> None:
+def test_service_account_exists_and_has_a_token_only_if_needed(workload: Workload) -> None:
     account = workload.pod.get("serviceAccountName", "default")
-    found = find(objects(workload.variant), "ServiceAccount", account, workload.namespace)
-    assert found["automountServiceAccountToken"] is False, f"ServiceAccount {account}: automountServiceAccountToken"
+    service_account = find(objects(workload.variant), "ServiceAccount", account, workload.namespace)
+    assert service_account["automountServiceAccountToken"] is False, (
+        f"ServiceAccount {account}: automountServiceAccountToken"
+    )
     wanted = workload.item["metadata"]["name"] in CALLS_THE_API
-    given = workload.pod.get("automountServiceAccountToken")
-    assert given is wanted, f"{workload.name}: automountServiceAccountToken is {given}, not {wanted}"
+    mounted = workload.pod.get("automountServiceAccountToken")
+    assert mounted is wanted, f"{workload.name}: automountServiceAccountToken is {mounted}, expected {wanted}"
     assert workload.pod.get("enableServiceLinks") is False, f"{workload.name}: enableServiceLinks is not false"
 
 

@@ -1,4 +1,4 @@
-"""The workflow files are checked, and a mistake in one is found."""
+"""actionlint checks the workflow files, and reports a mistake in one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
 
 WORKFLOWS = CHECKOUT / ".github" / "workflows"
 
 
 def lint(*files: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ci.actionlint", *map(str, files)]
+    command = [sys.executable, "-m", "ci.checks.actionlint", *map(str, files)]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
 

@@ -1,4 +1,4 @@
-"""What `make gitops` applies and serves, and what its gate lets through."""
+"""`make gitops`: applied objects, the served branch, and the gate that waits for a sync."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import yaml
 
 from ci.argocd import build, manifests, served, sync
 from ci.argocd.apply import GIT_URL
-from ci.console import Failure
-from ci.paths import CHECKOUT
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
 
 OFFICIAL = manifests.load((Path(__file__).with_name("argocd-install.yaml")).read_text())
 IMAGE = "localhost/house-platform/argocd:3.6.1-abc@sha256:def"
@@ -88,9 +88,9 @@ def test_settings_are_merged_and_restart_who_reads_them_at_the_start(monkeypatch
     assert data["argocd-cmd-params-cm"] == manifests.read("argocd-cmd-params-cm.yaml")["data"]
 
     def checksum(objects: list[Object]) -> str:
-        [found] = {str(item["spec"]["template"]["metadata"]["annotations"]["checksum/params"])
+        [checksum] = {str(item["spec"]["template"]["metadata"]["annotations"]["checksum/params"])
                    for item in objects if item["kind"] in ("Deployment", "StatefulSet")}  # fmt: skip
-        return found
+        return checksum
 
     before, read = checksum(manifests.install(OFFICIAL)), manifests.read
     changed = {"reposerver.log.level": "warn"}
@@ -106,7 +106,7 @@ def test_only_the_repo_server_reads_git() -> None:
     labels = {item["metadata"]["name"]: item["spec"]["template"]["metadata"]["labels"]
               for item in OURS if item["kind"] in ("Deployment", "StatefulSet")}  # fmt: skip
     wanted = rule["from"][0]["podSelector"]["matchLabels"].items()
-    assert [name for name, found in labels.items() if wanted <= found.items()] == ["argocd-repo-server"]
+    assert [name for name, label_set in labels.items() if wanted <= label_set.items()] == ["argocd-repo-server"]
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -225,7 +225,7 @@ def _set(*path: str, to: Any) -> Callable[[Object], None]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_set("spec", "source", "targetRevision", to="b" * 40), "is still to be told of aaaaaaa"),
+        (_set("spec", "source", "targetRevision", to="b" * 40), "does not know of aaaaaaa"),
         (_set("status", "sync", "revision", to="b" * 40), "not compared with aaaaaaa yet"),
         (_set("status", "sync", "status", to="OutOfSync"), "OutOfSync"),
         (_set("status", "operationState", to={"phase": "Running", "message": "wave 0"}), "sync running: wave 0"),
@@ -263,15 +263,15 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, Object]:
     root = green(sync.ROOT)
     root["spec"]["source"]["targetRevision"] = "main"
     root["status"]["resources"] = [{"kind": "Application", "name": "fastapi", "status": "Synced"}]
-    found = {sync.ROOT: root, "fastapi": green()}
-    monkeypatch.setattr(sync, "applications", lambda: found)
-    return found
+    applications = {sync.ROOT: root, "fastapi": green()}
+    monkeypatch.setattr(sync, "applications", lambda: applications)
+    return applications
 
 
 def test_gate_waits_for_a_component_that_is_still_to_be_made(cluster: dict[str, Object]) -> None:
     assert sync.all_late(REVISION) == {}
     del cluster["fastapi"]
-    assert sync.all_late(REVISION) == {"fastapi": "is still to be made"}
+    assert sync.all_late(REVISION) == {"fastapi": "does not exist yet"}
     cluster.clear()
     assert sync.all_late(REVISION) == {sync.ROOT: "there is no root Application"}
 
@@ -303,11 +303,11 @@ def test_watch_sees_a_difference_and_a_sync(cluster: dict[str, Object], monkeypa
     assert sync.watch(0.1, every=0.05) == []
 
 
-def test_progress_is_told_once_and_together(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_reported_once_and_together(capsys: pytest.CaptureFixture[str]) -> None:
     looks = [{"a": "is late", "b": "is late", "c": "is ill"}, {"a": "is late", "c": "is ill"}, {}]
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for now in looks:
-        sync._tell(told, now, "green")
+        sync._tell(reported, now, "green")
     lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
     assert lines == ["a, b: is late", "c: is ill", "b: green", "a, c: green"]
 

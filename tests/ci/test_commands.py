@@ -1,4 +1,4 @@
-"""A command of the pipeline on a cluster: a pod like the stages', its log, its exit code, and nothing left."""
+"""`python -m ci.deploy.commands` runs a pipeline command in a pod, prints its log, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ci import commands
-from ci.console import Failure
-from tests.charts.rendering import find, objects
+from ci.common.console import Failure
+from ci.deploy import commands
+from tests.kit.rendering import find, objects
 
 
 class Cluster:
-    """Answers kubectl's calls; a pod is in each of `phases` for one call."""
+    """Stand-in for kubectl; the pod is in each of `phases` for one call, and stays in the last one."""
 
     def __init__(self, phases: list[dict[str, Any]], installed: bool = True) -> None:
         self.phases, self.installed = phases, installed
@@ -42,8 +42,8 @@ class Cluster:
 
 
 def ended(code: int) -> dict[str, Any]:
-    box = {"name": "base", "state": {"terminated": {"exitCode": code, "reason": "Error"}}}
-    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [box]}
+    container = {"name": "base", "state": {"terminated": {"exitCode": code, "reason": "Error"}}}
+    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [container]}
 
 
 WAITING = {
@@ -57,7 +57,7 @@ EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "the node was low 
 
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts a cluster in the place of kubectl's."""
+    """Replaces kubectl with a stand-in."""
 
     def use(cluster: Cluster) -> Cluster:
         monkeypatch.setattr(commands, "kube", cluster.kube)
@@ -70,7 +70,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("code", [0, 1, 99])
-def test_exit_code_is_the_pods_and_the_pod_is_removed(on: Any, code: int) -> None:
+def test_returns_the_exit_code_of_the_pod_and_removes_it(on: Any, code: int) -> None:
     cluster = on(Cluster([STARTING, RUNNING, RUNNING, ended(code)]))
     assert commands.run(["lineage", "--version", "3"]) == code
     assert cluster.logs == ["pod/pipeline-lineage-x7"]
@@ -80,37 +80,37 @@ def test_exit_code_is_the_pods_and_the_pod_is_removed(on: Any, code: int) -> Non
 @pytest.mark.parametrize(
     ("state", "words"), [(WAITING, "cannot start: base: ErrImagePull"), (EVICTED, "Evicted: the node")]
 )
-def test_pod_that_does_not_run_is_a_sentence_and_is_removed(on: Any, state: dict[str, Any], words: str) -> None:
+def test_pod_that_does_not_run_fails_with_its_reason_and_is_removed(on: Any, state: dict[str, Any], words: str) -> None:
     cluster = on(Cluster([state]))
     with pytest.raises(Failure, match=words):
         commands.run(["smoke"])
     assert cluster.pods == {}
 
 
-def test_without_the_platform_it_says_so(on: Any) -> None:
+def test_fails_without_the_platform(on: Any) -> None:
     on(Cluster([], installed=False))
     with pytest.raises(Failure, match="there is no PodTemplate pipeline in mlops-jobs: install the platform"):
         commands.run(["smoke"])
 
 
-def test_pod_is_the_charts_with_the_words_as_arguments() -> None:
+def test_pod_is_the_template_of_the_chart_with_the_arguments() -> None:
     template = find(objects("kind"), "PodTemplate", "pipeline", "mlops-jobs")["template"]
     before = json.dumps(template)
-    made = commands.pod(template, ["rollback", "--to", "3", "--reason", "it's --absurd"])
+    pod = commands.pod(template, ["rollback", "--to", "3", "--reason", "it's --absurd"])
     assert json.dumps(template) == before
-    assert made["spec"]["containers"][0].pop("args") == ["rollback", "--to", "3", "--reason", "it's --absurd"]
+    assert pod["spec"]["containers"][0].pop("args") == ["rollback", "--to", "3", "--reason", "it's --absurd"]
     expected = json.loads(before)
     del expected["spec"]["containers"][0]["args"]
-    assert made["spec"] == expected["spec"]
-    assert made["metadata"]["labels"] == template["metadata"]["labels"]
-    assert (made["kind"], made["metadata"]["namespace"]) == ("Pod", "mlops-jobs")
+    assert pod["spec"] == expected["spec"]
+    assert pod["metadata"]["labels"] == template["metadata"]["labels"]
+    assert (pod["kind"], pod["metadata"]["namespace"]) == ("Pod", "mlops-jobs")
 
 
-def test_words_that_the_pipeline_does_not_know_cost_no_pod(
+def test_wrong_arguments_are_refused_without_a_pod(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["commands", "lineage"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         commands._main()
-    assert left.value.code == 2
+    assert exit_info.value.code == 2
     assert "--version" in capsys.readouterr().err

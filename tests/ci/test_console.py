@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ci.console import Failure, main, phase, run, stream, wait_for
+from ci.common.console import Failure, main, phase, run, stream, wait_for
+from ci.common.paths import CHECKOUT
 
 FAILING = ["sh", "-c", "for n in $(seq 100); do echo line $n; done; echo the reason >&2; exit 7"]
 
@@ -19,7 +22,7 @@ def test_a_failure_shows_the_code_and_the_end_of_what_was_said() -> None:
     assert "`sh -c" in text.splitlines()[0]
     assert "ended with code 7" in text.splitlines()[0]
     assert text.endswith("line 100\n\nthe reason")
-    assert "line 60\n" not in text, "a whole log is no message"
+    assert "line 60\n" not in text, "the message must not hold the whole log"
 
 
 def test_with_a_log_the_failure_shows_its_end_and_where_it_is(tmp_path: Path) -> None:
@@ -71,9 +74,9 @@ def test_a_streamed_program_that_fails_is_named() -> None:
 def test_a_phase_says_how_long_it_took_and_what_is_next(capsys: pytest.CaptureFixture[str]) -> None:
     with phase("cook", then="eat"):
         pass
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].endswith("] cook ...")
-    assert said[1].endswith("] cook: done in 0.0 s; next: eat")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("] cook ...")
+    assert lines[1].endswith("] cook: done in 0.0 s; next: eat")
 
 
 def test_a_phase_that_fails_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,3 +105,15 @@ def test_a_failure_ends_a_program_with_one_message_and_no_traceback(capsys: pyte
 def test_streaming_passes_output_on(capfd: pytest.CaptureFixture[str]) -> None:
     stream("-c", "print('heard')")
     assert capfd.readouterr().out == "heard\n", sys.executable
+
+
+def test_lines_of_several_threads_stay_whole() -> None:
+    text = (
+        "import threading; from ci.common.console import say\n"
+        "threads = [threading.Thread(target=lambda: [say('whole') for _ in range(200)]) for _ in range(8)]\n"
+        "[one.start() for one in threads]; [one.join() for one in threads]"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1600
+    assert all(re.fullmatch(r"\[ +\d+\.\d s\] whole", line) for line in lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ci import gocache
+from ci.common import gocache
 
 
 @pytest.fixture

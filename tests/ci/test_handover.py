@@ -1,4 +1,4 @@
-"""What a former owner of the platform's objects leaves behind goes; what they hold stays."""
+"""A handover removes the records of the former owner of the objects, and keeps the objects."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from ci.cluster import settings
+from ci.common.paths import CHECKOUT
 from ci.doctor import network
-from ci.paths import CHECKOUT
 
 # Programs that write down how they are called. K3s is there once it is installed; a download is a copy.
 PROGRAMS = {
@@ -49,10 +49,10 @@ class Machine:
     def up(self, *words: str, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         """Run up.sh; returns how it ended and what it called."""
         self.log.write_text("")
-        told = {"PATH": f"{self.bin}:/usr/bin:/bin", "BIN": str(self.bin), "CALLS": str(self.log), **environment}
+        variables = {"PATH": f"{self.bin}:/usr/bin:/bin", "BIN": str(self.bin), "CALLS": str(self.log), **environment}
         done = subprocess.run(
             ["sh", CHECKOUT / "ci/k3s/up.sh", *words],
-            env={**told, "RELEASE": str(self.release)}, capture_output=True, text=True, check=False, timeout=60,
+            env={**variables, "RELEASE": str(self.release)}, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         return done, self.log.read_text().splitlines()
 
@@ -63,17 +63,17 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def read(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((CHECKOUT / "ci/k3s" / name).read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load((CHECKOUT / "ci/k3s" / name).read_text())
+    return content
 
 
-def test_ranges_are_those_that_the_doctor_advises_and_the_one_node_cluster_has() -> None:
+def test_ranges_are_those_that_the_doctor_advises_and_the_kind_cluster_has() -> None:
     config = read("config.yaml")
-    found = (config["cluster-cidr"], config["service-cidr"], config["cluster-dns"])
-    assert found == (network.POD_CIDR, network.SERVICE_CIDR, network.DNS_SERVICE)
-    assert found == (settings.POD_CIDR, settings.SERVICE_CIDR, settings.DNS_SERVICE)
-    assert ip_address(found[2]) in ip_network(found[1])
-    assert "--cluster-cidr={} --service-cidr={} --cluster-dns={}".format(*found) == network.K3S
+    ranges = (config["cluster-cidr"], config["service-cidr"], config["cluster-dns"])
+    assert ranges == (network.POD_CIDR, network.SERVICE_CIDR, network.DNS_SERVICE)
+    assert ranges[:2] == (settings.POD_CIDR, settings.SERVICE_CIDR)
+    assert ip_address(ranges[2]) in ip_network(ranges[1])
+    assert "--cluster-cidr={} --service-cidr={} --cluster-dns={}".format(*ranges) == network.K3S
 
 
 @pytest.mark.parametrize("env", ["vm", "prod"])
@@ -137,20 +137,20 @@ def test_a_damaged_file_is_refused_before_anything_is_installed(machine: Machine
         file.write(b"#")
     done, calls = machine.up(str(machine.release))
     assert (done.returncode, calls) == (1, [])
-    assert "REFUSED: not the files of v" in done.stderr
+    assert "REFUSED: the files do not match the checksums of v" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
-    [({"USER_ID": "1000"}, "run it as root"), ({"MACHINE": "aarch64"}, "for amd64, and this is aarch64")],
+    ("variables", "message"),
+    [({"USER_ID": "1000"}, "run it as root"), ({"MACHINE": "aarch64"}, "for amd64, and this machine is aarch64")],
 )
-def test_a_machine_that_it_is_not_for_is_left_alone(machine: Machine, told: dict[str, str], said: str) -> None:
-    done, calls = machine.up(str(machine.release), **told)
-    assert (done.returncode, calls, said in done.stderr) == (1, [], True), done.stderr
+def test_it_refuses_other_users_and_architectures(machine: Machine, variables: dict[str, str], message: str) -> None:
+    done, calls = machine.up(str(machine.release), **variables)
+    assert (done.returncode, calls, message in done.stderr) == (1, [], True), done.stderr
 
 
-def test_a_k3s_that_is_there_is_left_alone(machine: Machine) -> None:
+def test_it_refuses_to_replace_an_installed_k3s(machine: Machine) -> None:
     shutil.copy(machine.release / "k3s", machine.bin)
     (machine.bin / "k3s").chmod(0o755)
     done, calls = machine.up(str(machine.release))
-    assert (done.returncode, calls, "K3s is here already" in done.stderr) == (1, [], True)
+    assert (done.returncode, calls, "K3s is already installed" in done.stderr) == (1, [], True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ci import debian
-from ci.console import Failure
+from ci.common import debian
+from ci.common.console import Failure
 
 MAIN, SECURITY = "http://mirror.example/debian", "http://mirror.example/debian-security"
 ONE_LINE = f"""deb {MAIN} trixie main

@@ -1,4 +1,4 @@
-"""What is said of pods and workloads that are not Ready yet."""
+"""Messages about pods and workloads that are not Ready yet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ci import platform
+from ci.deploy import platform
 
 
 def pod(phase: str, *boxes: dict[str, Any], ready: bool = False, **status: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulab
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("item", "reason"),
     [
         (pod("Running", RUNNING, ready=True), ""),
         (pod("Succeeded", {"terminated": {"exitCode": 0, "reason": "Completed"}}), ""),
@@ -55,20 +55,20 @@ UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulab
         ({"metadata": {"name": "new"}, "status": {}}, "unknown"),
     ],
 )
-def test_the_reason_why_a_pod_is_not_ready(given: dict[str, Any], reason: str) -> None:
-    assert platform.trouble(given) == reason
+def test_the_reason_why_a_pod_is_not_ready(item: dict[str, Any], reason: str) -> None:
+    assert platform.trouble(item) == reason
 
 
 def test_an_initial_container_is_named_before_the_one_that_waits_for_it() -> None:
     first = {"name": "await-postgres", "ready": False, "restartCount": 0, "state": RUNNING}
-    given = pod("Pending", waiting("PodInitializing"), initContainerStatuses=[first])
-    assert platform.trouble(given) == "await-postgres is running and not ready yet"
+    item = pod("Pending", waiting("PodInitializing"), initContainerStatuses=[first])
+    assert platform.trouble(item) == "await-postgres is running and not ready yet"
 
 
 def test_a_container_that_is_ready_is_not_blamed_for_another() -> None:
-    given = pod("Running", RUNNING, waiting("CrashLoopBackOff"))
-    given["status"]["containerStatuses"][0] |= {"name": "proxy", "ready": True}
-    assert platform.trouble(given) == "main: CrashLoopBackOff"
+    item = pod("Running", RUNNING, waiting("CrashLoopBackOff"))
+    item["status"]["containerStatuses"][0] |= {"name": "proxy", "ready": True}
+    assert platform.trouble(item) == "main: CrashLoopBackOff"
 
 
 def workload(kind: str, wanted: int = 1, **status: int) -> dict[str, Any]:
@@ -79,7 +79,7 @@ DONE = {"observedGeneration": 2, "replicas": 1, "readyReplicas": 1, "updatedRepl
 
 
 @pytest.mark.parametrize(
-    ("given", "late"),
+    ("item", "late"),
     [
         (workload("Deployment", **DONE), False),
         (workload("StatefulSet", **DONE), False),
@@ -97,10 +97,10 @@ DONE = {"observedGeneration": 2, "replicas": 1, "readyReplicas": 1, "updatedRepl
     ],
 )
 def test_a_workload_is_late_until_all_its_present_replicas_are_ready(
-    given: dict[str, Any], late: bool, monkeypatch: pytest.MonkeyPatch
+    item: dict[str, Any], late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(platform, "get", lambda *_: {"items": [given]})
-    assert platform.late_workloads() == ([f"{given['kind'].lower()}/x"] if late else [])
+    monkeypatch.setattr(platform, "get", lambda *_: {"items": [item]})
+    assert platform.late_workloads() == ([f"{item['kind'].lower()}/x"] if late else [])
 
 
 def test_a_platform_that_does_not_come_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +117,9 @@ def test_a_platform_that_does_not_come_is_explained(monkeypatch: pytest.MonkeyPa
 def test_decimal_numbers_reach_helm_as_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """helm's --set takes 0.5 for a string, which the schemas of the charts refuse."""
     monkeypatch.setattr(platform, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(platform, "api_endpoint", lambda: ("192.0.2.1", 6443))
+    monkeypatch.setattr(platform, "egress", lambda _: {"global.kubeApi.cidr": "192.0.2.1/32"})
     (tmp_path / "values").mkdir()
+    (tmp_path / "values" / "kind.yaml").touch()
     (tmp_path / "values" / "images-kind.yaml").touch()
     words = platform.value_arguments("kind", ["a.b=0.5", "a.c=5", "a.d=1.2.3"])
     assert words[-6:] == ["--set-json", "a.b=0.5", "--set", "a.c=5", "--set", "a.d=1.2.3"]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ci import release
-from ci.console import Failure
-from ci.git import git
+from ci.common.console import Failure
+from ci.common.git import git
+from ci.common.paths import CHECKOUT
+from ci.deploy import release
 from ci.images import values
 from ci.images.store import Built
 from ci.images.values import Entry
-from ci.paths import CHECKOUT
 
 REGISTRY = "registry.example/house"
 
@@ -71,7 +71,7 @@ def test_a_second_promotion_changes_nothing_and_says_so(checkout: Path, capsys: 
     commit = head(checkout)
     assert promote(checkout, commit=True) == promote(checkout) == []
     assert head(checkout) == commit
-    assert "nothing changed: values/images-prod.yaml names these 2 images already" in capsys.readouterr().out
+    assert "nothing changed: values/images-prod.yaml has these 2 images already" in capsys.readouterr().out
 
 
 def test_the_commit_holds_the_file_alone_and_lists_the_changes(checkout: Path) -> None:
@@ -112,17 +112,17 @@ def test_reverting_the_commit_goes_back(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "told"),
+    ("source", "target", "message"),
     [
-        ("vm", "vm", "vm is both where images come from and where they go"),
+        ("vm", "vm", "vm is both source and target: name two environments"),
         ("vm", "kind", r"vm pulls from registry\.example/house, kind from localhost/house-platform"),
         ("prod", "vm", r"values/images-prod\.yaml is missing or names no image: release to prod first"),
         ("stage", "prod", r"there is no environment 'stage'; values/ has kind, prod, vm"),
         ("vm", "", r"there is no environment ''"),
     ],
 )
-def test_what_cannot_be_promoted_is_refused(checkout: Path, source: str, target: str, told: str) -> None:
-    with pytest.raises(Failure, match=told):
+def test_what_cannot_be_promoted_is_refused(checkout: Path, source: str, target: str, message: str) -> None:
+    with pytest.raises(Failure, match=message):
         release.promoted(source, target, checkout)
 
 
@@ -132,18 +132,16 @@ def test_images_that_no_cluster_could_pull_are_refused_by_name(checkout: Path) -
         release.promoted("vm", "prod", checkout)
 
 
-def test_images_of_sources_that_no_commit_has_are_refused_by_name(checkout: Path) -> None:
+def test_images_of_uncommitted_sources_are_refused_by_name(checkout: Path) -> None:
     values.write("vm", {"ui": entry(1, "a" * 40 + "-dirty"), "predictor": PREDICTOR}, checkout)
-    with pytest.raises(Failure, match=r"values/images-vm\.yaml: ui are of sources that no commit has"):
+    with pytest.raises(Failure, match=r"values/images-vm\.yaml: ui were built from uncommitted sources"):
         release.promoted("vm", "prod", checkout)
 
 
-def test_images_without_a_known_commit_are_promoted_with_a_word(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_without_a_commit_are_promoted_with_a_note(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values.write("vm", {"ui": entry(1, "unknown"), "predictor": Entry(PREDICTOR.tag, PREDICTOR.digest)}, checkout)
     assert set(release.promoted("vm", "prod", checkout)) == {"ui", "predictor"}
-    assert "the commit of predictor, ui is not known" in capsys.readouterr().out
+    assert "the commit of predictor, ui is unknown" in capsys.readouterr().out
 
 
 def test_where_no_registry_is_used_neither_digest_nor_commit_is_needed() -> None:
@@ -159,10 +157,10 @@ def test_only_images_whose_tag_changed_are_written() -> None:
 
 def test_digests_of_the_registry_are_taken_for_new_images_only() -> None:
     built = {"ui": Entry(UI.tag, "", UI.commit), "predictor": Entry(MINIO.tag, "", MINIO.commit)}
-    found = release.built_for(
+    entries = release.built_for(
         {"ui": UI, "predictor": PREDICTOR}, built, {"predictor": MINIO.digest, "ui": MINIO.digest}
     )
-    assert found == {"ui": UI, "predictor": MINIO}
+    assert entries == {"ui": UI, "predictor": MINIO}
     with pytest.raises(Failure, match="there is no image uii; there are predictor, ui"):
         release.built_for({}, built, {"uii": UI.digest})
 
@@ -170,11 +168,11 @@ def test_digests_of_the_registry_are_taken_for_new_images_only() -> None:
 def test_a_release_writes_what_was_built_and_stops_at_what_the_registry_lacks(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [
+    built = [
         Built("ui", UI.tag, "", 1, 0, checkout, UI.commit),
         Built("minio", MINIO.tag, "", 1, 0, checkout, MINIO.commit),
     ]
-    monkeypatch.setattr(release.images, "build", lambda *_: found)
+    monkeypatch.setattr(release.actions, "build", lambda *_: built)
     with pytest.raises(Failure, match=r"images of vm: no digest for minio, and .* --digest NAME=sha256:"):
         release.built("vm", {}, checkout)
     after = release.built("vm", {"minio": MINIO.digest}, checkout)

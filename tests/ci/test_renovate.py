@@ -1,4 +1,4 @@
-"""Renovate's settings name what is there: a pattern that finds nothing would renew nothing, and nobody would see it."""
+"""Every pattern of Renovate matches a file and a version. Renovate reports no error for a pattern without match."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from ci.paths import CHECKOUT
+from ci.common.git import files
+from ci.common.paths import CHECKOUT
 
 SETTINGS: dict[str, Any] = json.loads((CHECKOUT / ".github/renovate.json").read_text())
-FILES = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split()
+FILES = files(CHECKOUT)
 MODULES = [name for name in FILES if name.endswith("go.mod")]
 
 
@@ -23,11 +24,11 @@ MODULES = [name for name in FILES if name.endswith("go.mod")]
 def test_every_pattern_finds_a_version_in_every_file_that_it_names(manager: dict[str, Any]) -> None:
     for pattern in manager["managerFilePatterns"]:
         named = [name for name in FILES if re.search(pattern.strip("/"), name)]
-        assert named, f"{pattern} is no file"
+        assert named, f"{pattern} matches no file"
         for name in named:
             text = (CHECKOUT / name).read_text()
-            found = [re.search(one.replace("(?<", "(?P<"), text) for one in manager["matchStrings"]]
-            assert any(found), f"{name}: nothing of {manager['matchStrings']}"
+            matches = [re.search(one.replace("(?<", "(?P<"), text) for one in manager["matchStrings"]]
+            assert any(matches), f"{name} does not match any of {manager['matchStrings']}"
 
 
 def test_uv_is_one_version_everywhere() -> None:
@@ -35,7 +36,7 @@ def test_uv_is_one_version_everywhere() -> None:
     [pattern] = uv["matchStrings"]
     named = [name for name in FILES for file in uv["managerFilePatterns"] if re.search(file.strip("/"), name)]
     versions = {name: re.search(pattern.replace("(?<", "(?P<"), (CHECKOUT / name).read_text()) for name in named}
-    assert len({found["currentValue"] for found in versions.values() if found}) == 1, versions
+    assert len({match["currentValue"] for match in versions.values() if match}) == 1, versions
 
 
 def test_every_go_module_is_in_one_group() -> None:
@@ -43,8 +44,8 @@ def test_every_go_module_is_in_one_group() -> None:
         rule["groupName"]: rule["matchFileNames"] for rule in SETTINGS["packageRules"] if "matchFileNames" in rule
     }
     for module in MODULES:
-        found = [group for group, patterns in groups.items() if any(fnmatch(module, one) for one in patterns)]
-        assert len(found) == 1, f"{module}: {found}"
+        matching = [group for group, patterns in groups.items() if any(fnmatch(module, one) for one in patterns)]
+        assert len(matching) == 1, f"{module}: {matching}"
     for group, patterns in groups.items():
         assert any(fnmatch(module, one) for module in MODULES for one in patterns), f"{group} has no module"
 

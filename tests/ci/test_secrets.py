@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
-from ci.secrets import ADDED_LATER, additions, generate, namespace_object
+from ci.deploy.secrets import ADDED_LATER, additions, generate, namespace_object
 
 MADE = generate("mlops", "mlops-jobs")
 
@@ -60,9 +60,9 @@ def test_older_platform_gets_a_client_of_a_later_release_together_with_what_its_
     keys = {"BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"}
     whole = {name: set(values) for name, values in MADE.items()}
     older = {name: values - keys for name, values in whole.items() if name != client}
-    found = additions(older, MADE)
-    assert found == {server: {key: MADE[server][key] for key in keys}, client: MADE[client]}
-    assert list(found) == [server, client]
+    added = additions(older, MADE)
+    assert added == {server: {key: MADE[server][key] for key in keys}, client: MADE[client]}
+    assert list(added) == [server, client]
     half = {name: values for name, values in whole.items() if name != client}
     assert additions(half, MADE) == {}, "the server knows of another pair, which nobody can read"
 

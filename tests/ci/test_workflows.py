@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ci.common.paths import CHECKOUT
 from ci.images.publish import ARCHITECTURES
-from ci.paths import CHECKOUT
 
 WORKFLOWS: dict[str, dict[str, Any]] = {
     path.name: yaml.safe_load(path.read_text()) for path in sorted((CHECKOUT / ".github/workflows").glob("*.yml"))
@@ -34,11 +34,11 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("where", "line"), commands())
 def test_every_step_is_a_target_of_the_makefile(where: str, line: str) -> None:
-    found = re.search(r"\bmake ((?:--silent )?[a-z][\w -]*)", line)
-    if not found:
+    match = re.search(r"\bmake ((?:--silent )?[a-z][\w -]*)", line)
+    if not match:
         assert line.startswith((*OTHERS, *GIT)), f"{where}: `{line}` cannot be run here by a target"
         return
-    wanted = [word for word in found[1].split() if re.fullmatch(r"[a-z][a-z0-9-]*", word)]
+    wanted = [word for word in match[1].split() if re.fullmatch(r"[a-z][a-z0-9-]*", word)]
     assert wanted, line
     assert set(wanted) <= TARGETS, f"{where}: the Makefile has no {sorted(set(wanted) - TARGETS)}"
 
@@ -47,9 +47,9 @@ def test_an_action_is_one_commit_everywhere_and_says_its_version() -> None:
     pinned: dict[str, set[str]] = {}
     for path in (CHECKOUT / ".github/workflows").glob("*.yml"):
         for line in re.findall(r"uses: (.*)", path.read_text()):
-            found = re.fullmatch(r"([\w./-]+)@([0-9a-f]{40}) # v\d+\.\d+\.\d+", line)
-            assert found, f"{path.name}: {line}"
-            pinned.setdefault(found[1], set()).add(found[2])
+            match = re.fullmatch(r"([\w./-]+)@([0-9a-f]{40}) # v\d+\.\d+\.\d+", line)
+            assert match, f"{path.name}: {line}"
+            pinned.setdefault(match[1], set()).add(match[2])
     assert {action: hashes for action, hashes in pinned.items() if len(hashes) > 1} == {}
 
 
@@ -77,8 +77,8 @@ def test_provenance_and_the_bill_of_every_architecture_are_attested() -> None:
     job = WORKFLOWS["publish.yml"]["jobs"]["attest"]
     kinds = [re.sub(r"@.*", "", step["uses"]) for step in job["steps"] if "subject-digest" in step.get("with", {})]
     assert kinds == ["actions/attest-build-provenance", *["actions/attest-sbom"] * len(ARCHITECTURES)]
-    bills = [step["with"]["sbom-path"] for step in job["steps"] if "sbom-path" in step.get("with", {})]
-    assert bills == [f"sbom/${{{{ matrix.image.image }}}}-{one}.cdx.json" for one in ARCHITECTURES.values()]
+    documents = [step["with"]["sbom-path"] for step in job["steps"] if "sbom-path" in step.get("with", {})]
+    assert documents == [f"sbom/${{{{ matrix.image.image }}}}-{one}.cdx.json" for one in ARCHITECTURES.values()]
 
 
 def test_nothing_is_called_latest() -> None:

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from ci import kube, platform, up
 from ci.argocd import sync
-from ci.console import Failure
-from ci.paths import CHECKOUT
+from ci.common import kube
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
+from ci.deploy import platform, up
 
 TAKE_ENV = sorted(
     ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
     for path in (CHECKOUT / "ci").rglob("*.py")
     if 'argument(\n        "--env"' in (text := path.read_text()) or 'argument("--env"' in text
 )
-WORDS = {"ci.release": ["write"], "ci.doctor.__main__": ["--no-cluster"]}
+WORDS = {"ci.deploy.release": ["write"], "ci.doctor.__main__": ["--no-cluster"]}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,13 @@ def test_environment_that_is_none(module: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_all_programs_that_take_an_environment_are_found() -> None:
-    assert {"ci.up", "ci.platform", "ci.release", "ci.images.__main__", "ci.argocd.__main__"} <= set(TAKE_ENV)
+    assert {
+        "ci.deploy.up",
+        "ci.deploy.platform",
+        "ci.deploy.release",
+        "ci.images.__main__",
+        "ci.argocd.__main__",
+    } <= set(TAKE_ENV)
 
 
 def test_up_does_not_build_for_an_environment_of_published_images() -> None:
@@ -56,7 +63,7 @@ def test_up_does_not_build_for_an_environment_of_published_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "The connection to the server localhost:8080 was refused - did you specify the right host or port?",
         "Unable to connect to the server: dial tcp 192.0.2.1:6443: i/o timeout",
@@ -64,16 +71,16 @@ def test_up_does_not_build_for_an_environment_of_published_images() -> None:
         'Error: Kubernetes cluster unreachable: Get "http://localhost:8080/version": refused',
     ],
 )
-def test_cluster_that_does_not_answer(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_that_does_not_answer(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any, **__: Any) -> Any:
-        raise Failure(f"`kubectl get pods` ended with code 1:\nE1128 memcache.go:265] noise\n{said}\n")
+        raise Failure(f"`kubectl get pods` ended with code 1:\nE1128 memcache.go:265] noise\n{message}\n")
 
     monkeypatch.setattr(kube, "run", run)
-    with pytest.raises(Failure) as told:
+    with pytest.raises(Failure) as failed:
         kube.on_cluster("kubectl", "get", "pods")
-    sentence, last = str(told.value).split("\n")
-    assert sentence.startswith("no cluster answers: `make cluster` brings one up")
-    assert last == said
+    sentence, last = str(failed.value).split("\n")
+    assert sentence.startswith("no cluster answers: `make cluster` creates one")
+    assert last == message
 
 
 def test_what_a_cluster_answers_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

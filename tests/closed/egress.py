@@ -1,82 +1,67 @@
-"""A one-node cluster that reaches nothing outside its machine."""
+"""Cuts a kind cluster off from everything outside its nodes."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from ci.cluster import processes, settings
-from ci.console import run
+from ci.cluster import containers, settings
+from ci.cluster.docker import Docker
 
 TABLE = "inet house_closed"
-GROUP = "house-closed"
-RULES = f"""
-table {TABLE} {{
+RULES = """
+table {table} {{
   counter refused {{}}
   chain programs {{
     type filter hook output priority -10; policy accept;
-    oifname {{ "lo", "{settings.BRIDGE}" }} accept
-    ip daddr {{ {settings.POD_CIDR}, {settings.SERVICE_CIDR} }} accept
-    fib daddr type local accept
-    socket cgroupv2 level 1 "{{group}}" counter name refused reject
+    ct state established,related accept comment "answers to kubectl on the machine"
+    oifname "lo" accept
+    ip daddr 127.0.0.0/8 accept comment "Docker's resolver; its packets still have the interface of its first address"
+    ip daddr {{ {allowed} }} accept
+    meta nfproto ipv4 counter name refused reject
   }}
   chain pods {{
     type filter hook forward priority -10; policy accept;
-    ip daddr {{ {settings.POD_CIDR}, {settings.SERVICE_CIDR} }} accept
-    ip saddr {settings.POD_CIDR} counter name refused reject
+    ip daddr {{ {allowed} }} accept
+    ip saddr {pods} counter name refused reject
   }}
 }}
 """
-CONNECT = "import socket; socket.create_connection(('{address}', {port}), timeout=5)"
 
 
 @contextmanager
-def cut() -> Iterator[Callable[[], int]]:
-    """What pulls images (containerd, the kubelet) and all pods: no packet of theirs leaves this machine.
+def cut(engine: Docker) -> Iterator[Callable[[], int]]:
+    """Block all packets that programs on a node (such as containerd, the kubelet) or pods send out of the cluster.
 
     Yields:
-        the number of packets that were refused so far.
+        a function that returns the number of packets refused so far.
     """
-    base = settings.CGROUPS / "unified"
-    base = base if base.is_dir() else settings.CGROUPS
-    group = base / GROUP
-    group.mkdir(exist_ok=True)
-    before = {}
-    for name in ("containerd", "kubelet"):
-        process = processes.running(name)
-        assert process, f"{name} does not run"
-        before[process.pid] = base / _group(process.pid).lstrip("/")
-        (group / "cgroup.procs").write_text(str(process.pid))
-    run(["nft", "-f", "-"], stdin=RULES.replace("{group}", str(group.relative_to(settings.CGROUPS))))
+    nodes = containers.nodes(engine)
+    allowed = ", ".join([settings.POD_CIDR, settings.SERVICE_CIDR, containers.node_network(engine)])
+    rules = RULES.format(table=TABLE, allowed=allowed, pods=settings.POD_CIDR)
+    for node in nodes:
+        engine.run("exec", "-i", node, "nft", "-f", "-", stdin=rules)
     try:
-        _prove(group)
-        yield _refused
+        _prove(engine, nodes)
+        yield lambda: sum(_refused(engine, node) for node in nodes)
     finally:
-        run(["nft", "delete", "table", *TABLE.split()])
-        for pid, place in before.items():
-            (place / "cgroup.procs").write_text(str(pid))
-        for child in (group / "cgroup.procs").read_text().split():  # the shims of containers that were started
-            (base / "cgroup.procs").write_text(child)
-        group.rmdir()
+        for node in nodes:
+            engine.run("exec", node, "nft", "delete", "table", *TABLE.split())
 
 
-def _group(pid: int) -> str:
-    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    return next(line.partition("::")[2] for line in lines if line.startswith("0::"))
+def _prove(engine: Docker, nodes: list[str]) -> None:
+    """Check on each node: requests to the outside are refused and counted, and the API server is reachable."""
+    for node in nodes:
+        for url, allowed in (("http://192.0.2.1/", False), (f"https://{settings.CONTROL_PLANE}:6443/version", True)):
+            done = subprocess.run(
+                ["docker", "exec", node, "curl", "-sk", "-m", "5", url],
+                env=dict(engine.environment), capture_output=True, text=True, check=False, timeout=30,
+            )  # fmt: skip
+            assert (done.returncode == 0) == allowed, f"{node} -> {url}: code {done.returncode}"
+        assert _refused(engine, node) > 0
 
 
-def _prove(group: Path) -> None:
-    """A program beside containerd is refused outside, as the rule's counter tells, and reaches the API server."""
-    for address, port, allowed in (("192.0.2.1", 443, False), (settings.NODE_ADDRESS, settings.API_PORT, True)):
-        connect = CONNECT.format(address=address, port=port)
-        words = f'echo $$ > {group}/cgroup.procs; exec python3 -c "{connect}"'
-        done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False, timeout=30)
-        assert (done.returncode == 0) == allowed, f"{address}: {done.stderr[-300:]}"
-    assert _refused() > 0
-
-
-def _refused() -> int:
-    words = run(["nft", "list", "counter", *TABLE.split(), "refused"]).stdout.split()
+def _refused(engine: Docker, node: str) -> int:
+    words = engine.run("exec", node, "nft", "list", "counter", *TABLE.split(), "refused").split()
     return int(words[words.index("packets") + 1])

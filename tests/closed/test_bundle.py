@@ -1,8 +1,7 @@
-"""The bundle installs the platform on a node that has no image of it and reaches nothing: nothing is pulled."""
+"""The bundle installs the platform without a pull, on nodes without images and without access to the outside."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,29 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from ci import platform, runs, up
-from ci.argocd import __main__ as argocd
+from ci.argocd import actions as argocd
 from ci.bundle.argocd import built
 from ci.bundle.make import make
-from ci.cluster import onenode, settings
-from ci.console import run, say
+from ci.cluster import containers, docker, settings
+from ci.cluster.choice import choose
+from ci.common.console import say
+from ci.common.kube import PLATFORM, get, kube
+from ci.deploy import platform, runs, up
 from ci.images import values
-from ci.images.__main__ import REGISTRY
-from ci.kube import PLATFORM, get, kube
-from tests.bundle.conftest import unpack
+from ci.images.catalog import REGISTRY
+from tests.kit.bundles import unpack
 
 from .egress import cut
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not onenode.exists(), reason="only of the one-node cluster is it known how to cut it off"),
-]
-CTR = ["ctr", "-a", str(settings.SOCKET), "-n", "k8s.io"]
+pytestmark = pytest.mark.e2e
+ENGINE = docker.choose()
 
 
 @pytest.fixture(scope="module", params=["", "--argocd"], ids=["helm", "argocd"])
 def way(request: pytest.FixtureRequest) -> list[str]:
-    """The option of install.sh that says who delivers."""
+    """Options of install.sh: none for Helm, or `--argocd`."""
     return [request.param] if request.param else []
 
 
@@ -47,31 +44,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def closed(folder: Path, way: list[str]) -> Iterator[Callable[[], int]]:
-    """A cluster without the platform, without Argo CD and without their images, cut off; what was there is removed."""
+    """Remove the platform, Argo CD and their images, and cut the cluster off from the outside."""
     if "applications.argoproj.io" in kube("get", "crd", "-o", "name"):
         argocd.remove()
     platform.remove()
     forget_images()
-    with cut() as refused:
+    with cut(ENGINE) as refused:
         yield refused
 
 
 def images() -> set[str]:
-    """Images of the platform in the node's store."""
-    return {name for name in onenode.present_images() if name.startswith(f"{REGISTRY}/")}
+    """Images of the platform on any node."""
+    return {name for node in containers.nodes(ENGINE) for name in _on(node)}
+
+
+def _on(node: str) -> list[str]:
+    names = ENGINE.run("exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q").split()
+    return [name for name in names if name.startswith(f"{REGISTRY}/")]
 
 
 def forget_images() -> None:
-    if names := images():
-        run([*CTR, "images", "rm", "--sync", *names])
+    for node in containers.nodes(ENGINE):
+        if names := _on(node):
+            ENGINE.run("exec", node, "ctr", "-n", "k8s.io", "images", "rm", "--sync", *names)
     assert not images()
 
 
 def install(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """install.sh as an operator of the one-node cluster calls it."""
+    """Run install.sh like an operator of the kind cluster."""
     environment = {
-        "PATH": f"{onenode.kubectl().parent}:{os.environ['PATH']}",
-        "CONTAINERD_ADDRESS": str(settings.SOCKET),
+        **{name: ENGINE.environment[name] for name in ("DOCKER_HOST",) if name in ENGINE.environment},
+        "PATH": f"{choose().kubectl().parent}:{ENGINE.environment['PATH']}",
+        "KIND_CLUSTER": settings.NAME,
         "KUBECONFIG": str(settings.kubeconfig_path()),
     }
     words = [str(folder / "install.sh"), *options]
@@ -79,23 +83,23 @@ def install(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def state() -> dict[str, object]:
-    """Everything that an install could touch."""
+    """Images, objects and release: everything that an install could change."""
     names = ("pods", "secrets", "configmaps", "deployments", "statefulsets", "jobs")
-    found = get("-n", PLATFORM, ",".join(names))["items"]
-    made = {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["uid"] for item in found}
-    return {"images": images(), "objects": made, "release": platform.release()}
+    items = get("-n", PLATFORM, ",".join(names))["items"]
+    uids = {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["uid"] for item in items}
+    return {"images": images(), "objects": uids, "release": platform.release()}
 
 
 def pulls() -> dict[str, int]:
-    """What the kubelet did for an image, as its events tell."""
-    told = {"Pulling": 0, "Failed": 0, "Pulled": 0}
+    """Number of the kubelet's events about images, by reason."""
+    counts = {"Pulling": 0, "Failed": 0, "Pulled": 0}
     for event in get("events", "-A")["items"]:
-        if event.get("reason") in told and "image" in event.get("message", "").lower():
-            told[event["reason"]] += event.get("count") or 1
-    return told
+        if event.get("reason") in counts and "image" in event.get("message", "").lower():
+            counts[event["reason"]] += event.get("count") or 1
+    return counts
 
 
-def test_flipped_byte_is_refused_before_anything_is_touched(folder: Path, closed: Callable[[], int]) -> None:
+def test_bundle_with_a_flipped_byte_is_refused_before_any_change(folder: Path, closed: Callable[[], int]) -> None:
     archive = folder / "images" / "images.tar"
     middle = archive.stat().st_size // 2
 
@@ -127,11 +131,12 @@ def test_bundle_installs_without_a_pull(folder: Path, closed: Callable[[], int],
         runs.run_once(client)
     assert up.predict()["price"]
     after = {name: count - before[name] for name, count in pulls().items()}
-    say(f"events of images since: {after}; packets that the cut refused: {closed()}")
+    say(f"events of images since: {after}; packets refused: {closed()}")
     assert (after["Pulling"], after["Failed"]) == (0, 0)
-    assert after["Pulled"] > 0, "no event says that an image was there already"
-    named = {f"{REGISTRY}/{name}:{entry.tag}" for name, entry in values.read("kind").items()}
-    assert named <= images()
+    assert after["Pulled"] > 0, "no event reports an image that was already present"
+    expected = {f"{REGISTRY}/{name}:{entry.tag}" for name, entry in values.read("kind").items()}
+    for node in containers.nodes(ENGINE):
+        assert expected <= set(_on(node)), node
 
 
 def test_same_bundle_again_changes_nothing(folder: Path, closed: Callable[[], int], way: list[str]) -> None:

@@ -1,21 +1,32 @@
-"""Tests of the one-node cluster itself, live; elsewhere they are skipped."""
+"""Live tests of the kind cluster. They fail if there is no cluster: `make cluster` creates it."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from ci.cluster import kinds, onenode, settings
+from ci import cluster
+from ci.cluster.choice import choose
+from ci.cluster.registryless import programs
+from ci.common.kube import get
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_node_cluster() -> None:
-    """Skip where the cluster that tests and programs mean is not a running one-node cluster."""
-    present = kinds.choose().name
-    if present != "onenode":
-        pytest.skip(f"these tests are of the one-node cluster; the present one is {present}")
-    if os.environ.get("KUBECONFIG", str(settings.kubeconfig_path())) != str(settings.kubeconfig_path()):
-        pytest.skip("KUBECONFIG names another cluster than the one-node cluster")
-    if not onenode.exists():
-        pytest.skip("there is no one-node cluster on this machine: `make cluster` makes one")
+def kind_cluster() -> None:
+    """Require CLUSTER=kind, and import the image of the test client into the nodes."""
+    assert choose().name == "kind", "these tests stop and start nodes: they need the kind cluster (CLUSTER=kind)"
+    if programs.probe_image() not in cluster.present_images():
+        cluster.import_archives([programs.probe_archive()])
+
+
+@pytest.fixture(scope="session")
+def nodes(kind_cluster: None) -> list[str]:
+    """Names of the nodes, the control plane first."""
+    names = [node["metadata"]["name"] for node in get("nodes")["items"]]
+    return sorted(names, key=lambda name: ("control-plane" not in name, name))
+
+
+@pytest.fixture(scope="session")
+def workers(nodes: list[str]) -> list[str]:
+    """Names of the workers; at least two."""
+    assert len(nodes) >= 3, f"these tests need two workers, but the cluster has the nodes {nodes}: NODES=3 make cluster"
+    return nodes[1:]

@@ -1,4 +1,4 @@
-"""Objects that the cluster tests make, each in one line."""
+"""Builders for the Kubernetes objects of the cluster tests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ci.cluster import build
-from ci.kube import kube
+from ci.cluster.registryless import programs
+from ci.common.kube import kube
 
 
 def apply(*objects: dict[str, Any]) -> None:
@@ -19,7 +19,7 @@ def apply(*objects: dict[str, Any]) -> None:
 def thing(
     kind: str, namespace: str, name: str, body: dict[str, Any], version: str = "v1", **labels: str
 ) -> dict[str, Any]:
-    """An object."""
+    """A Kubernetes object."""
     meta = {"name": name, "labels": labels} | ({"namespace": namespace} if namespace else {})
     return {"apiVersion": version, "kind": kind, "metadata": meta, **body}
 
@@ -32,12 +32,12 @@ def policy(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
 def probe(script: str, **more: Any) -> dict[str, Any]:
     """A container of the probe image that runs a shell script."""
     command = ["/bin/sh", "-c", script]
-    return {"name": "probe", "image": build.image_name("probe"), "command": command, **more}
+    return {"name": "probe", "image": programs.probe_image(), "command": command, **more}
 
 
 @contextmanager
 def namespaces(labels: dict[str, dict[str, str]]) -> Iterator[None]:
-    """Namespaces with labels, empty at the start and gone at the end."""
+    """Create empty namespaces with these labels; delete them when the block ends."""
 
     def delete() -> None:
         kube("delete", "namespace", *labels, "--ignore-not-found", "--timeout=60s")

@@ -1,12 +1,13 @@
-"""NetworkPolicies hold: what one admits passes, everything else does not, from a pod's first packet on.
+"""NetworkPolicies are enforced on one node and across nodes: only traffic that a policy admits passes.
 
-Five pods serve on the same ports. Those in namespace A are closed in both directions but for the policies below;
-those in B have no policy, so a flow between A and B is decided by A's side alone.
+Five pods serve on the same ports. Pods in namespace A are closed in both directions except for the policies below.
+Pods in B have no policy, so only A's side decides a flow between A and B. Each of the five pods runs on two nodes, and
+the tests try each flow of the table on the same node and across nodes. A flow counts as open only if the client reads
+bytes of an answer, because something between the cluster and the outside may accept connections to any address.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 
 from ci.cluster import settings
-from ci.console import wait_for
-from ci.kube import get, kube
+from ci.cluster.docker import choose as docker_engine
+from ci.common.console import run, wait_for
+from ci.common.kube import api_endpoint, get, kube
 from tests.cluster.objects import apply, namespaces, policy, probe, thing
 
 pytestmark = pytest.mark.e2e
@@ -45,11 +47,14 @@ def policies(addresses: dict[str, str]) -> list[dict[str, Any]]:
     named_and_ranges = [{"port": 8080}, {"port": "web"}, {"port": 8090, "endPort": 8092}]
 
     def all_but(pod: str) -> list[dict[str, Any]]:
-        return [{"ipBlock": {"cidr": settings.POD_CIDR, "except": [f"{addresses[pod]}/32"]}}]
+        excepted = [f"{addresses[f'{pod}-{number}']}/32" for number in (1, 2)]
+        return [{"ipBlock": {"cidr": settings.POD_CIDR, "except": excepted}}]
+
+    api_address, api_port = api_endpoint()
 
     return [
         policy(A, "default-deny", podSelector={}, policyTypes=["Ingress", "Egress"]),
-        # so that the server's own rules decide
+        # so that only the server's own rules decide
         policy(A, "all-to-server", podSelector={}, policyTypes=["Egress"], egress=[{"to": [{"podSelector": server}]}]),
         policy(
             A,
@@ -71,14 +76,15 @@ def policies(addresses: dict[str, str]) -> list[dict[str, Any]]:
                 {"to": [{"namespaceSelector": team}], "ports": named_and_ranges},
                 {"to": all_but("other"), "ports": [{"port": 8083}]},
                 {"to": [{"namespaceSelector": system, "podSelector": dns}], "ports": [{"port": 53, "protocol": "UDP"}]},
-                {"to": [{"ipBlock": {"cidr": f"{settings.NODE_ADDRESS}/32"}}], "ports": [{"port": settings.API_PORT}]},
+                {"to": [{"ipBlock": {"cidr": f"{api_address}/32"}}], "ports": [{"port": api_port}]},
             ],
         ),
     ]
 
 
-# Of `to`: a pod and its port; the Service of the server, whose ports 80 and 85 lead to 8080 and 8085; `api`, the API
-# server's own address; `kubernetes`, its Service; `kubelet` on the node; `dns`, a lookup by the cluster's DNS.
+# `to` is one of: a pod and its port; `service` and its port (the Service of the server, whose ports 80 and 85 lead to
+# 8080 and 8085); `api` (the API server's own address); `kubernetes` (its Service); `kubelet` (of a node); `dns` (a
+# lookup in the cluster's DNS).
 FLOWS = [
     # from, to, expected
     # into the server: by a pod's label, number, name and range of ports
@@ -92,24 +98,24 @@ FLOWS = [
     ("stranger", f"server:{WEB}", CLOSED),
     ("stranger", "server:8090", CLOSED),
     ("guest", "server:8080", CLOSED),
-    # ... by a namespace's label, and by both labels together
+    # into the server: by a namespace's label, and by both labels together
     ("guest", "server:8081", OPEN),
     ("other", "server:8081", OPEN),
     ("friend", "server:8081", CLOSED),
     ("guest", "server:8082", OPEN),
     ("other", "server:8082", CLOSED),
     ("friend", "server:8082", CLOSED),
-    # ... by address, with an exception
+    # into the server: by address, with an exception
     ("friend", "server:8083", OPEN),
     ("stranger", "server:8083", OPEN),
     ("other", "server:8083", OPEN),
     ("guest", "server:8083", CLOSED),
-    # ... by its Service: the policy sees the pod's port
+    # into the server through its Service: the policy sees the pod's port
     ("friend", "service:80", OPEN),
     ("friend", "service:85", CLOSED),
     ("stranger", "service:80", CLOSED),
     ("server", "service:80", OPEN),  # a pod always reaches itself
-    # out of the friend: the same selectors the other way
+    # out of the friend: the same selectors in the other direction
     ("friend", "guest:8080", OPEN),
     ("friend", "other:8080", OPEN),
     ("friend", f"guest:{WEB}", OPEN),
@@ -122,7 +128,7 @@ FLOWS = [
     ("friend", "api", OPEN),
     ("friend", "kubernetes", OPEN),
     ("friend", "kubelet", CLOSED),
-    # nothing admitted, nothing passes
+    # no policy admits anything, so nothing passes
     ("stranger", "guest:8080", CLOSED),
     ("stranger", "dns", CLOSED),
     ("stranger", "api", CLOSED),
@@ -130,15 +136,13 @@ FLOWS = [
     ("stranger", "friend:8080", CLOSED),
     ("server", "guest:8080", CLOSED),
     ("guest", "friend:8080", CLOSED),
-    # no policy, everything passes
+    # no policy applies, so everything passes
     ("guest", "other:8085", OPEN),
     ("guest", "dns", OPEN),
     ("guest", "kubernetes", OPEN),
     ("guest", "kubelet", OPEN),
-    # the node reaches every pod: probes need it
-    ("node", "server:8085", OPEN),
-    ("node", "stranger:8080", OPEN),
 ]
+PLACES = {"same node": 1, "across nodes": 2}  # the number of the destination; the source is number 1
 
 
 def pod(name: str, namespace: str, labels: dict[str, str], script: str, **spec: Any) -> dict[str, Any]:
@@ -148,85 +152,104 @@ def pod(name: str, namespace: str, labels: dict[str, str], script: str, **spec: 
 
 
 @pytest.fixture(scope="module")
-def addresses() -> Iterator[dict[str, str]]:
-    """The pods, serving under A's policies: name to address, the server's Service as `service`."""
+def addresses(workers: list[str]) -> Iterator[dict[str, str]]:
+    """Start the pods with A's policies; returns `name-number` to address, with `service-number` for the Services."""
     serve = " & ".join(f"probe serve :{port}" for port in PORTS)
     ports = [{"name": str(port), "port": port - 8000, "targetPort": port} for port in (8080, 8085)]
+    placed = {f"{name}-{number}": (space, labels, workers[number - 1])
+              for name, (space, labels) in PODS.items() for number in (1, 2)}  # fmt: skip
+    labelled = {name: labels | {"number": name[-1]} for name, (_, labels, _) in placed.items()}
     with namespaces(NAMESPACES):
         apply(
-            *(pod(name, space, labels, serve) for name, (space, labels) in PODS.items()),
-            thing("Service", A, "server", {"spec": {"selector": {"app": "server"}, "ports": ports}}),
-        )
+            *(pod(name, space, labelled[name], serve, nodeName=node) for name, (space, _, node) in placed.items()),
+            *(
+                thing("Service", A, f"server-{number}",
+                      {"spec": {"selector": {"app": "server", "number": str(number)}, "ports": ports}})
+                for number in (1, 2)
+            ),
+        )  # fmt: skip
         for space in NAMESPACES:
-            kube("-n", space, "wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
-        found = {name: get("-n", space, "pod", name)["status"]["podIP"] for name, (space, _) in PODS.items()}
-        found["service"] = get("-n", A, "service", "server")["spec"]["clusterIP"]
-        wait_for("an answer of each pod", lambda: all(reached(found["guest"], port) for port in PORTS), 10)
-        apply(*policies(found))
+            kube("-n", space, "wait", "pod", "--all", "--for=condition=Ready", "--timeout=90s")
+        ips = {name: get("-n", space, "pod", name)["status"]["podIP"] for name, (space, _, _) in placed.items()}
+        ips |= {f"service-{number}": get("-n", A, "service", f"server-{number}")["spec"]["clusterIP"]
+                for number in (1, 2)}  # fmt: skip
+        everything = [f"{name}-2:{port}" for name in PODS for port in PORTS]
+        wait_for("an answer of each pod", lambda: set(send("guest", everything, ips).values()) == {OPEN}, 20)
+        apply(*policies(ips))
         time.sleep(EFFECT)
-        yield found
+        yield ips
 
 
-def reached(address: str, port: int) -> bool:
-    """True if this machine connects."""
-    try:
-        socket.create_connection((address, port), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-
-def words(to: str, addresses: dict[str, str]) -> str:
-    """Arguments of the probe for a destination."""
+def words(to: str, addresses: dict[str, str], place: int = 1) -> str:
+    """Arguments of the probe for a destination; `place` is the number of the pod if the name has none."""
+    api_address, api_port = api_endpoint()
     outside = {
         "dns": f"lookup kubernetes.default.svc.{settings.DOMAIN}.",
-        "api": f"dial {settings.NODE_ADDRESS}:{settings.API_PORT}",
-        "kubernetes": f"dial {settings.API_SERVICE}:443",
-        "kubelet": f"dial {settings.NODE_ADDRESS}:{settings.PORTS['kubelet'][0]}",
+        "api": f"get https://{api_address}:{api_port}/livez",
+        "kubernetes": f"get https://{settings.API_SERVICE}/livez",
+        "kubelet": f"get https://{api_address}:10250/healthz",
     }
+    if to in outside:
+        return outside[to]
     name, _, port = to.partition(":")
-    return outside.get(to) or f"dial {addresses[name]}:{port}"
+    return f"get http://{addresses.get(name) or addresses[f'{name}-{place}']}:{port}/"
 
 
-def verdict(said: str) -> str:
-    """What the probe's last line means; a refused connection, for one, is neither open nor closed."""
-    if said.startswith(("connected", "[")):
+def verdict(answer: str) -> str:
+    """Classify the last line of the probe: open, closed, or the line itself if it is neither (a refused connection)."""
+    if answer[:3].isdigit() or answer.startswith("["):
         return OPEN
-    return CLOSED if "timeout" in said else said
+    return CLOSED if "timeout" in answer or "deadline exceeded" in answer else answer
 
 
-def send(source: str, destinations: list[str], addresses: dict[str, str]) -> dict[str, str]:
-    """Try all flows from one source at once: destination to verdict."""
-    if source == "node":
-        pairs = {to: to.split(":") for to in destinations}
-        return {to: OPEN if reached(addresses[name], int(port)) else CLOSED for to, (name, port) in pairs.items()}
-    tries = [f'echo "{to}|$(probe {words(to, addresses)} 2>&1 | tail -n 1)" &' for to in destinations]
-    said = kube("-n", PODS[source][0], "exec", source, "--", "/bin/sh", "-c", "\n".join([*tries, "wait"]))
-    return {to: verdict(text) for to, _, text in (line.partition("|") for line in said.splitlines())}
+def send(source: str, destinations: list[str], addresses: dict[str, str], place: int = 1) -> dict[str, str]:
+    """Try all flows from one source in parallel; returns destination to verdict."""
+    tries = [f'echo "{to}|$(probe {words(to, addresses, place)} 2>&1 | tail -n 1)" &' for to in destinations]
+    script = "\n".join([*tries, "wait"])
+    output = kube("-n", PODS[source][0], "exec", f"{source}-1", "--", "/bin/sh", "-c", script)
+    return {to: verdict(text) for to, _, text in (line.partition("|") for line in output.splitlines())}
 
 
 @pytest.fixture(scope="module")
-def verdicts(addresses: dict[str, str]) -> dict[tuple[str, str], str]:
-    """Every flow of the table, all tried at once."""
+def verdicts(addresses: dict[str, str]) -> dict[tuple[str, str, str], str]:
+    """Try every flow of the table on one node and across nodes, all in parallel."""
     sources = sorted({source for source, _, _ in FLOWS})
+    runs = [(source, place) for source in sources for place in PLACES]
 
-    def all_from(source: str) -> dict[str, str]:
-        return send(source, [to for origin, to, _ in FLOWS if origin == source], addresses)
+    def all_from(one: tuple[str, str]) -> dict[str, str]:
+        source, place = one
+        return send(source, [to for origin, to, _ in FLOWS if origin == source], addresses, PLACES[place])
 
     with ThreadPoolExecutor() as pool:
         return {
-            (source, to): text
-            for source, found in zip(sources, pool.map(all_from, sources), strict=True)
-            for to, text in found.items()
+            (source, to, place): text
+            for (source, place), answers in zip(runs, pool.map(all_from, runs), strict=True)
+            for to, text in answers.items()
         }
 
 
-@pytest.mark.parametrize(("source", "to", "expected"), FLOWS, ids=[f"{source}-to-{to}" for source, to, _ in FLOWS])
-def test_flow(source: str, to: str, expected: str, verdicts: dict[tuple[str, str], str]) -> None:
-    assert verdicts[source, to] == expected, f"{source} -> {to} should be {expected}"
+CASES = [
+    (source, to, expected, place)
+    for source, to, expected in FLOWS
+    for place in PLACES
+    if (source, to, place) != ("server", "service:80", "across nodes")
+]  # fmt: skip - across nodes, the Service leads to another pod
 
 
-def test_a_policy_made_changed_and_removed_takes_effect_at_once(addresses: dict[str, str]) -> None:
+@pytest.mark.parametrize(("source", "to", "expected", "place"), CASES, ids=[f"{s}-to-{t}-{p}" for s, t, _, p in CASES])
+def test_flow(source: str, to: str, expected: str, place: str, verdicts: dict[tuple[str, str, str], str]) -> None:
+    assert verdicts[source, to, place] == expected, f"{source} -> {to} ({place}) should be {expected}"
+
+
+def test_a_node_reaches_each_of_its_own_pods(addresses: dict[str, str], workers: list[str]) -> None:
+    """The kubelet's probes need this."""
+    for name, port in (("server-1", 8085), ("stranger-1", 8080)):
+        command = ["docker", "exec", workers[0], "curl", "-s", "-m", "3", f"http://{addresses[name]}:{port}/"]
+        answer = run(command, env=docker_engine().environment, check=False)
+        assert name in answer.stdout, f"{name}: {answer.stdout} {answer.stderr}"
+
+
+def test_creating_changing_and_deleting_a_policy_takes_effect_at_once(addresses: dict[str, str]) -> None:
     def only(*ports: int) -> dict[str, Any]:
         rules = [{"ports": [{"port": port} for port in ports]}] if ports else []
         return policy(B, "changing", podSelector={}, policyTypes=["Ingress"], ingress=rules)
@@ -237,26 +260,26 @@ def test_a_policy_made_changed_and_removed_takes_effect_at_once(addresses: dict[
 
     assert now() == {"other:8080": OPEN, "other:8081": OPEN}
     apply(only(8080))
-    assert now() == {"other:8080": OPEN, "other:8081": CLOSED}, "made"
+    assert now() == {"other:8080": OPEN, "other:8081": CLOSED}, "created"
     apply(only(8081))
     assert now() == {"other:8080": CLOSED, "other:8081": OPEN}, "changed"
     kube("-n", B, "delete", "networkpolicy", "changing")
-    assert now() == {"other:8080": OPEN, "other:8081": OPEN}, "removed"
+    assert now() == {"other:8080": OPEN, "other:8081": OPEN}, "deleted"
 
 
-def test_a_label_put_on_and_taken_off_takes_effect_at_once(addresses: dict[str, str]) -> None:
+def test_adding_and_removing_a_label_takes_effect_at_once(addresses: dict[str, str]) -> None:
     for change, expected in (("role=friend", OPEN), ("role-", CLOSED)):
-        kube("-n", A, "label", "pod", "stranger", change)
+        kube("-n", A, "label", "pod", "stranger-1", change)
         time.sleep(EFFECT)
-        assert send("stranger", ["server:8080"], addresses) == {"server:8080": expected}, change
+        assert send("stranger", ["server:8080"], addresses, 2) == {"server:8080": expected}, change
     for change, expected in (("team-", CLOSED), ("team=b", OPEN)):
         kube("label", "namespace", B, change)
         time.sleep(EFFECT)
-        assert send("guest", ["server:8081"], addresses) == {"server:8081": expected}, change
+        assert send("guest", ["server:8081"], addresses, 2) == {"server:8081": expected}, change
 
 
-def test_a_new_pod_is_closed_and_open_as_its_policies_say_from_its_first_packet(addresses: dict[str, str]) -> None:
-    script = f"probe {words('guest:8080', addresses)} > /dev/termination-log 2>&1"
+def test_policies_hold_for_a_new_pod_from_its_first_packet(addresses: dict[str, str]) -> None:
+    script = f"probe {words('guest-2:8080', addresses)} > /dev/termination-log 2>&1"
     labels = {f"start-{label}-{number}": {"role": label} for label in ("friend", "nobody") for number in range(3)}
     apply(*(pod(name, A, own, script, restartPolicy="Never") for name, own in labels.items()))
 

@@ -1,4 +1,4 @@
-"""Where the DAG meets charts/airflow: the environment, the names, and the NetworkPolicies of its pods."""
+"""The DAGs fit charts/airflow: environment, names, and NetworkPolicies of their pods."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 import yaml
 from kubernetes.client import ApiClient
 
-from ci import charts
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts
 
 from .conftest import DAGS, ENVIRONMENT
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "charts" / "images.yaml"))
+VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "kit" / "images.yaml"))
 CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
 
 
@@ -32,26 +32,26 @@ def objects() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def environment(objects: list[dict[str, Any]]) -> dict[str, str]:
-    """What the chart puts into the Airflow containers."""
-    [found] = [o["data"] for o in objects if (o["kind"], o["metadata"]["name"]) == ("ConfigMap", "airflow")]
-    return found
+    """The environment that the chart sets in the Airflow containers."""
+    [data] = [o["data"] for o in objects if (o["kind"], o["metadata"]["name"]) == ("ConfigMap", "airflow")]
+    return data
 
 
 def named(objects: list[dict[str, Any]], kind: str, name: str, namespace: str) -> dict[str, Any]:
-    [found] = [o for o in objects if (o["kind"], o["metadata"]["name"], o["metadata"].get("namespace"))
+    [match] = [o for o in objects if (o["kind"], o["metadata"]["name"], o["metadata"].get("namespace"))
                == (kind, name, namespace)]  # fmt: skip
-    return found
+    return match
 
 
-def test_chart_gives_what_the_dag_reads(environment: dict[str, str]) -> None:
-    given = {name for name in environment if name.startswith("PIPELINE_")}
-    assert given == {name for name in ENVIRONMENT if name.startswith("PIPELINE_")}
+def test_chart_sets_every_variable_that_the_dag_reads(environment: dict[str, str]) -> None:
+    variables = {name for name in environment if name.startswith("PIPELINE_")}
+    assert variables == {name for name in ENVIRONMENT if name.startswith("PIPELINE_")}
 
 
-def test_dag_is_read_with_the_charts_environment(environment: dict[str, str], objects: list[dict[str, Any]]) -> None:
+def test_dag_reads_the_environment_of_the_chart(environment: dict[str, str], objects: list[dict[str, Any]]) -> None:
     code = (
-        "import json, stage_pod; known = stage_pod.PodSettings.from_environment();"
-        "print(json.dumps([known.image, known.namespace, known.config_map, known.secret, known.annotations]))"
+        "import json, stage_pod; s = stage_pod.PodSettings.from_environment();"
+        "print(json.dumps([s.image, s.namespace, s.config_map, s.secret, s.annotations]))"
     )
     settings = {**ENVIRONMENT, **{name: text for name, text in environment.items() if name.startswith("PIPELINE_")}}
     done = subprocess.run(
@@ -62,10 +62,12 @@ def test_dag_is_read_with_the_charts_environment(environment: dict[str, str], ob
     assert "/pipeline:" in image
     assert (namespace, config_map, secret) == ("mlops-jobs", "pipeline", "pipeline")
     [job] = [o for o in objects if o["kind"] == "Job" and o["metadata"]["name"].startswith("minio-provision")]
-    assert annotations == job["spec"]["template"]["metadata"]["annotations"], "the same image is told otherwise"
+    assert annotations == job["spec"]["template"]["metadata"]["annotations"], (
+        "the DAG and the chart annotate the same image differently"
+    )
 
 
-def test_every_container_of_every_pod_that_a_dag_makes_runs_the_image_that_the_chart_names(
+def test_every_container_of_a_dag_runs_the_image_of_the_chart(
     dags: dict[str, DAG],
 ) -> None:
     made = 0
@@ -73,10 +75,10 @@ def test_every_container_of_every_pod_that_a_dag_makes_runs_the_image_that_the_c
         for task in dag.tasks:
             if hasattr(task, "build_pod_request_obj"):
                 pod = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(dry_run=True))["spec"]
-                found = {box["name"]: box["image"] for box in [*pod.get("initContainers", []), *pod["containers"]]}
-                assert set(found.values()) == {ENVIRONMENT["PIPELINE_IMAGE"]}, f"{name}.{task.task_id}: {found}"
+                images = {box["name"]: box["image"] for box in [*pod.get("initContainers", []), *pod["containers"]]}
+                assert set(images.values()) == {ENVIRONMENT["PIPELINE_IMAGE"]}, f"{name}.{task.task_id}: {images}"
                 made += 1
-    assert made > len(dags), "no pods were looked at"
+    assert made > len(dags), "too few pods were checked"
 
 
 def test_every_access_of_a_stage_is_granted_on_both_sides(objects: list[dict[str, Any]], pipeline_dag: DAG) -> None:
@@ -89,14 +91,14 @@ def test_every_access_of_a_stage_is_granted_on_both_sides(objects: list[dict[str
         assert leaving.items() <= labels.items(), f"{task.task_id}: no egress for {labels}"
         for label in labels:
             if label.startswith("access/") and label != "access/data-api":
-                assert f'"{label}": "true"' in admitted, f"{task.task_id}: nobody admits pods with {label}"
+                assert f'"{label}": "true"' in admitted, f"{task.task_id}: no policy admits pods with {label}"
     assert {task.task_id for task in pipeline_dag.tasks if calling.items() <= task.labels.items()} == {"fetch"}
 
 
-def test_pods_that_are_made_by_hand_are_like_those_of_the_stages(
+def test_pods_of_commands_have_the_same_rights_as_those_of_stages(
     objects: list[dict[str, Any]], environment: dict[str, str], dags: dict[str, DAG]
 ) -> None:
-    """From a pod that may do more or less than they the smoke test would prove nothing."""
+    """A smoke test in a pod with other rights would prove nothing."""
     [task] = dags["house_price_rollback"].tasks
     stage = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(dry_run=True))
     made = [named(objects, "PodTemplate", "pipeline", "mlops-jobs")["template"]]
@@ -126,7 +128,7 @@ def test_service_account_exists_without_token(objects: list[dict[str, Any]], pip
         assert account["automountServiceAccountToken"] is False
 
 
-def test_scheduler_may_do_what_a_stage_pod_needs_and_no_more(objects: list[dict[str, Any]]) -> None:
+def test_scheduler_has_only_the_rights_that_stage_pods_need(objects: list[dict[str, Any]]) -> None:
     rules = named(objects, "Role", "airflow-scheduler", "mlops-jobs")["rules"]
     granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
     assert granted == {

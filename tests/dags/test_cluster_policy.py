@@ -1,4 +1,4 @@
-"""Airflow refuses DAGs whose tasks would run inside the scheduler, or without bounds."""
+"""Airflow refuses DAGs whose tasks would run inside the scheduler, or without limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TASKS = {
 }
 
 
-def test_only_bounded_pods_pass(tmp_path: Path) -> None:
+def test_only_pods_with_limits_and_deadline_pass(tmp_path: Path) -> None:
     dags = tmp_path / "dags"
     dags.mkdir()
     for name, task in TASKS.items():
@@ -48,7 +48,7 @@ def test_only_bounded_pods_pass(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     passed, errors = json.loads(done.stdout.strip().splitlines()[-1])
     assert passed == ["bounded"]
-    said = {Path(file).stem: text.strip().splitlines()[-1] for file, text in errors.items()}
-    assert "would run inside the scheduler: use StagePod" in said["inside_the_scheduler"]
-    assert "has no limit of memory and cpu" in said["without_limits"]
-    assert "may run for ever" in said["without_end"]
+    messages = {Path(file).stem: text.strip().splitlines()[-1] for file, text in errors.items()}
+    assert "would run inside the scheduler. Use StagePod" in messages["inside_the_scheduler"]
+    assert "has no limit of memory and cpu" in messages["without_limits"]
+    assert "has no deadline" in messages["without_end"]

@@ -1,4 +1,4 @@
-"""The DAG draws pipeline.STAGES, hands references on, and is understood by Airflow's own DAG processor."""
+"""The DAG follows pipeline.STAGES, passes references on, and is accepted by Airflow's DAG processor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STAGE = {stage.name: stage for stage in STAGES}
 
 
 class Results:
-    """A task instance that knows what the stages before it reported."""
+    """A fake task instance with the results of earlier stages."""
 
     def __init__(self, results: dict[str, dict[str, object]]) -> None:
         self.results = results
@@ -37,7 +37,7 @@ class Results:
         return self.results[task_ids]
 
 
-def test_tasks_are_the_stages_and_edges_their_answers(pipeline_dag: DAG) -> None:
+def test_tasks_are_the_stages_and_edges_have_their_answers(pipeline_dag: DAG) -> None:
     assert {task.task_id for task in pipeline_dag.tasks} == {stage.name for stage in STAGES}
     for stage in STAGES:
         assert pipeline_dag.get_task(stage.name).downstream_task_ids == set(stage.then.values())
@@ -45,27 +45,29 @@ def test_tasks_are_the_stages_and_edges_their_answers(pipeline_dag: DAG) -> None
             assert pipeline_dag.get_edge_info(stage.name, following).get("label", "") == answer
 
 
-def test_every_stage_is_reached_and_every_way_ends_in_the_report() -> None:
+def test_every_stage_is_reachable_and_every_path_ends_in_the_report() -> None:
     assert STAGE["fetch"] is STAGES[0]
     for stage in STAGES:
-        assert stage is STAGES[0] or any(stage.name in other.then.values() for other in STAGES), f"no way to {stage}"
-        assert stage.then or stage.name == "report", f"{stage.name} leads nowhere"
-        assert len(stage.then) != 1 or "" in stage.then, f"{stage.name} has one way: nobody asks for an answer"
-        assert len(stage.then) < 2 or "" not in stage.then, f"{stage.name} has several ways: each needs its answer"
+        assert stage is STAGES[0] or any(stage.name in other.then.values() for other in STAGES), f"no path to {stage}"
+        assert stage.then or stage.name == "report", f"{stage.name} has no successor"
+        assert len(stage.then) != 1 or "" in stage.then, f"{stage.name} has one successor, so its answer must be empty"
+        assert len(stage.then) < 2 or "" not in stage.then, (
+            f"{stage.name} has several successors, so each needs an answer"
+        )
 
 
-Way = tuple[str, ...]
+StagePath = tuple[str, ...]
 
 
-def ways(stage: Stage) -> list[Way]:
-    """Every way from a stage to the end."""
-    rest = [way for name in stage.then.values() for way in ways(STAGE[name])]
-    return [(stage.name, *way) for way in rest] or [(stage.name,)]
+def paths(stage: Stage) -> list[StagePath]:
+    """Every path from a stage to the end."""
+    rest = [path for name in stage.then.values() for path in paths(STAGE[name])]
+    return [(stage.name, *path) for path in rest] or [(stage.name,)]
 
 
-@pytest.mark.parametrize("way", ways(STAGES[0]), ids=lambda way: " ".join(way[3:-1]))
-def test_airflow_runs_the_stages_of_a_way_and_skips_the_others(pipeline_dag: DAG, way: Way) -> None:
-    """As the scheduler does: what a branch skips is skipped, and a task follows its trigger rule."""
+@pytest.mark.parametrize("path", paths(STAGES[0]), ids=lambda path: " ".join(path[3:-1]))
+def test_airflow_runs_the_stages_of_a_path_and_skips_the_others(pipeline_dag: DAG, path: StagePath) -> None:
+    """Like the scheduler: applies the skips of branches and the trigger rules of tasks."""
     states: dict[str, str] = {}
     skipped: set[str] = set()
     for task in pipeline_dag.topological_sort():
@@ -78,12 +80,12 @@ def test_airflow_runs_the_stages_of_a_way_and_skips_the_others(pipeline_dag: DAG
             assert task.trigger_rule == "none_failed_min_one_success"
             states[task.task_id] = "success" if "success" in above else "skipped"
         if states[task.task_id] == "success" and len(STAGE[task.task_id].then) > 1:
-            skipped |= direct_skips(task, way[way.index(task.task_id) + 1])
-    assert {name for name, state in states.items() if state == "success"} == set(way)
+            skipped |= direct_skips(task, path[path.index(task.task_id) + 1])
+    assert {name for name, state in states.items() if state == "success"} == set(path)
 
 
 def direct_skips(task: Any, chosen: str) -> set[str]:
-    """What Airflow's own branching skips."""
+    """The tasks that Airflow's branching skips."""
     ti = SimpleNamespace(task=task, map_index=-1, xcom_push=lambda **_: None)
     try:
         task.skip_all_except(ti, chosen)
@@ -92,9 +94,9 @@ def direct_skips(task: Any, chosen: str) -> set[str]:
     return set()
 
 
-def test_at_the_end_of_data_all_is_skipped(pipeline_dag: DAG) -> None:
+def test_all_stages_are_skipped_at_the_end_of_the_data(pipeline_dag: DAG) -> None:
     report = pipeline_dag.get_task("report")
-    assert report.trigger_rule == "none_failed_min_one_success", "with all upstream skipped it is skipped too"
+    assert report.trigger_rule == "none_failed_min_one_success", "the report must be skipped if all upstream tasks are"
     assert "fetch" not in report.upstream_task_ids
 
 
@@ -105,12 +107,14 @@ def test_each_stage_gets_its_memory_and_its_documentation(pipeline_dag: DAG) -> 
         assert task.doc_md == stage.doc
 
 
-def test_references_are_given_before_they_are_needed() -> None:
-    for way in ways(STAGES[0]):
-        given: set[str] = set()
-        for stage in map(STAGE.__getitem__, way):
-            assert set(stage.needs) <= given, f"{stage.name} needs what no stage before it gives: {stage.needs}"
-            given |= set(stage.gives)
+def test_references_are_produced_before_they_are_needed() -> None:
+    for path in paths(STAGES[0]):
+        produced: set[str] = set()
+        for stage in map(STAGE.__getitem__, path):
+            assert set(stage.needs) <= produced, (
+                f"{stage.name} needs references that no earlier stage produces: {stage.needs}"
+            )
+            produced |= set(stage.gives)
 
 
 def test_references_become_arguments(pipeline_dag: DAG) -> None:
@@ -137,24 +141,24 @@ def test_references_become_arguments(pipeline_dag: DAG) -> None:
         }
 
 
-def test_every_stages_pod_carries_commit_and_digest(pipeline_dag: DAG) -> None:
+def test_every_pod_has_commit_and_digest(pipeline_dag: DAG) -> None:
     for task in pipeline_dag.tasks:
         pod = task.prepare_for_execution().build_pod_request_obj(dry_run=True)
-        wanted = {"house-platform/commit": COMMIT, "house-platform/image-digest": DIGEST}
-        assert wanted.items() <= pod.metadata.annotations.items(), task.task_id
+        expected = {"house-platform/commit": COMMIT, "house-platform/image-digest": DIGEST}
+        assert expected.items() <= pod.metadata.annotations.items(), task.task_id
 
 
-def test_only_the_first_stage_reaches_the_data_api(pipeline_dag: DAG) -> None:
+def test_only_the_first_stage_has_access_to_the_data_api(pipeline_dag: DAG) -> None:
     reaching = [task.task_id for task in pipeline_dag.tasks if "access/data-api" in task.labels]
     assert reaching == [STAGES[0].name]
 
 
-def test_without_a_schedule_runs_are_started_by_hand(pipeline_dag: DAG) -> None:
+def test_dag_without_a_schedule_starts_by_hand(pipeline_dag: DAG) -> None:
     assert type(pipeline_dag.timetable).__name__ == "NullTimetable"
 
 
-def test_the_dag_processor_takes_it(tmp_path: Path) -> None:
-    """Airflow's own processor, in its own process and with its own database, stores the DAG without an error."""
+def test_dag_processor_accepts_the_dags(tmp_path: Path) -> None:
+    """Airflow's DAG processor, in its own process and with its own database, stores the DAGs without an error."""
     schedule = "*/30 * * * *"
     environment = {
         **os.environ,
@@ -174,14 +178,14 @@ def test_the_dag_processor_takes_it(tmp_path: Path) -> None:
     airflow("dag-processor", "--num-runs", "1")
     with sqlite3.connect(tmp_path / "airflow.db") as database:
         assert database.execute("select filename, stacktrace from import_error").fetchall() == []
-        found = dict(database.execute("select dag_id, timetable_summary from dag").fetchall())
-        assert found == {"house_price_pipeline": schedule, "house_price_rollback": "None"}
+        schedules = dict(database.execute("select dag_id, timetable_summary from dag").fetchall())
+        assert schedules == {"house_price_pipeline": schedule, "house_price_rollback": "None"}
         stored = dict(database.execute("select dag_id, data from serialized_dag").fetchall())
     tasks = [task["__var"]["task_id"] for task in json.loads(stored["house_price_pipeline"])["dag"]["tasks"]]
     assert tasks == [stage.name for stage in STAGES]
 
 
-def test_rollback_takes_its_version_and_reason_from_the_form(dags: dict[str, DAG]) -> None:
+def test_rollback_uses_version_and_reason_of_the_form(dags: dict[str, DAG]) -> None:
     dag = dags["house_price_rollback"]
     [task] = dag.tasks
     ready = task.prepare_for_execution()
@@ -191,7 +195,7 @@ def test_rollback_takes_its_version_and_reason_from_the_form(dags: dict[str, DAG
         dag.params.validate()
 
 
-def test_missing_setting_is_one_sentence() -> None:
+def test_missing_setting_gives_one_error() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PIPELINE_IMAGE"}
     command = [sys.executable, "house_price_pipeline.py"]
     done = subprocess.run(command, cwd=DAGS, env=environment, capture_output=True, text=True, check=False)

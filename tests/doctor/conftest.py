@@ -1,4 +1,4 @@
-"""What the checks said in the tests of this session, for the one that compares it with the README."""
+"""Records the results of all checks in this session, for the test that compares them with the README."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from ci.doctor.result import FAIL, WARN, Result
 
 SAID: set[tuple[str, str]] = set()  # check and sentence
-RAN: set[str] = set()  # files whose tests said something
+RAN: set[str] = set()  # files whose tests recorded a result
 
 
 @pytest.fixture(autouse=True)
 def listen(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Write down every warning and failure that a check makes of a fault."""
+    """Record every warning and failure of a check."""
     made = Result.__init__
 
-    def init(self: Result, check: str, level: str, what: str, mend: str = "") -> None:
-        made(self, check, level, what, mend)
+    def init(self: Result, check: str, level: str, what: str, fix: str = "") -> None:
+        made(self, check, level, what, fix)
         if level in (WARN, FAIL):
             SAID.add((check, what))
             RAN.add(request.path.name)

@@ -1,4 +1,4 @@
-"""A small HTTP server of this machine that gives the answer it is told to give."""
+"""A small local HTTP server with configured answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Answers:
-    """What the server says to a request, by the value of its Authorization header if `by_token` has it."""
+    """Answer of the server, by path if `by_path` has it, then by Authorization header if `by_token` has it."""
 
     status: int
     body: bytes = b""
@@ -22,22 +22,22 @@ class Answers:
 
 @contextmanager
 def answering(answers: Answers) -> Iterator[tuple[int, list[str]]]:
-    """Its port, and the requests that came, as `GET /health`."""
-    asked: list[str] = []
+    """Yields the port and the received requests. Example of a request: `GET /health`."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(f"{self.command} {self.path}")
-            said = answers.by_path.get(self.path.partition("?")[0], answers)
-            said = said.by_token.get(self.headers.get("Authorization", ""), said)
+            requests.append(f"{self.command} {self.path}")
+            reply = answers.by_path.get(self.path.partition("?")[0], answers)
+            reply = reply.by_token.get(self.headers.get("Authorization", ""), reply)
             port = str(server.server_port)
-            self.send_response(said.status)
-            for name, value in said.headers.items():
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
                 self.send_header(name, value.replace("PORT", port))
-            self.send_header("Content-Length", str(len(said.body)))
+            self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(said.body)
+                self.wfile.write(reply.body)
 
         do_HEAD = do_GET
 
@@ -48,7 +48,7 @@ def answering(answers: Answers) -> Iterator[tuple[int, list[str]]]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield server.server_port, asked
+        yield server.server_port, requests
     finally:
         server.shutdown()
         thread.join()

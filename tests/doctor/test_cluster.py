@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ci.console import Failure
+from ci.common.console import Failure
 from ci.doctor import cluster
-from ci.doctor.result import Expected
+from ci.doctor.requirements import Requirements
 
-NEEDS = Expected("vm", storage_classes=[""], secrets=["mlops/minio", "mlops/postgres"], foreign_secrets=[])
+NEEDS = Requirements("vm", storage_classes=[""], secrets=["mlops/minio", "mlops/postgres"], foreign_secrets=[])
 
 
 def kubectl(**answers: Any) -> Callable[..., dict[str, Any]]:
@@ -22,11 +22,11 @@ def kubectl(**answers: Any) -> Callable[..., dict[str, Any]]:
         kind = next(word for word in words if word.partition(".")[0] in KINDS)
         if kind.partition(".")[0] not in answers:
             raise Failure(f"the server doesn't have a resource type {kind}")
-        found = answers[kind.partition(".")[0]]
-        if isinstance(found, list):
+        result = answers[kind.partition(".")[0]]
+        if isinstance(result, list):
             space = words[words.index("-n") + 1] if "-n" in words else ""
-            return {"items": [item for item in found if space in ("", item["metadata"].get("namespace"))]}
-        return dict(found)
+            return {"items": [item for item in result if space in ("", item["metadata"].get("namespace"))]}
+        return dict(result)
 
     return get
 
@@ -49,81 +49,84 @@ def named(path: str) -> dict[str, Any]:
 
 
 def test_kubernetes_that_is_too_old() -> None:
-    found = cluster.versions("v1.27.4+k3s1", "v1.28.0")
-    assert (found.level, found.what) == ("fail", "v1.27.4+k3s1 is older than 1.30, the oldest that the charts are for")
+    result = cluster.versions("v1.27.4+k3s1", "v1.28.0")
+    assert (result.level, result.what) == (
+        "fail",
+        "v1.27.4+k3s1 is older than 1.30, the oldest version that the charts support",
+    )
 
 
 def test_kubectl_that_is_too_old() -> None:
-    found = cluster.versions("v1.36.3", "v1.34.0")
-    assert (found.level, "more than one minor version apart" in found.what) == ("warn", True)
-    assert "use kubectl 1.36.x" in found.mend
+    result = cluster.versions("v1.36.3", "v1.34.0")
+    assert (result.level, "more than one minor version apart" in result.what) == ("warn", True)
+    assert "use kubectl 1.36.x" in result.fix
     assert cluster.versions("v1.36.3", "v1.35.1").level == "ok"
 
 
 @pytest.mark.parametrize(("version", "level"), [("", "fail"), ("v3.9.1", "fail"), ("v3.17.3", "ok"), ("v4.3.1", "ok")])
 def test_helm(version: str, level: str) -> None:
-    found = cluster.helm(version)
-    assert found.level == level
-    assert level == "ok" or "./bin/helm" in found.mend
+    result = cluster.helm(version)
+    assert result.level == level
+    assert level == "ok" or "./bin/helm" in result.fix
 
 
 def test_node_that_is_not_well() -> None:
-    found = cluster.nodes(kubectl(nodes=[node(Ready="False", DiskPressure="True", MemoryPressure="False")]))
-    assert found.level == "fail"
-    assert found.what == "house: Ready=False (about Ready); house: DiskPressure=True (about DiskPressure)"
+    result = cluster.nodes(kubectl(nodes=[node(Ready="False", DiskPressure="True", MemoryPressure="False")]))
+    assert result.level == "fail"
+    assert result.what == "house: Ready=False (about Ready); house: DiskPressure=True (about DiskPressure)"
     assert cluster.nodes(kubectl(nodes=[node(Ready="True", DiskPressure="False")])).level == "ok"
 
 
 def test_networks_of_the_cluster() -> None:
-    known = kubectl(nodes=[node()], servicecidrs=[{"metadata": {}, "spec": {"cidrs": ["10.43.0.0/16"]}}])
-    assert cluster.networks(known) == ("10.42.0.0/24", "10.43.0.0/16")
+    get = kubectl(nodes=[node()], servicecidrs=[{"metadata": {}, "spec": {"cidrs": ["10.43.0.0/16"]}}])
+    assert cluster.networks(get) == ("10.42.0.0/24", "10.43.0.0/16")
 
 
 @pytest.mark.parametrize(("address", "network"), [("10.43.0.1", "10.43.0.0/16"), ("10.152.183.1", "10.152.183.0/24")])
 def test_service_network_of_a_cluster_that_does_not_tell_it(address: str, network: str) -> None:
     """Before Kubernetes 1.33. K3s's default must still be seen to swallow the data API at 10.43.100.103."""
-    known = kubectl(nodes=[node()], service={"spec": {"clusterIP": address}})
-    assert cluster.networks(known)[1] == network
+    get = kubectl(nodes=[node()], service={"spec": {"clusterIP": address}})
+    assert cluster.networks(get)[1] == network
 
 
 def test_no_default_storage_class() -> None:
-    found = cluster.storage(NEEDS, kubectl(storageclasses=[storage_class("local-path", False)]))
-    assert (found.level, "volume claims would stay Pending" in found.what) == ("fail", True)
-    assert found.mend == f"kubectl annotate storageclass local-path {cluster.DEFAULT_CLASS}=true"
+    result = cluster.storage(NEEDS, kubectl(storageclasses=[storage_class("local-path", False)]))
+    assert (result.level, "volume claims would stay Pending" in result.what) == ("fail", True)
+    assert result.fix == f"kubectl annotate storageclass local-path {cluster.DEFAULT_CLASS}=true"
 
 
 def test_no_storage_class_at_all() -> None:
-    assert "--disable=local-storage" in cluster.storage(NEEDS, kubectl(storageclasses=[])).mend
+    assert "--disable=local-storage" in cluster.storage(NEEDS, kubectl(storageclasses=[])).fix
 
 
 def test_storage_class_that_values_name_and_the_cluster_lacks() -> None:
-    found = cluster.storage(
-        Expected("vm", storage_classes=["fast"]), kubectl(storageclasses=[storage_class("a", True)])
+    result = cluster.storage(
+        Requirements("vm", storage_classes=["fast"]), kubectl(storageclasses=[storage_class("a", True)])
     )
-    assert (found.level, "StorageClass fast, which the cluster does not have" in found.what) == ("fail", True)
+    assert (result.level, "StorageClass fast, which the cluster does not have" in result.what) == ("fail", True)
 
 
 def test_two_default_storage_classes() -> None:
-    found = cluster.storage(NEEDS, kubectl(storageclasses=[storage_class("a", True), storage_class("b", True)]))
-    assert (found.level, "a, b are all the default" in found.what) == ("warn", True)
+    result = cluster.storage(NEEDS, kubectl(storageclasses=[storage_class("a", True), storage_class("b", True)]))
+    assert (result.level, "a, b are all the default" in result.what) == ("warn", True)
 
 
 def test_secrets_that_are_missing_in_part() -> None:
-    [found] = cluster.secrets(NEEDS, kubectl(secrets=[named("mlops/minio")]))
-    assert (found.level, found.what.startswith("mlops/postgres missing while others exist")) == ("fail", True)
-    assert "backup" in found.mend
+    [result] = cluster.secrets(NEEDS, kubectl(secrets=[named("mlops/minio")]))
+    assert (result.level, result.what.startswith("mlops/postgres missing while others exist")) == ("fail", True)
+    assert "backup" in result.fix
 
 
 def test_secrets_before_the_first_install() -> None:
-    [found] = cluster.secrets(NEEDS, kubectl(secrets=[]))
-    assert (found.level, found.mend.startswith("make secrets")) == ("warn", True)
+    [result] = cluster.secrets(NEEDS, kubectl(secrets=[]))
+    assert (result.level, result.fix.startswith("make secrets")) == ("warn", True)
 
 
 def test_certificate_that_nobody_makes() -> None:
-    needs = Expected("prod", secrets=["mlops/minio"], foreign_secrets=["mlops/house-tls"])
+    needs = Requirements("prod", secrets=["mlops/minio"], foreign_secrets=["mlops/house-tls"])
     mine, certificate = cluster.secrets(needs, kubectl(secrets=[named("mlops/minio")]))
     assert (mine.level, certificate.level) == ("ok", "fail")
-    assert certificate.mend == "kubectl -n mlops create secret tls house-tls --cert=<file> --key=<file>"
+    assert certificate.fix == "kubectl -n mlops create secret tls house-tls --cert=<file> --key=<file>"
 
 
 @pytest.mark.parametrize(
@@ -138,9 +141,9 @@ def test_certificate_that_nobody_makes() -> None:
 )
 def test_mlflow_client_and_server(running: str, locked: str, level: str) -> None:
     lock = {"server": locked, "pipeline": "3.17.2"} if locked else {}
-    found = cluster.mlflow(Expected("vm", mlflow=lock), running)
-    assert found.level == level
-    assert ("404" in found.what) == (level == "fail")
+    result = cluster.mlflow(Requirements("vm", mlflow=lock), running)
+    assert result.level == level
+    assert ("404" in result.what) == (level == "fail")
 
 
 def application(sync: str, health: str, message: str = "") -> dict[str, Any]:
@@ -149,10 +152,10 @@ def application(sync: str, health: str, message: str = "") -> dict[str, Any]:
 
 
 def test_application_that_is_out_of_sync() -> None:
-    [found] = cluster.applications(kubectl(applications=[application("OutOfSync", "Degraded", "hook failed")]))
-    assert (found.check, found.level) == ("application mlflow", "fail")
-    assert found.what == "OutOfSync, Degraded: hook failed"
-    assert found.mend == "kubectl -n argocd describe application mlflow"
+    [result] = cluster.applications(kubectl(applications=[application("OutOfSync", "Degraded", "hook failed")]))
+    assert (result.check, result.level) == ("application mlflow", "fail")
+    assert result.what == "OutOfSync, Degraded: hook failed"
+    assert result.fix == "kubectl -n argocd describe application mlflow"
     assert [one.level for one in cluster.applications(kubectl(applications=[application("Synced", "Healthy")]))] == [
         "ok"
     ]
@@ -170,19 +173,19 @@ def pod(path: str, reason: str = "") -> dict[str, Any]:
 
 
 def test_pod_that_is_not_well() -> None:
-    [found] = cluster.pods(kubectl(pods=[pod("mlops/minio-0", "CrashLoopBackOff"), pod("mlops/ui")]))
-    assert (found.check, found.level, found.what) == ("pod minio-0", "fail", "main: CrashLoopBackOff about it")
-    assert "kubectl -n mlops logs minio-0" in found.mend
+    [result] = cluster.pods(kubectl(pods=[pod("mlops/minio-0", "CrashLoopBackOff"), pod("mlops/ui")]))
+    assert (result.check, result.level, result.what) == ("pod minio-0", "fail", "main: CrashLoopBackOff about it")
+    assert "kubectl -n mlops logs minio-0" in result.fix
 
 
 def test_pod_whose_image_is_missing() -> None:
-    [found] = cluster.pods(kubectl(pods=[pod("mlops/ui", "ErrImagePull")]))
-    assert found.mend == "see the line of its image above"
+    [result] = cluster.pods(kubectl(pods=[pod("mlops/ui", "ErrImagePull")]))
+    assert result.fix == "see the line of its image above"
 
 
 def test_pods_that_are_well() -> None:
-    [found] = cluster.pods(kubectl(pods=[pod("mlops/a"), pod("mlops-jobs/b")]))
-    assert found.what == "all 2 are Ready or have done their work"
+    [result] = cluster.pods(kubectl(pods=[pod("mlops/a"), pod("mlops-jobs/b")]))
+    assert result.what == "all 2 are Ready or completed"
 
 
 def alert(name: str, severity: str, state: str = "firing") -> dict[str, Any]:
@@ -190,11 +193,11 @@ def alert(name: str, severity: str, state: str = "firing") -> dict[str, Any]:
 
 
 def test_alerts_that_are_firing() -> None:
-    found = cluster.alerts(
+    result = cluster.alerts(
         [alert("PostgresDown", "critical"), alert("NoRunLately", "warning"), alert("A", "critical", "pending")]
     )
-    assert [(one.check, one.level) for one in found] == [("alert PostgresDown", "fail"), ("alert NoRunLately", "warn")]
-    assert found[0].mend == "charts/monitoring/runbooks/PostgresDown.md"
+    assert [(one.check, one.level) for one in result] == [("alert PostgresDown", "fail"), ("alert NoRunLately", "warn")]
+    assert result[0].fix == "charts/monitoring/runbooks/PostgresDown.md"
     assert cluster.alerts([])[0].level == "ok"
 
 
@@ -229,9 +232,9 @@ class Pods:
 
 
 def probe(pods: Pods) -> Any:
-    found = cluster.policies(cluster.Kube(pods.run, pods.get), "localhost/house/pipeline:1", 2, sleep=lambda _: None)
+    result = cluster.policies(cluster.Kube(pods.run, pods.get), "localhost/house/pipeline:1", 2, sleep=lambda _: None)
     assert pods.namespaces == [], "the probe's namespace stays behind"
-    return found
+    return result
 
 
 def test_policies_that_are_enforced() -> None:
@@ -239,15 +242,41 @@ def test_policies_that_are_enforced() -> None:
 
 
 def test_policies_that_nothing_enforces() -> None:
-    found = probe(Pods(enforced=False))
-    assert (found.level, "nothing enforces policies" in found.what) == ("fail", True)
-    assert "without --disable-network-policy" in found.mend
+    result = probe(Pods(enforced=False))
+    assert (result.level, "policies are not enforced" in result.what) == ("fail", True)
+    assert "without --disable-network-policy" in result.fix
 
 
 def test_pods_that_cannot_reach_each_other_prove_nothing() -> None:
-    found = probe(Pods(network=False))
-    assert (found.level, "although no policy denies it" in found.what) == ("fail", True)
+    result = probe(Pods(network=False))
+    assert (result.level, "although no policy denies it" in result.what) == ("fail", True)
 
 
 def test_probe_that_does_not_start() -> None:
     assert "the probe's server did not start" in probe(Pods(starts=False)).what
+
+
+@pytest.mark.parametrize(
+    ("settings", "evicts"),
+    [
+        (
+            {"imageGCHighThresholdPercent": 100, "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%"}},
+            False,
+        ),
+        (
+            {"imageGCHighThresholdPercent": 85, "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%"}},
+            True,
+        ),
+        ({"imageGCHighThresholdPercent": 100, "evictionHard": {"nodefs.available": "10%"}}, True),
+        (None, True),
+    ],
+    ids=["kind", "images only", "pods only", "not readable"],
+)
+def test_kubelet_that_evicts_on_a_full_disk(settings: dict[str, Any] | None, evicts: bool) -> None:
+    def raw(path: str) -> str:
+        assert path == "/api/v1/nodes/house/proxy/configz"
+        if settings is None:
+            raise Failure("forbidden")
+        return json.dumps({"kubeletconfig": settings})
+
+    assert cluster.evicts_on_full_disk(kubectl(nodes=[node(Ready="True")]), raw) == evicts

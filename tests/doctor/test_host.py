@@ -1,4 +1,4 @@
-"""A machine with one fault each; the sentence says what is wrong, the other what mends it."""
+"""Checks of the machine: each test injects one fault and expects its message and its fix."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ci.doctor import host
-from ci.doctor.result import Expected
+from ci.doctor.requirements import Requirements
 
 GIB = 2**30
-NEEDS = Expected("vm", made=1_790_000_000, cpu=1.5, memory=2 * GIB, volumes=30 * GIB)
+NEEDS = Requirements("vm", made=1_790_000_000, cpu=1.5, memory=2 * GIB, volumes=30 * GIB)
 LATER = NEEDS.made + 60
 
 
@@ -31,35 +31,35 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_healthy_machine_is_ok(root: Path) -> None:
-    found = [host.cpu(NEEDS, root), host.memory(NEEDS, root), host.cgroups(root), host.inotify(root),
+    result = [host.cpu(NEEDS, root), host.memory(NEEDS, root), host.cgroups(root), host.inotify(root),
              host.architecture("x86_64"), host.clock(NEEDS, LATER, True),
              host.disk(NEEDS, root, usage=(100 * GIB, 20 * GIB, 80 * GIB))]  # fmt: skip
-    assert [one for one in found if one.level != "ok"] == []
+    assert [one for one in result if one.level != "ok"] == []
 
 
 def test_one_processor(root: Path) -> None:
     (root / "proc/cpuinfo").write_text("processor : 0\n")
-    found = host.cpu(NEEDS, root)
-    assert (found.level, found.mend) == ("fail", "give the machine 2 processors")
-    assert found.what == "1 processor(s), but the pods of vm ask for 1.5 and two are the least"
+    result = host.cpu(NEEDS, root)
+    assert (result.level, result.fix) == ("fail", "give the machine 2 processors")
+    assert result.what == "1 processor(s), but the pods of vm request 1.5, and the minimum is 2"
 
 
 def test_fewer_processors_than_the_pods_ask_for(root: Path) -> None:
-    assert host.cpu(Expected("vm", cpu=3.2), root).mend == "give the machine 4 processors"
+    assert host.cpu(Requirements("vm", cpu=3.2), root).fix == "give the machine 4 processors"
 
 
 def test_other_architecture() -> None:
-    found = host.architecture("aarch64")
-    assert found.level == "fail"
-    assert "`exec format error`" in found.what
+    result = host.architecture("aarch64")
+    assert result.level == "fail"
+    assert "`exec format error`" in result.what
 
 
 def test_too_little_memory_for_the_requests(root: Path) -> None:
     (root / "proc/meminfo").write_text(f"MemTotal: {3 * GIB // 1024} kB\n")
-    found = host.memory(NEEDS, root)
-    assert found.level == "fail"
-    assert "3.0 GiB, but pods (2.0) and Kubernetes need 3.2 GiB" in found.what
-    assert "give the machine 4 GiB" in found.mend
+    result = host.memory(NEEDS, root)
+    assert result.level == "fail"
+    assert "3.0 GiB, but pods (2.0) and Kubernetes need 3.2 GiB" in result.what
+    assert "give the machine 4 GiB" in result.fix
 
 
 def test_memory_that_is_enough_to_start_only(root: Path) -> None:
@@ -68,53 +68,55 @@ def test_memory_that_is_enough_to_start_only(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("usage", "present", "level"),
+    ("usage", "present", "evicts", "level"),
     [
-        ((100 * GIB, 90 * GIB, 10 * GIB), False, "fail"),  # no room for the images
-        ((400 * GIB, 350 * GIB, 50 * GIB), True, "fail"),  # room, but the kubelet evicts already
-        ((120 * GIB, 80 * GIB, 40 * GIB), False, "warn"),  # the volumes will not fit
-        ((60 * GIB, 25 * GIB, 35 * GIB), True, "ok"),  # the images are there
+        ((100 * GIB, 90 * GIB, 10 * GIB), False, True, "fail"),  # no room for the images
+        ((100 * GIB, 90 * GIB, 10 * GIB), False, False, "fail"),
+        ((400 * GIB, 350 * GIB, 50 * GIB), True, True, "fail"),  # room, but the kubelet evicts already
+        ((400 * GIB, 350 * GIB, 50 * GIB), True, False, "ok"),  # kind's kubelets do not evict
+        ((120 * GIB, 80 * GIB, 40 * GIB), False, True, "warn"),  # the volumes will not fit
+        ((60 * GIB, 25 * GIB, 35 * GIB), True, True, "ok"),  # the images are there
     ],
 )
-def test_disk(tmp_path: Path, usage: tuple[int, int, int], present: bool, level: str) -> None:
-    found = host.disk(NEEDS, tmp_path / "not" / "made" / "yet", present, usage)
-    assert found.level == level
-    assert str(tmp_path) in found.what
-    assert bool(found.mend) == (level != "ok")
+def test_disk(tmp_path: Path, usage: tuple[int, int, int], present: bool, evicts: bool, level: str) -> None:
+    result = host.disk(NEEDS, tmp_path / "not" / "made" / "yet", present, evicts, usage)
+    assert result.level == level
+    assert str(tmp_path) in result.what
+    assert bool(result.fix) == (level != "ok")
 
 
 def test_cgroup_v1(root: Path) -> None:
     (root / "sys/fs/cgroup/cgroup.controllers").unlink()
-    found = host.cgroups(root)
-    assert (found.level, found.what) == (
+    result = host.cgroups(root)
+    assert (result.level, result.what) == (
         "fail", "cgroup v1: kubelets from 1.35 on refuse to start on it (failCgroupV1)",
     )  # fmt: skip
-    assert "systemd.unified_cgroup_hierarchy=1" in found.mend
+    assert "systemd.unified_cgroup_hierarchy=1" in result.fix
     assert host.cgroups(root, running=True).level == "warn"
 
 
 def test_cgroup_v2_without_memory(root: Path) -> None:
     (root / "sys/fs/cgroup/cgroup.controllers").write_text("cpuset cpu io pids\n")
-    found = host.cgroups(root)
-    assert (found.level, "without the controller(s) memory" in found.what) == ("fail", True)
-    assert "cgroup_enable=memory" in found.mend
+    result = host.cgroups(root)
+    assert (result.level, "without the controller(s) memory" in result.what) == ("fail", True)
+    assert "cgroup_enable=memory" in result.fix
 
 
 def test_low_inotify_limits(root: Path) -> None:
     (root / "proc/sys/fs/inotify/max_user_instances").write_text("128\n")
-    found = host.inotify(root)
-    assert (found.level, found.what) == (
+    result = host.inotify(root)
+    assert (result.level, result.what) == (
         "warn", "max_user_instances is 128: pods may end with `too many open files`",
     )  # fmt: skip
-    assert found.mend.startswith("sysctl -w fs.inotify.max_user_instances=512,")
+    assert result.fix.startswith("sysctl -w fs.inotify.max_user_instances=512,")
 
 
 def test_clock_before_the_release() -> None:
-    found = host.clock(NEEDS, NEEDS.made - 86400, True)
-    assert (found.level, "`not yet valid`" in found.what) == ("fail", True)
+    result = host.clock(NEEDS, NEEDS.made - 86400, True)
+    assert (result.level, "`not yet valid`" in result.what) == ("fail", True)
 
 
 def test_clock_that_nobody_sets() -> None:
-    found = host.clock(NEEDS, LATER, False)
-    assert (found.level, "no time server sets it" in found.what) == ("warn", True)
-    assert "timedatectl set-ntp true" in found.mend
+    result = host.clock(NEEDS, LATER, False)
+    assert (result.level, "no time server sets it" in result.what) == ("warn", True)
+    assert "timedatectl set-ntp true" in result.fix

@@ -1,4 +1,4 @@
-"""An image that is not there: firewall, DNS, credentials, rate limit, or never published; each told apart."""
+"""A missing image has a different message for each cause: firewall, DNS, credentials, rate limit, never published."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ci.common.image_reference import parse
 from ci.doctor import images
-from ci.doctor.result import Expected, Result
+from ci.doctor.requirements import Requirements
+from ci.doctor.result import Result
 from tests.doctor.servers import Answers, answering
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -40,9 +42,9 @@ def ask(answers: Answers) -> Result:
     ],
 )
 def test_references_are_read_as_containerd_reads_them(text: str, name: str, tag: str) -> None:
-    found = images.parse(f"{text}@{DIGEST}")
-    assert (found.name, found.tag, found.digest) == (name, tag, DIGEST)
-    assert images.parse(text).digest == ""
+    result = parse(f"{text}@{DIGEST}")
+    assert (result.name, result.tag, result.digest) == (name, tag, DIGEST)
+    assert parse(text).digest == ""
 
 
 def test_image_on_the_node_is_asked_for_nowhere() -> None:
@@ -51,15 +53,15 @@ def test_image_on_the_node_is_asked_for_nowhere() -> None:
 
 
 def test_image_that_is_imported_by_hand_and_is_not() -> None:
-    found = images.check(f"localhost/house-platform/ui:0.1.0@{DIGEST}", set())
-    assert (found.level, found.check) == ("fail", "image ui")
-    assert found.what.startswith("localhost/house-platform/ui:0.1.0 is not on the node, and no registry has it")
-    assert "python -m ci.images load" in found.mend
+    result = images.check(f"localhost/house-platform/ui:0.1.0@{DIGEST}", set())
+    assert (result.level, result.check) == ("fail", "image ui")
+    assert result.what.startswith("localhost/house-platform/ui:0.1.0 is not on the node, and no registry has it")
+    assert "python -m ci.images load" in result.fix
 
 
 def test_image_on_the_node_with_another_digest() -> None:
-    found = images.check(f"localhost/house-platform/ui:0.1.0@{DIGEST}", {"localhost/house-platform/ui:0.1.0"})
-    assert (found.level, f"with another digest than {DIGEST}" in found.what) == ("fail", True)
+    result = images.check(f"localhost/house-platform/ui:0.1.0@{DIGEST}", {"localhost/house-platform/ui:0.1.0"})
+    assert (result.level, f"with another digest than {DIGEST}" in result.what) == ("fail", True)
 
 
 def test_image_in_its_registry() -> None:
@@ -68,10 +70,10 @@ def test_image_in_its_registry() -> None:
 
 def test_firewall_that_drops() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        found = images.check(f"127.0.0.1:{server.getsockname()[1]}/house/ui:0.1.0@{DIGEST}", set(), 0.05)
-    assert (found.level, "cannot be reached: no answer" in found.what) == ("fail", True)
-    assert "a firewall drops the packets" in found.what
-    assert "use the bundle" in found.mend
+        result = images.check(f"127.0.0.1:{server.getsockname()[1]}/house/ui:0.1.0@{DIGEST}", set(), 0.05)
+    assert (result.level, "cannot be reached: no answer" in result.what) == ("fail", True)
+    assert "a firewall drops the packets" in result.what
+    assert "use the bundle" in result.fix
 
 
 def test_name_that_dns_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +81,14 @@ def test_name_that_dns_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    found = images.check(f"registry.invalid/house/ui:0.1.0@{DIGEST}", set(), 5)
-    assert (found.level, "DNS does not know registry.invalid" in found.what) == ("fail", True)
+    result = images.check(f"registry.invalid/house/ui:0.1.0@{DIGEST}", set(), 5)
+    assert (result.level, "DNS does not know registry.invalid" in result.what) == ("fail", True)
 
 
 def test_registry_that_asks_for_credentials() -> None:
-    found = ask(Answers(401))
-    assert (found.level, "asks for credentials (401)" in found.what) == ("fail", True)
-    assert "/etc/rancher/k3s/registries.yaml" in found.mend
+    result = ask(Answers(401))
+    assert (result.level, "asks for credentials (401)" in result.what) == ("fail", True)
+    assert "/etc/rancher/k3s/registries.yaml" in result.fix
 
 
 def test_anonymous_token_is_fetched_as_the_registry_says() -> None:
@@ -105,15 +107,15 @@ def test_a_login_is_used(tmp_path: Path) -> None:
 
 
 def test_rate_limit() -> None:
-    found = ask(Answers(429, headers={"Retry-After": "3600"}))
-    assert (found.level, "limits the rate of pulls (429, again in 3600 s)" in found.what) == ("fail", True)
-    assert "global.imageRegistry" in found.mend
+    result = ask(Answers(429, headers={"Retry-After": "3600"}))
+    assert (result.level, "limits the rate of pulls (429, again in 3600 s)" in result.what) == ("fail", True)
+    assert "global.imageRegistry" in result.fix
 
 
 def test_image_that_was_never_published() -> None:
-    found = ask(Answers(404))
-    assert (found.level, "does not have it (404)" in found.what) == ("fail", True)
-    assert found.mend.startswith("publish it: make push REGISTRY=127.0.0.1:")
+    result = ask(Answers(404))
+    assert (result.level, "does not have it (404)" in result.what) == ("fail", True)
+    assert result.fix.startswith("publish it: make push REGISTRY=127.0.0.1:")
 
 
 def test_registry_that_is_ill() -> None:
@@ -133,20 +135,20 @@ def test_registry_that_cannot_be_reached_is_asked_once() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
     names = [f"127.0.0.1:{port}/house/{name}:1@{DIGEST}" for name in ("a", "b", "c")]
-    found = images.every(Expected("vm", images=names), set(), 5)
-    assert [one.level for one in found] == ["fail"] * 3
-    assert [one.what for one in found[1:]] == ["likewise"] * 2
+    result = images.every(Requirements("vm", images=names), set(), 5)
+    assert [one.level for one in result] == ["fail"] * 3
+    assert [one.what for one in result[1:]] == ["likewise"] * 2
 
 
 def test_all_are_present_only_if_each_is_there_by_digest() -> None:
-    needs = Expected("vm", images=[f"a.example/b/{name}:1@{DIGEST}" for name in ("ui", "mlflow")])
+    needs = Requirements("vm", images=[f"a.example/b/{name}:1@{DIGEST}" for name in ("ui", "mlflow")])
     both = {f"a.example/b/{name}@{DIGEST}" for name in ("ui", "mlflow")}
     assert images.all_present(needs, both)
     assert not images.all_present(needs, {f"a.example/b/ui@{DIGEST}", "a.example/b/mlflow:1"})
-    assert not images.all_present(Expected("vm"), both)
+    assert not images.all_present(Requirements("vm"), both)
 
 
 def test_environment_that_names_no_images() -> None:
-    [found] = images.every(Expected("vm", images_missing="values/images-vm.yaml"), set())
-    assert (found.level, "values/images-vm.yaml is missing" in found.what) == ("fail", True)
-    assert found.mend.startswith("make images ENV=vm")
+    [result] = images.every(Requirements("vm", images_missing="values/images-vm.yaml"), set())
+    assert (result.level, "values/images-vm.yaml is missing" in result.what) == ("fail", True)
+    assert result.fix.startswith("make images ENV=vm")

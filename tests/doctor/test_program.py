@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ci import expected
-from ci.console import Failure
-from ci.doctor import __main__ as doctor
-from ci.doctor.result import Expected, fail, load, ok, warn
-from ci.paths import CHECKOUT
-from tests.charts.rendering import ENVIRONMENTS
+from ci.bundle.make import NOT_BUNDLED, PROGRAMS
+from ci.common.console import Failure
+from ci.common.paths import CHECKOUT
+from ci.doctor import checklist, rendered
+from ci.doctor.requirements import Requirements, load
+from ci.doctor.result import fail, ok, table, warn
+from tests.kit.rendering import ENVIRONMENTS
 
-SOURCES = sorted((CHECKOUT / "ci/doctor").glob("*.py"))
-CARRIED = ("ci/__init__.py", "ci/console.py", "ci/kube.py", "ci/paths.py", "ci/secrets.py")  # into the bundle, too
+SOURCES = sorted(path for path in (CHECKOUT / "ci/doctor").glob("*.py") if path.name not in NOT_BUNDLED)
+CARRIED = [name for name in PROGRAMS if not name.startswith("ci/argocd")]  # the bundle has them, too
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -42,32 +43,39 @@ def alone(tmp_path: Path) -> Path:
         target = tmp_path / path.relative_to(CHECKOUT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    (tmp_path / "expected.json").write_text(Expected("vm", cpu=0.1, images=["localhost/a/b:1"]).save())
+    (tmp_path / "requirements.json").write_text(Requirements("vm", cpu=0.1, images=["localhost/a/b:1"]).save())
     return tmp_path
 
 
 def test_runs_with_the_standard_library_alone(alone: Path) -> None:
-    done = run(alone, "--expected", "expected.json", "--no-cluster", "--json")
-    told = json.loads(done.stdout)
-    assert done.returncode == (0 if told["ok"] else 1), done.stderr
-    assert told["env"] == "vm"
-    names = [one["check"] for one in told["results"]]
+    done = run(alone, "--requirements", "requirements.json", "--no-cluster", "--json")
+    output = json.loads(done.stdout)
+    assert done.returncode == (0 if output["ok"] else 1), done.stderr
+    assert output["env"] == "vm"
+    names = [one["check"] for one in output["results"]]
     assert names == ["cpu", "architecture", "memory", "disk", "cgroups", "inotify", "clock", "name servers", "cidr",
                      "data API rule", "data API"]  # fmt: skip
-    assert not [one for one in told["results"] if one["what"].startswith("could not look")]
+    assert not [one for one in output["results"] if one["what"].startswith("the check itself failed")]
 
 
 def test_no_cluster_is_a_failure_with_what_to_do(alone: Path) -> None:
-    done = run(alone, "--expected", "expected.json")
+    done = run(alone, "--requirements", "requirements.json")
     assert done.returncode == 1, done.stderr
     assert "FAIL  kubernetes" in done.stdout
     assert "-> start it (make cluster, systemctl start k3s), set KUBECONFIG" in done.stdout
 
 
 def test_overlap_is_found_before_the_cluster_is_there(alone: Path) -> None:
-    (alone / "expected.json").write_text(Expected("vm", data_api="http://10.43.100.103:1").save())
+    (alone / "requirements.json").write_text(Requirements("vm", data_api="http://10.43.100.103:1").save())
     done = run(
-        alone, "--expected", "expected.json", "--no-cluster", "--service-cidr", "10.43.0.0/16", "--timeout", "0.01"
+        alone,
+        "--requirements",
+        "requirements.json",
+        "--no-cluster",
+        "--service-cidr",
+        "10.43.0.0/16",
+        "--timeout",
+        "0.01",
     )
     assert done.returncode == 1, done.stderr
     assert "the data API at 10.43.100.103 lies inside the cluster's service network 10.43.0.0/16" in done.stdout
@@ -75,12 +83,12 @@ def test_overlap_is_found_before_the_cluster_is_there(alone: Path) -> None:
 
 def test_without_a_file_and_without_the_environment_it_says_what_to_run(alone: Path) -> None:
     done = run(alone)
-    assert (done.returncode, "run `make doctor`, or give --expected FILE" in done.stderr) == (1, True)
+    assert (done.returncode, "run `make doctor`, or pass --requirements FILE" in done.stderr) == (1, True)
 
 
 def test_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"env": "vm", "colour": "red"}')
-    with pytest.raises(Failure, match=r"is no file of `python -m ci\.expected`: colour"):
+    with pytest.raises(Failure, match=r"is not a file of `python -m ci\.doctor\.rendered`: colour"):
         load(tmp_path / "a.json")
     with pytest.raises(Failure, match="cannot be read"):
         load(tmp_path / "b.json")
@@ -95,12 +103,12 @@ def test_a_check_that_cannot_look_does_not_end_the_others() -> None:
     def broken() -> None:
         raise FileNotFoundError("/proc/meminfo")
 
-    [found] = doctor.guarded("memory", broken)  # type: ignore[arg-type]
-    assert (found.level, found.what) == ("warn", "could not look: /proc/meminfo")
+    [result] = checklist.guarded("memory", broken)  # type: ignore[arg-type]
+    assert (result.level, result.what) == ("warn", "the check itself failed: /proc/meminfo")
 
 
 def test_table_shows_each_result_and_under_it_what_to_do() -> None:
-    text = doctor.table([ok("cpu", "fine"), warn("clock", "off", "set it"), fail("disk", "full", "empty it")])
+    text = table([ok("cpu", "fine"), warn("clock", "off", "set it"), fail("disk", "full", "empty it")])
     assert text.splitlines() == [
         "ok    cpu    fine",
         "WARN  clock  off",
@@ -114,25 +122,25 @@ def test_table_shows_each_result_and_under_it_what_to_do() -> None:
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_expectations_come_from_what_the_charts_render(env: str, tmp_path: Path) -> None:
-    found = expected.of(env)
-    (tmp_path / "expected.json").write_text(found.save())
-    assert load(tmp_path / "expected.json") == found
-    assert 0.5 < found.cpu < 4
-    assert 2**30 < found.memory < 8 * 2**30
-    assert found.volumes > 5 * 2**30
-    assert found.mlflow["server"] == found.mlflow["pipeline"] != ""
-    assert "mlops/postgres" in found.secrets
+    needs = rendered.requirements(env)
+    (tmp_path / "requirements.json").write_text(needs.save())
+    assert load(tmp_path / "requirements.json") == needs
+    assert 0.5 < needs.cpu < 4
+    assert 2**30 < needs.memory < 8 * 2**30
+    assert needs.volumes > 5 * 2**30
+    assert needs.mlflow["server"] == needs.mlflow["pipeline"] != ""
+    assert "mlops/postgres" in needs.secrets
     external = env != "kind"
-    assert (found.data_api, found.data_api_cidr) == (
+    assert (needs.data_api, needs.data_api_cidr) == (
         ("http://10.43.100.103:8000", "10.43.100.103/32") if external else ("", "")
     )
-    assert found.foreign_secrets == (["mlops/house-tls"] if env == "prod" else [])
+    assert needs.foreign_secrets == (["mlops/house-tls"] if env == "prod" else [])
 
 
 def test_pods_of_an_autoscaler_count_as_its_fewest() -> None:
-    few, many = (expected.of("prod", settings=[f"fastapi.autoscaling.minReplicas={at}"]) for at in (2, 3))
+    few, many = (rendered.requirements("prod", settings=[f"fastapi.autoscaling.minReplicas={at}"]) for at in (2, 3))
     assert many.cpu - few.cpu == pytest.approx(0.5)
-    off = expected.of("prod", settings=["fastapi.autoscaling.enabled=false"])
+    off = rendered.requirements("prod", settings=["fastapi.autoscaling.enabled=false"])
     assert (off.cpu, off.memory) == (few.cpu, few.memory)
 
 
@@ -154,7 +162,7 @@ def test_readme_lists_every_check() -> None:
 
 def test_environment_that_does_not_exist() -> None:
     with pytest.raises(Failure, match="there is no environment 'moon'; values/ has kind, prod, vm"):
-        expected.of("moon")
+        rendered.requirements("moon")
 
 
 def test_help_says_what_the_exit_codes_mean() -> None:
@@ -170,9 +178,9 @@ def test_help_says_what_the_exit_codes_mean() -> None:
 
 
 def test_nothing_that_is_installed_is_a_failure_where_it_is_demanded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.kube, "kube", lambda *_, **__: "")
-    monkeypatch.setattr(doctor, "present_images", set)
-    needs = Expected("vm")
-    [platform] = [one for one in doctor.installed(needs, True, 1) if one.check == "platform"]
+    monkeypatch.setattr(checklist.kube, "kube", lambda *_, **__: "")
+    monkeypatch.setattr(checklist, "present_images", set)
+    needs = Requirements("vm")
+    [platform] = [one for one in checklist.installed(needs, True, 1) if one.check == "platform"]
     assert (platform.level, platform.what) == ("fail", "nothing is installed in the namespace mlops")
-    assert [one for one in doctor.installed(needs, False, 1) if one.check == "platform"] == []
+    assert [one for one in checklist.installed(needs, False, 1) if one.check == "platform"] == []

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ci.doctor.result import Expected
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
+from ci.doctor.requirements import Requirements
 from tests.doctor.servers import Answers, answering
 
 DIGEST = f"sha256:{'a' * 64}"
-NEEDS = Expected(
+NEEDS = Requirements(
     "kind",
     images=[f"localhost/house-platform/ui:1@{DIGEST}"],
     secrets=["mlops/minio"],
@@ -35,13 +35,13 @@ elif "/readyz" in words:
     print("ok")
 else:
     answers = json.loads((here / "answers.json").read_text())
-    found = [value for name, value in answers.items() if any(word.startswith(name) for word in words)]
-    if not found:
+    items = [value for name, value in answers.items() if any(word.startswith(name) for word in words)]
+    if not items:
         sys.exit("the server doesn't have such a resource")
-    if isinstance(found[0], str):
-        print(found[0])
+    if isinstance(items[0], str):
+        print(items[0])
     else:
-        print(json.dumps({{"items": found[0]}}))
+        print(json.dumps({{"items": items[0]}}))
 """
 
 
@@ -74,14 +74,17 @@ def look(
     """Exit code, and results by check, the first of each."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin/answers.json").write_text(json.dumps(cluster))
-    (folder / "expected.json").write_text(NEEDS.save())
-    said = {"/version": Answers(200, b"3.17.2"), "/api/v1/alerts": Answers(200, alerts or b'{"data": {"alerts": []}}')}
-    with answering(Answers(404, by_path=said)) as (port, _):
+    (folder / "requirements.json").write_text(NEEDS.save())
+    replies = {
+        "/version": Answers(200, b"3.17.2"),
+        "/api/v1/alerts": Answers(200, alerts or b'{"data": {"alerts": []}}'),
+    }
+    with answering(Answers(404, by_path=replies)) as (port, _):
         program = folder / "bin/kubectl"
         program.write_text(KUBECTL.format(python=sys.executable).replace("PORT", str(port)))
         program.chmod(0o755)
         done = subprocess.run(
-            [sys.executable, "-S", "-m", "ci.doctor", "--expected", str(folder / "expected.json"), "--json", *words],
+            [sys.executable, "-S", "-m", "ci.doctor", "--requirements", folder / "requirements.json", "--json", *words],
             cwd=CHECKOUT, env={"PATH": str(folder / "bin"), "HOUSE_STATE_DIR": str(folder / "none"), "KUBECONFIG": "x"},
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
@@ -89,25 +92,33 @@ def look(
     return done.returncode, {one["check"]: one for one in reversed(json.loads(done.stdout)["results"])}
 
 
-MACHINE = ("cpu", "memory", "disk", "cgroups", "inotify", "clock", "name servers")  # of whoever runs this test
+MACHINE = (
+    "cpu",
+    "memory",
+    "disk",
+    "cgroups",
+    "inotify",
+    "clock",
+    "name servers",
+)  # they depend on the machine that runs the test
 
 
-def levels(found: dict[str, dict[str, str]]) -> dict[str, str]:
-    return {name: one["level"] for name, one in found.items() if name not in (*MACHINE, "cidr", "architecture")}
+def levels(results: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {name: one["level"] for name, one in results.items() if name not in (*MACHINE, "cidr", "architecture")}
 
 
-def test_a_platform_that_is_well(tmp_path: Path) -> None:
-    _, found = look(tmp_path, answers())
-    assert levels(found) == {
+def test_a_healthy_platform(tmp_path: Path) -> None:
+    _, results = look(tmp_path, answers())
+    assert levels(results) == {
         "data API rule": "skip", "data API": "skip", "kubernetes": "ok", "helm": "ok", "nodes": "ok", "storage": "ok",
         "secrets": "ok", "policies": "skip", "image ui": "ok", "mlflow": "ok", "pods": "ok", "alerts": "ok",
     }  # fmt: skip
-    assert "the running server 3.17.2" in found["mlflow"]["what"]
+    assert "the running server 3.17.2" in results["mlflow"]["what"]
 
 
-def test_before_an_install_neither_images_nor_what_is_installed_count(tmp_path: Path) -> None:
-    _, found = look(tmp_path, answers(), "--before")
-    assert not {"image ui", "images", "mlflow", "pods", "alerts"} & set(found)
+def test_before_skips_images_and_the_installed_platform(tmp_path: Path) -> None:
+    _, results = look(tmp_path, answers(), "--before")
+    assert not {"image ui", "images", "mlflow", "pods", "alerts"} & set(results)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +130,20 @@ def test_before_an_install_neither_images_nor_what_is_installed_count(tmp_path: 
         ({"nodes": [{"metadata": {"name": "n"}, "spec": {}, "status": {}}]}, (), "image ui"),
     ],
 )
-def test_one_fault_fails_the_whole(
+def test_one_fault_fails_the_doctor(
     tmp_path: Path, change: dict[str, Any], options: tuple[str, ...], check: str
 ) -> None:
-    code, found = look(tmp_path, answers() | change, *options)
+    code, results = look(tmp_path, answers() | change, *options)
     assert code == 1
-    assert (found[check]["level"], bool(found[check]["mend"])) == ("fail", True)
+    assert (results[check]["level"], bool(results[check]["mend"])) == ("fail", True)
 
 
 def test_alert_that_is_firing_fails(tmp_path: Path) -> None:
-    code, found = look(tmp_path, answers(), alerts=json.dumps(ALERTS).encode())
-    assert (code, found["alert PostgresDown"]["level"]) == (1, "fail")
+    code, results = look(tmp_path, answers(), alerts=json.dumps(ALERTS).encode())
+    assert (code, results["alert PostgresDown"]["level"]) == (1, "fail")
 
 
-def test_answer_that_makes_no_sense_ends_one_check_only(tmp_path: Path) -> None:
-    _, found = look(tmp_path, answers() | {"nodes": "this is no JSON"})
-    assert (found["nodes"]["level"], found["secrets"]["level"]) == ("warn", "ok")
-    assert found["nodes"]["what"].startswith("could not look: ")
+def test_invalid_answer_fails_one_check_only(tmp_path: Path) -> None:
+    _, results = look(tmp_path, answers() | {"nodes": "this is not JSON"})
+    assert (results["nodes"]["level"], results["secrets"]["level"]) == ("warn", "ok")
+    assert results["nodes"]["what"].startswith("the check itself failed: ")

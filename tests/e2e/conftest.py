@@ -1,8 +1,8 @@
-"""The platform on the present cluster, installed and fed; every test here reads it or does one thing to it.
+"""Installs the platform on the current cluster and runs the pipeline on two batches. The tests share the result.
 
-Listings are the recorded batches 0 and 3, served by a data source on this machine's own address as the real one would
-be, where HOUSE_RECORDING_DIR is set and the cluster's pods reach this machine (the one-node cluster); elsewhere the
-synthetic batches 0 and 3 of the data source in the cluster.
+If HOUSE_RECORDING_DIR is set and the cluster is kind, the listings are the recorded batches 0 and 3. A data source on
+this machine serves them, outside the cluster like the real one. Otherwise the listings are the synthetic batches 0 and
+3 of the data source in the cluster.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from ci import platform, runs
-from ci.console import say, wait_for
-from ci.kube import PLATFORM, forward, kubeconfig
-from ci.runs import RunResult
-
-from . import datasource
+from ci.cluster.choice import choose
+from ci.common.console import say, wait_for
+from ci.common.kube import PLATFORM, forward
+from ci.deploy import platform, runs
+from ci.deploy.runs import RunResult
+from tests.kit import local_datasource
 
 
 @dataclass(frozen=True)
 class Fed:
-    """The platform after its first runs: batch 0, then batch 3."""
+    """The results of the first two runs: batch 0, then batch 3."""
 
     recorded: bool
     first: RunResult
@@ -33,19 +34,19 @@ class Fed:
 
 @pytest.fixture(scope="session")
 def recorded() -> bool:
-    """True if recorded listings are fed."""
-    return bool(os.environ.get("HOUSE_RECORDING_DIR")) and kubeconfig() is not None
+    """True if the listings are recorded ones."""
+    return bool(os.environ.get("HOUSE_RECORDING_DIR")) and choose().name == "kind"
 
 
 @pytest.fixture(scope="session")
 def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The umbrella chart installed with every component Ready but the predictor; yields the extra values."""
-    values = datasource.values() if recorded else [r"datasource.config.batches=0\,3"]
-    values.append("fastapi.config.pollSeconds=1")  # a hundred bad models are promoted one after another
+    """Install the umbrella chart; every component except the predictor is Ready. Yields the extra values."""
+    values = local_datasource.values() if recorded else [r"datasource.config.batches=0\,3"]
+    values.append("fastapi.config.pollSeconds=1")  # up to a hundred bad models are promoted one after another
     values += ["fastapi.batch.enabled=true", "minio.buckets.batch.user=batch", "minio.buckets.batch.versioned=false"]
-    values.append("fastapi.batch.schedule=0 0 29 2 *")  # by hand
+    values.append("fastapi.batch.schedule=0 0 29 2 *")  # practically never: a test starts the job
     values.append("fastapi.config.shadowShare=1")
-    with datasource.serving(tmp_path_factory.mktemp("datasource"), "0,3") if recorded else nullcontext():
+    with local_datasource.serving(tmp_path_factory.mktemp("datasource"), "0,3") if recorded else nullcontext():
         platform.install("kind", values)
         platform.wait_ready()
         yield values
@@ -53,7 +54,7 @@ def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def fed(installed: list[str], recorded: bool) -> Fed:
-    """Two runs of the DAG, one for each batch that the data source has."""
+    """Run the DAG twice, once for each batch of the data source."""
     with runs.airflow() as client:
         say("batch 0")
         first = runs.run_once(client)
@@ -75,3 +76,10 @@ def mlflow(fed: Fed) -> Iterator[str]:
     """URL of MLflow's Service."""
     with forward(PLATFORM, "service/mlflow", 5000) as url:
         yield url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests: the charts alone, the memory of the idle platform, the other tests, and last the node tests."""
+    order = {"test_alone.py": 1, "test_idle.py": 2, "test_nodes.py": 4}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: order.get(item.path.name, 3) if item.path.parent == here else 0)

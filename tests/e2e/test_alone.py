@@ -1,4 +1,4 @@
-"""Each component is a chart of its own: some of them alone, in namespaces beside the platform's."""
+"""Components installed without the umbrella chart, in namespaces beside the platform's."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from ci import charts, platform, secrets
-from ci.console import Failure, wait_for
-from ci.kube import forward, get, kube
-from ci.paths import CHECKOUT
+from ci.common.console import Failure, wait_for
+from ci.common.kube import forward, get, kube
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts, platform, secrets
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +22,7 @@ IMAGES = CHECKOUT / "values" / "images-kind.yaml"
 
 
 def install(chart: str, *settings: str) -> None:
-    """`helm install` of one chart, without the umbrella."""
+    """Install one chart with Helm, without the umbrella chart."""
     values = ["-f", str(IMAGES), "--set", f"global.jobsNamespace={JOBS}"]
     values += [word for setting in settings for word in ("--set", setting)]
     platform.helm("install", chart, str(charts.CHARTS / chart), "-n", SPACE, *values)
@@ -30,7 +30,7 @@ def install(chart: str, *settings: str) -> None:
 
 @pytest.fixture(scope="module")
 def space(installed: list[str]) -> Iterator[str]:
-    """Namespaces with Secrets, and nothing else; gone afterwards."""
+    """Create namespaces that hold only Secrets; delete them afterwards."""
     charts.dependencies()
     kube("delete", "namespace", SPACE, JOBS, "--ignore-not-found", "--timeout=120s", timeout=150)
     secrets.create(SPACE, JOBS)
@@ -51,15 +51,15 @@ def test_postgres_alone_has_its_databases(postgres: str) -> None:
     assert {"airflow|airflow", "mlflow|mlflow", "ledger|ledger"} <= set(rows)
 
 
-def test_minio_alone_makes_its_buckets(space: str) -> None:
+def test_minio_alone_creates_its_buckets(space: str) -> None:
     install("minio", "storage.size=1Gi")
     platform.wait_ready(120, space)
     job = next(pod for pod in platform.pods(space) if pod["metadata"]["name"].startswith("minio-provision"))
-    told = kube("-n", space, "logs", job["metadata"]["name"])
-    assert "bucket house-data belongs to pipeline" in told, told
+    log = kube("-n", space, "logs", job["metadata"]["name"])
+    assert "bucket house-data belongs to pipeline" in log, log
 
 
-def test_predictor_alone_lives_and_says_what_it_waits_for(postgres: str) -> None:
+def test_predictor_alone_is_alive_and_names_the_missing_registry(postgres: str) -> None:
     install("fastapi", "replicas=1")
     with _pod_tunnel(postgres, "fastapi") as url:
         assert httpx.get(f"{url}/health/live", timeout=10).status_code == 200
@@ -72,16 +72,16 @@ def test_predictor_alone_lives_and_says_what_it_waits_for(postgres: str) -> None
     assert restarts == [0]
 
 
-def test_missing_secret_is_named_by_whoever_waits(space: str) -> None:
+def test_wait_ready_names_a_missing_secret(space: str) -> None:
     kube("-n", space, "delete", "secret", "mlflow")
     install("mlflow")
-    with pytest.raises(Failure) as told:
+    with pytest.raises(Failure) as failure:
         platform.wait_ready(120, space)
-    assert 'secret "mlflow" not found' in str(told.value), told.value
+    assert 'secret "mlflow" not found' in str(failure.value), failure.value
 
 
-def test_secrets_that_are_half_there_are_not_made_anew(space: str) -> None:
-    """After the test before: a Secret was lost, and its passwords are those of the others."""
+def test_incomplete_secrets_are_not_created_again(space: str) -> None:
+    """Continues the previous test: one Secret was lost, and the others contain the same passwords."""
     before = _values(space)
     with pytest.raises(Failure, match=f"{space}/mlflow"):
         secrets.create(SPACE, JOBS)
@@ -89,8 +89,8 @@ def test_secrets_that_are_half_there_are_not_made_anew(space: str) -> None:
 
 
 def _values(space: str) -> str:
-    found = get("-n", space, "secrets")["items"]
-    return json.dumps({item["metadata"]["name"]: item.get("data") for item in found}, sort_keys=True)
+    items = get("-n", space, "secrets")["items"]
+    return json.dumps({item["metadata"]["name"]: item.get("data") for item in items}, sort_keys=True)
 
 
 def _pods(space: str, name: str) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def _pods(space: str, name: str) -> list[dict[str, Any]]:
 
 
 def _pod_tunnel(space: str, name: str) -> AbstractContextManager[str]:
-    """A tunnel to the one pod of a component, which no Service leads to before it is Ready."""
+    """Forward a port to the only pod of a component. A Service leads only to Ready pods."""
     wait_for(f"a pod of {name}", lambda: bool(_running(space, name)), 90)
     return forward(space, f"pod/{_running(space, name)[0]}", 8000)
 

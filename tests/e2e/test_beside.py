@@ -1,4 +1,4 @@
-"""What the predictor does beside answering: prices of a file in MinIO, and a challenger beside the champion."""
+"""The predictor's batch job on a file in MinIO, and shadow prices of a challenger."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
-from ci.console import wait_for
-from ci.example import LISTING
-from ci.kube import PLATFORM, forward, get, kube, secret
-from core.bundle import MANIFEST
-from tests.gitops.data import ledger
-from tests.services.predictor.damaged import Damaged
-from tests.services.predictor.promotions import Registrar
+from ci.common.console import wait_for
+from ci.common.kube import PLATFORM, forward, get, kube, secret
+from ci.common.sample_listing import LISTING
+from core.model.bundle import MANIFEST
+from tests.kit.damaged_bundles import Damaged
+from tests.kit.platform_data import ledger
+from tests.kit.promotions import Registrar
 
 pytestmark = pytest.mark.e2e
 
 ROWS = 5_000
 
 
-def test_file_in_minio_is_priced_as_the_service_prices(predictor: str) -> None:
+def test_batch_job_and_service_give_the_same_prices(predictor: str) -> None:
     frame = pl.DataFrame([LISTING | {"house_size": 500.0 + at} for at in range(ROWS)] + [LISTING | {"bed": -1.0}])
     body = io.BytesIO()
     frame.write_parquet(body)
@@ -43,12 +43,12 @@ def test_file_in_minio_is_priced_as_the_service_prices(predictor: str) -> None:
         kube("-n", PLATFORM, "create", "job", "--from=cronjob/fastapi-batch", "prices")
         try:
             wait_for("the prices", lambda: get("job/prices", "-n", PLATFORM)["status"].get("succeeded") == 1, 120)
-            told = kube("-n", PLATFORM, "logs", "job/prices")
+            log = kube("-n", PLATFORM, "logs", "job/prices")
         finally:
             kube("-n", PLATFORM, "delete", "job", "prices", "--timeout=60s")
         priced = pl.read_parquet(store.get_object("batch", "prices.parquet").read())
-    assert f"{ROWS + 1:,} rows in" in told
-    assert "1 without a price: s3://batch/prices.parquet" in told
+    assert f"{ROWS + 1:,} rows in" in log
+    assert "1 without a price: s3://batch/prices.parquet" in log
     answer = httpx.post(f"{predictor}/predict", json=frame[:ROWS].to_dicts(), timeout=30).json()
     assert priced["price"][:ROWS].to_list() == answer["prices"]
     assert priced["low"][:ROWS].to_list() == answer["low"]
@@ -57,7 +57,7 @@ def test_file_in_minio_is_priced_as_the_service_prices(predictor: str) -> None:
     assert priced.select(frame.columns).equals(frame)
 
 
-def test_challenger_prices_beside_the_champion_and_leaves_rows(predictor: str, mlflow: str, tmp_path: Path) -> None:
+def test_challenger_prices_are_written_to_the_ledger(predictor: str, mlflow: str, tmp_path: Path) -> None:
     champion = Registrar(mlflow, "house-price", "champion")
     version = champion.champion(tmp_path)
     beside = Registrar(mlflow, "house-price", "challenger")
@@ -66,8 +66,8 @@ def test_challenger_prices_beside_the_champion_and_leaves_rows(predictor: str, m
 
     def compared() -> list[str]:
         where = f"where champion_version = '{version}' and challenger_version = '{challenger}'"
-        [found] = ledger(f"select count(*), min(challenger_price / champion_price) from ledger.shadow_prices {where}")  # noqa: S608
-        return found
+        [row] = ledger(f"select count(*), min(challenger_price / champion_price) from ledger.shadow_prices {where}")  # noqa: S608
+        return row
 
     try:
         beside.promote(challenger)
@@ -80,7 +80,7 @@ def test_challenger_prices_beside_the_champion_and_leaves_rows(predictor: str, m
         for _ in range(20):
             assert httpx.post(f"{predictor}/predict", json=LISTING, timeout=10).json()["price"] == before["price"]
         wait_for("rows of compared prices", lambda: compared()[0] == "21", 60)
-        assert compared() == ["21", "1"], "the same model gives the same price"
+        assert compared() == ["21", "1"], "champion and challenger are the same model, but their prices differ"
     finally:
         beside.withdraw()
         beside.remove()

@@ -1,4 +1,4 @@
-"""What the README promises, on a real cluster with real Airflow, MLflow, MinIO and PostgreSQL."""
+"""The promises of the README, on a real cluster with real Airflow, MLflow, MinIO and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ci import commands, platform, runs
-from ci.console import wait_for
-from ci.example import LISTING
+from ci.common.console import wait_for
+from ci.common.kube import JOBS, PLATFORM, RELEASE, forward, get, kube
+from ci.common.paths import CHECKOUT
+from ci.common.sample_listing import LISTING
+from ci.deploy import commands, platform, runs
 from ci.images import values
-from ci.kube import JOBS, PLATFORM, RELEASE, forward, get, kube
-from ci.paths import CHECKOUT
-from core.bundle import load_bundle
-from core.registry import RegistryClient
-from tests.gitops.data import ledger
+from core.model.bundle import load_bundle
+from core.stores.registry import RegistryClient
+from tests.kit.platform_data import ledger
 
 from .conftest import Fed
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 
 
 def stored() -> dict[str, list[list[str]]]:
-    """Everything that a repeated batch must not change."""
+    """Rows of the ledger that a repeated batch must not change."""
     return {
         "batches": ledger("select batch_number, sha256, rows from ledger.batches order by 1, 2"),
         "decisions": ledger("select count(*) from ledger.decisions"),
@@ -45,20 +45,20 @@ def test_first_batch_is_trained_registered_and_promoted(fed: Fed) -> None:
 
 
 def test_alias_champion_names_a_registered_version(fed: Fed, mlflow: str) -> None:
-    champion = RegistryClient(mlflow, timeout=20).champion("house-price", "champion")
+    champion = RegistryClient(mlflow, timeout=20).version_by_alias("house-price", "champion")
     assert champion is not None
     assert champion.version == fed.first.task("promote").result["version"]
 
 
-def test_smoke_test_passes_by_hand_and_by_helm_and_leaves_nothing(fed: Fed, mlflow: str) -> None:
+def test_smoke_test_passes_from_the_command_line_and_from_helm_and_cleans_up(fed: Fed, mlflow: str) -> None:
     assert commands.run(["smoke"]) == 0
     assert "Phase:          Succeeded" in platform.helm("test", RELEASE, "-n", PLATFORM)
     steps = kube("-n", JOBS, "logs", "job/pipeline-smoke")
-    assert "load      it is whole and gives its golden prices" in steps
-    assert RegistryClient(mlflow, timeout=20).champion("house-price-smoke", "champion") is None
+    assert "load      it is complete and gives its golden prices" in steps
+    assert RegistryClient(mlflow, timeout=20).version_by_alias("house-price-smoke", "champion") is None
 
 
-def test_lineage_of_the_champion_is_one_command(fed: Fed, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lineage_command_prints_the_run_of_the_champion(fed: Fed, capfd: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["lineage", "--version", fed.first.task("promote").result["version"]]) == 0
     assert fed.first.task("train").result["run_id"] in capfd.readouterr().out
 
@@ -72,12 +72,12 @@ def test_small_one_sided_batch_is_skipped_with_its_reason(fed: Fed) -> None:
     decision = ledger("select decision, reason from ledger.decisions where batch_number = 3")
     assert decision
     assert decision[0][0] == "skip"
-    assert "rows" in decision[0][1], f"the reason names no figure: {decision}"
+    assert "rows" in decision[0][1], f"the reason has no number: {decision}"
 
 
-def test_service_answers_as_the_bundle_does(predictor: str, mlflow: str, tmp_path: Path) -> None:
+def test_service_returns_the_golden_prices_of_the_bundle(predictor: str, mlflow: str, tmp_path: Path) -> None:
     client = RegistryClient(mlflow, timeout=20)
-    champion = client.champion("house-price", "champion")
+    champion = client.version_by_alias("house-price", "champion")
     assert champion is not None
     client.download(champion, tmp_path)
     bundle = load_bundle(tmp_path)
@@ -85,7 +85,7 @@ def test_service_answers_as_the_bundle_does(predictor: str, mlflow: str, tmp_pat
     assert answer.status_code == 200, answer.text
     assert answer.json()["prices"] == bundle.golden_prices
     assert [answer.json()[end] for end in ("low", "high")] == [bundle.golden_low, bundle.golden_high]
-    assert bundle.ranges
+    assert bundle.intervals
     assert answer.json()["model_version"] == champion.version
 
 
@@ -100,7 +100,7 @@ def test_unusual_listing_is_priced(predictor: str, change: dict[str, object]) ->
     assert answer.json()["price"] > 0
 
 
-def test_rubbish_is_refused_with_the_name_of_the_field(predictor: str) -> None:
+def test_invalid_listing_is_refused_with_the_name_of_the_field(predictor: str) -> None:
     answer = httpx.post(f"{predictor}/predict", json={**LISTING, "bed": "many"}, timeout=20)
     assert answer.status_code == 422
     assert "bed" in json.dumps(answer.json()["detail"])
@@ -114,7 +114,7 @@ def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
         assert not any(restarts.values()), f"{name} restarted: {restarts}"
 
 
-def test_doctor_finds_it_well_and_a_denied_connection_denied(predictor: str) -> None:
+def test_doctor_reports_no_problem_and_confirms_that_policies_deny(predictor: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ci.doctor", "--env", "kind", "--installed", "--probe", "--json"],
         cwd=CHECKOUT,
@@ -128,20 +128,20 @@ def test_doctor_finds_it_well_and_a_denied_connection_denied(predictor: str) -> 
     assert {name: results[name]["level"] for name in of_cluster} == dict.fromkeys(of_cluster, "ok"), results
 
 
-def test_what_runs_is_traced_to_the_commit_and_digest_of_its_image(predictor: str) -> None:
+def test_pods_and_api_report_the_commit_and_digest_of_their_image(predictor: str) -> None:
     images = {name: (entry.commit or "unknown", entry.digest) for name, entry in values.read("kind").items()}
-    told = httpx.get(f"{predictor}/version", timeout=20).json()
-    assert (told["commit"], told["image_digest"]) == images["predictor"]
+    version = httpx.get(f"{predictor}/version", timeout=20).json()
+    assert (version["commit"], version["image_digest"]) == images["predictor"]
     for pod in platform.pods():
         name = pod["spec"]["containers"][0]["image"].partition("@")[0].rpartition("/")[2].partition(":")[0]
         if name in images:
             annotations = pod["metadata"]["annotations"]
-            found = (annotations["house-platform/commit"], annotations.get("house-platform/image-digest", ""))
-            assert found == images[name], pod["metadata"]["name"]
+            origin = (annotations["house-platform/commit"], annotations.get("house-platform/image-digest", ""))
+            assert origin == images[name], pod["metadata"]["name"]
 
 
 @pytest.mark.parametrize("namespace", [PLATFORM, JOBS])
-def test_namespaces_refuse_what_is_not_restricted(installed: list[str], namespace: str) -> None:
+def test_namespaces_refuse_privileged_pods(installed: list[str], namespace: str) -> None:
     labels = get("namespace", namespace)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     pod = {
@@ -168,9 +168,9 @@ def test_every_dashboard_query_returns_data(predictor: str) -> None:
     from ci.monitoring.dashboard import panel_queries
 
     for _ in range(5):
-        asked = httpx.post(f"{predictor}/predict", json=LISTING, timeout=20).json()
-    true = {"request_id": asked["request_id"], "price": asked["price"]}
-    wait_for("the log", lambda: httpx.post(f"{predictor}/feedback", json=true, timeout=20).status_code == 200, 30)
+        answer = httpx.post(f"{predictor}/predict", json=LISTING, timeout=20).json()
+    feedback = {"request_id": answer["request_id"], "price": answer["price"]}
+    wait_for("the log", lambda: httpx.post(f"{predictor}/feedback", json=feedback, timeout=20).status_code == 200, 30)
     with forward(PLATFORM, "service/prometheus", 9090) as prometheus:
         empty: list[str] = []
 
@@ -188,18 +188,18 @@ def test_every_dashboard_query_returns_data(predictor: str) -> None:
             raise AssertionError("no data for\n" + "\n".join(empty)) from late
 
 
-def test_page_answers(predictor: str) -> None:
+def test_streamlit_page_loads(predictor: str) -> None:
     with forward(PLATFORM, "service/streamlit", 8501) as page:
         assert httpx.get(f"{page}/_stcore/health", timeout=20).text == "ok"
         assert "<title>" in httpx.get(page, timeout=20).text
 
 
-def test_history_tells_both_decisions(predictor: str) -> None:
+def test_history_has_both_decisions(predictor: str) -> None:
     history = httpx.get(f"{predictor}/history", timeout=20)
     assert history.status_code == 200, history.text
-    told = json.dumps(history.json())
-    assert '"train"' in told
-    assert '"skip"' in told
+    body = json.dumps(history.json())
+    assert '"train"' in body
+    assert '"skip"' in body
 
 
 def test_run_after_the_end_of_data_adds_nothing(predictor: str) -> None:
@@ -210,7 +210,7 @@ def test_run_after_the_end_of_data_adds_nothing(predictor: str) -> None:
     assert stored() == before
 
 
-def test_batches_served_again_are_stored_once(predictor: str, installed: list[str]) -> None:
+def test_repeated_batches_are_stored_once(predictor: str, installed: list[str]) -> None:
     before = stored()
     url = next((v.split("=", 1)[1] for v in installed if "dataApiUrl" in v), None)
     if url:
@@ -226,7 +226,7 @@ def test_batches_served_again_are_stored_once(predictor: str, installed: list[st
     assert stored() == before
 
 
-def test_predictions_go_on_while_mlflow_is_down(predictor: str) -> None:
+def test_predictions_continue_while_mlflow_is_down(predictor: str) -> None:
     kube("-n", PLATFORM, "scale", "deployment/mlflow", "--replicas=0")
     try:
         kube("-n", PLATFORM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=mlflow", "--timeout=60s")

@@ -1,4 +1,4 @@
-"""What may happen to the predictor and to all that it hangs on while clients ask for prices: none of them notices."""
+"""Disturbs the predictor and the services it depends on while clients request prices. No request may fail."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Any
 import httpx
 import pytest
 
-from ci import commands, platform, runs
-from ci.console import say, wait_for
-from ci.kube import PLATFORM, forward, get, kube, trouble
-from core.bundle import MANIFEST
-from tests.gitops.clients import Clients
-from tests.services.predictor.damaged import Damaged
-from tests.services.predictor.promotions import Registrar, confirmed
+from ci.common.console import say, wait_for
+from ci.common.kube import PLATFORM, forward, get, kube, trouble
+from ci.deploy import commands, platform, runs
+from core.model.bundle import MANIFEST
+from tests.kit.clients import Clients
+from tests.kit.damaged_bundles import Damaged
+from tests.kit.promotions import Registrar, confirmed
 
 pytestmark = pytest.mark.e2e
 
-REQUESTS = 5_000  # at least so many meet each change
+REQUESTS = 5_000  # at least, during each change
 STORES = {"mlflow": "deployment/mlflow", "minio": "statefulset/minio", "postgres": "statefulset/postgres"}
 SETTINGS = ("fastapi.config.pollSeconds=1",)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def champion() -> str:
-    """The version that a platform made from nothing serves."""
+    """The version that a freshly installed platform serves."""
     platform.remove()
     platform.install("kind", [*SETTINGS])
     platform.wait_ready()
@@ -42,28 +42,28 @@ def champion() -> str:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Pods of the predictor that are not on their way out."""
-    found = get("-n", PLATFORM, "pods", "-l", "app.kubernetes.io/name=fastapi")["items"]
-    return {pod["metadata"]["name"]: pod for pod in found if "deletionTimestamp" not in pod["metadata"]}
+    """Pods of the predictor that are not being deleted."""
+    items = get("-n", PLATFORM, "pods", "-l", "app.kubernetes.io/name=fastapi")["items"]
+    return {pod["metadata"]["name"]: pod for pod in items if "deletionTimestamp" not in pod["metadata"]}
 
 
 def restarts(pod: dict[str, Any]) -> int:
-    return sum(box["restartCount"] for box in pod["status"].get("containerStatuses", []))
+    return sum(container["restartCount"] for container in pod["status"].get("containerStatuses", []))
 
 
 def rolled_out() -> None:
     kube("-n", PLATFORM, "rollout", "status", "deployment/fastapi", "--timeout=180s", timeout=200)
 
 
-def told(pod: str, path: str = "/model") -> httpx.Response:
-    """What one pod answers."""
+def ask(pod: str, path: str = "/model") -> httpx.Response:
+    """The answer of one pod."""
     with forward(PLATFORM, f"pod/{pod}", 8000) as url:
         return httpx.get(url + path, timeout=10)
 
 
 @contextmanager
 def away(*names: str) -> Iterator[None]:
-    """Stores that are down meanwhile; everything is Ready again afterwards."""
+    """Stops these stores for the block. Afterwards the whole platform is Ready again."""
     for name in names:
         kube("-n", PLATFORM, "scale", STORES[name], "--replicas=0")
     try:
@@ -79,11 +79,11 @@ def away(*names: str) -> Iterator[None]:
 
 @contextmanager
 def load() -> Iterator[Clients]:
-    """Clients that go on until each change has met `REQUESTS` of them; none may fail."""
+    """Clients that send requests during the block, and at least `REQUESTS` in total. None may fail."""
     with Clients(threads=8, pause=0.01) as clients:
         yield clients
         wait_for(f"{REQUESTS} answers", lambda: sum(clients.answered.values()) >= REQUESTS, 300)
-    say(f"meanwhile {clients}")
+    say(f"clients: {clients}")
     assert clients.failures == []
     assert len(clients.prices) == 1, clients.prices
 
@@ -92,35 +92,35 @@ def load() -> Iterator[Clients]:
 def test_prices_go_on_while_stores_are_away(champion: str, names: tuple[str, ...]) -> None:
     before = pods()
     with load(), away(*names):
-        if names != ("minio",):  # the alias cannot be read
+        if names != ("minio",):  # without these, the alias cannot be read
             for name in before:
-                wait_for(f"{name} to say that it is stale", lambda name=name: told(name).json()["stale"], 60, every=2)
+                wait_for(f"the stale state of {name}", lambda name=name: ask(name).json()["stale"], 60, every=2)
         if "postgres" in names:
-            assert told(next(iter(before)), "/history").status_code == 503
+            assert ask(next(iter(before)), "/history").status_code == 503
         time.sleep(10)
     assert {name: restarts(pod) for name, pod in pods().items()} == dict.fromkeys(before, 0)
     for name in before:
-        wait_for(f"{name} to be in step again", lambda name=name: not told(name).json()["stale"], 60, every=2)
+        wait_for(f"the confirmed model of {name}", lambda name=name: not ask(name).json()["stale"], 60, every=2)
 
 
 def test_new_pod_serves_while_all_stores_are_away(champion: str) -> None:
     with load(), away(*STORES):
         old = set(pods())
-        for name in old:  # one at a time, until none is left that ever saw MLflow
+        for name in old:  # one at a time, until all pods are younger than the outage
             kube("-n", PLATFORM, "delete", "pod", name)
             wait_for("two new pods", lambda: len(pods()) == 2, 30)
             rolled_out()
         new = pods()
         assert not old & set(new)
         for name, pod in new.items():
-            model = told(name).json()
+            model = ask(name).json()
             assert (model["version"], model["stale"]) == (champion, True), model
             assert restarts(pod) == 0
             say(f"{name} serves version {model['version']}: {model['problem'][:120]}")
 
 
-def test_new_pod_without_a_kept_model_waits_and_is_not_restarted(champion: str) -> None:
-    platform.install("kind", [*SETTINGS, "fastapi.cache.persistence.enabled=false"])
+def test_new_pod_without_any_model_waits_and_is_not_restarted(champion: str) -> None:
+    platform.install("kind", [*SETTINGS, "fastapi.cache.persistence.enabled=false", "fastapi.config.peers="])
     try:
         rolled_out()
         with load(), away(*STORES):
@@ -129,14 +129,14 @@ def test_new_pod_without_a_kept_model_waits_and_is_not_restarted(champion: str) 
             wait_for("a third pod", lambda: len(pods()) == 3, 30)
             [new] = set(pods()) - before
             wait_for("its start", lambda: pods()[new]["status"].get("containerStatuses", [{}])[0].get("started"), 60)
-            ended = time.monotonic() + 75  # more than three looks of the liveness probe
-            while time.monotonic() < ended:
-                assert told(new, "/health/live").status_code == 200
-                assert told(new, "/health/ready").status_code == 503
+            deadline = time.monotonic() + 75  # longer than three liveness probes
+            while time.monotonic() < deadline:
+                assert ask(new, "/health/live").status_code == 200
+                assert ask(new, "/health/ready").status_code == 503
                 assert restarts(pods()[new]) == 0
                 time.sleep(5)
-            say(f"{new} is alive and says: {told(new, '/health/ready').json()['detail']}")
-        wait_for("it is Ready by itself", lambda: not trouble(pods()[new]), 120, every=2)
+            say(f"{new} is alive and answers: {ask(new, '/health/ready').json()['detail']}")
+        wait_for(f"the readiness of {new}", lambda: not trouble(pods()[new]), 120, every=2)
         assert restarts(pods()[new]) == 0
     finally:
         platform.install("kind", [*SETTINGS])
@@ -165,7 +165,7 @@ def test_scale_down_fails_no_request(champion: str) -> None:
 
 
 def test_pods_evicted_from_their_node_fail_no_request(champion: str) -> None:
-    """As `kubectl drain` does, with respect for the disruption budget."""
+    """Evictions respect the disruption budget, as in `kubectl drain`."""
     with load():
         for name in list(pods()):
             eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
@@ -175,8 +175,8 @@ def test_pods_evicted_from_their_node_fail_no_request(champion: str) -> None:
             rolled_out()
 
 
-def test_pod_taken_away_with_its_node_fails_no_request(champion: str) -> None:
-    """As the API server does with the pods of a node that was deleted: at once, without a grace period."""
+def test_pods_deleted_with_their_node_fail_no_request(champion: str) -> None:
+    """The API server deletes the pods of a deleted node at once, without a grace period."""
     with load():
         for name in list(pods()):
             time.sleep(2)
@@ -199,13 +199,13 @@ def test_promotion_and_rollback_fail_no_request(champion: str, tmp_path: Path) -
         served_everywhere(version)
     assert set(clients.answered) == {champion, version}
     with load() as clients:
-        assert commands.run(["rollback", "--to", champion, "--reason", "a test of the way back"]) == 0
+        assert commands.run(["rollback", "--to", champion, "--reason", "test of a rollback"]) == 0
         served_everywhere(champion)
     assert set(clients.answered) == {champion, version}
 
 
 def served_everywhere(version: str) -> None:
-    """Wait until each pod serves a version that the registry confirms."""
+    """Wait until each pod serves the version and the registry confirms it."""
     for name in pods():
         with forward(PLATFORM, f"pod/{name}", 8000) as url:
             wait_for(f"version {version} in {name}", partial(confirmed, url, version), 60, every=0.5)

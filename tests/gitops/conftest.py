@@ -1,4 +1,4 @@
-"""One platform, brought to Argo CD in the way that a module of tests asks for."""
+"""Brings the platform into the starting state that a test module needs."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import time
 
 import pytest
 
-from ci import platform, runs
-from ci.argocd import __main__ as argocd
+from ci.argocd import actions as argocd
 from ci.argocd import served, sync
-from ci.console import phase, say
-from ci.kube import kube
+from ci.common.console import phase, say
+from ci.common.kube import kube
+from ci.deploy import platform, runs
+from tests.kit.platform_data import wait_for_logs
 
-from .data import wait_for_logs
 from .delivery import ENV
 
 
 def remove_platform() -> None:
-    """Applications, release, data: nothing of an earlier platform stays; Argo CD does."""
+    """Remove the Applications, the release and the data of an earlier platform. Argo CD stays."""
     if "applications.argoproj.io" in kube("get", "crd", "-o", "name"):
-        with phase("remove the Applications that are there"):
+        with phase("remove the existing Applications"):
             sync.delete_all()
     platform.remove()
 
 
 @pytest.fixture(scope="session")
 def installed_by_helm() -> None:
-    """A platform of `helm install` with two batches, a trained and promoted model."""
+    """Install the platform with Helm, and run the pipeline on two batches so that a model is promoted."""
     remove_platform()
     platform.install(ENV)
     platform.wait_ready()
@@ -38,15 +38,15 @@ def installed_by_helm() -> None:
 
 @pytest.fixture(scope="session")
 def delivered() -> None:
-    """A platform that is as the checkout says, with a model: what is there is taken over."""
+    """Deliver the checkout with Argo CD, with a model. An existing platform is adopted."""
     argocd.up(ENV, 600, train=True, settings=[])
 
 
 def from_nothing() -> tuple[str, float]:
-    """A cluster with Argo CD and no platform, and the checkout's commit in its Git server.
+    """Remove the platform, install Argo CD, and push the checkout to its Git server.
 
     Returns:
-        the revision, and the moment (of time.monotonic) at which the commit was pushed.
+        the revision, and the time (time.monotonic) just before the push.
     """
     remove_platform()
     argocd.install()
@@ -55,7 +55,7 @@ def from_nothing() -> tuple[str, float]:
 
 
 def follow(revision: str, began: float) -> dict[str, float]:
-    """Wait for all Applications, with the first pipeline run in between; returns the seconds of each step."""
+    """Wait for all Applications, and start the first pipeline run in between; returns the seconds of each step."""
     times: dict[str, float] = {}
     sync.refresh()
     sync.wait(revision, 600, but=("fastapi",))
@@ -64,6 +64,6 @@ def follow(revision: str, began: float) -> dict[str, float]:
     times["first pipeline run ended"] = time.monotonic() - began
     sync.wait(revision, 180)
     times["all Synced and Healthy"] = time.monotonic() - began
-    for what, seconds in times.items():
-        say(f"from nothing: {what} after {seconds:.0f} s")
+    for step, seconds in times.items():
+        say(f"from nothing: {step} after {seconds:.0f} s")
     return times

@@ -1,4 +1,4 @@
-"""A running platform goes from Helm to Argo CD and back: no data moves, and no pod notices."""
+"""A running platform moves from Helm to Argo CD and back: data and pods stay unchanged."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from ci import platform
-from ci.argocd import __main__ as argocd
+from ci.argocd import actions as argocd
 from ci.argocd import handover, sync
-from ci.console import Failure, say
-from ci.kube import PLATFORM, kube
+from ci.common.console import Failure, say
+from ci.common.kube import PLATFORM, kube
+from ci.deploy import platform
+from tests.kit.clients import Clients
+from tests.kit.platform_data import counts
 
-from .clients import Clients
-from .data import counts
 from .delivery import ENV, running, volumes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("installed_by_helm")]
@@ -27,19 +27,19 @@ def owners(kind: str, name: str) -> tuple[set[str], set[str]]:
     return {entry["manager"] for entry in metadata["managedFields"]}, marks
 
 
-def test_there_and_back_again() -> None:
-    """Twice, as what the first turn leaves behind could only show in the second."""
+def test_the_platform_moves_from_helm_to_argocd_and_back_twice() -> None:
+    """The second round shows problems that the first round left behind."""
     before = (running(), volumes(), counts())
     say(f"before: {before[2]}")
     with Clients() as clients:
         for turn in ("first", "second"):
             argocd.up(ENV, 300, train=False, settings=[])
-            assert platform.release() is None, "Helm believes that it has a release"
+            assert platform.release() is None, "Helm still has a release"
             managers, marks = owners("configmap", "fastapi")
             assert "argocd-controller" in managers
             assert "helm" not in managers
             assert marks == {"argocd.argoproj.io/tracking-id"}
-            # else a field that leaves Git would stay in the cluster, held by Helm
+            # otherwise a field that is removed from Git would stay in the cluster, because Helm owns it
             assert handover.disown(handover.managed(), *handover.HELM) == 0, "Helm still owns fields"
             with pytest.raises(Failure, match="Argo CD delivers this platform"):
                 platform.install(ENV)
@@ -53,5 +53,5 @@ def test_there_and_back_again() -> None:
             assert marks == {"meta.helm.sh/release-name", "meta.helm.sh/release-namespace"}
             assert platform.install(ENV) is False, "Helm would change something"
             assert (running(), volumes(), counts()) == before, f"{turn} turn, by Helm"
-    say(f"after two turns the same; meanwhile {clients}")
+    say(f"unchanged after two rounds; clients: {clients}")
     assert clients.failures == []

@@ -1,6 +1,6 @@
-"""Git is what runs: a real Argo CD brings it up, changes it, heals it, and refuses what it may not do.
+"""A real Argo CD deploys the platform from Git, updates it, reverts manual edits, and refuses forbidden objects.
 
-Every test leaves the platform as the checkout says.
+Each test restores the state of the checkout at its end.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import httpx
 import pytest
 import yaml
 
-from ci import platform, runs, up
 from ci.argocd import served, sync
-from ci.argocd.__main__ import wanted
+from ci.argocd.actions import wanted
 from ci.argocd.apply import GIT_URL, NAMESPACE
-from ci.console import run, say, wait_for
-from ci.kube import PLATFORM, forward, get, kube
-from ci.paths import CHECKOUT
+from ci.common.console import run, say, wait_for
+from ci.common.kube import PLATFORM, forward, get, kube
+from ci.common.paths import CHECKOUT
+from ci.deploy import platform, runs, up
+from tests.kit.clients import Clients
 
-from .clients import Clients
 from .delivery import ENV, deliver, ready_pods, restore, with_value
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("delivered")]
@@ -34,33 +34,36 @@ IMAGES = "values/images-kind.yaml"
 
 
 def poll_seconds(pod: dict[str, Any]) -> str:
-    """The setting as the running process has it."""
+    """POLL_SECONDS in the environment of the container."""
     command = "import os; print(os.environ['POLL_SECONDS'])"
     return kube("-n", PLATFORM, "exec", pod["metadata"]["name"], "--", "python3", "-c", command, check=False).strip()
 
 
 def test_everything_comes_from_git_without_a_manual_sync() -> None:
-    found = sync.applications()
-    assert set(found) == COMPONENTS | {sync.ROOT}
+    applications = sync.applications()
+    assert set(applications) == COMPONENTS | {sync.ROOT}
     assert sync.all_late(wanted()) == {}
-    for name, item in found.items():
+    for name, item in applications.items():
         by = item["status"]["operationState"]["operation"]["initiatedBy"]
         assert by == {"automated": True}, f"{name} was synced by {by}"
-    assert platform.release() is None, "Helm has a release of its own"
+    assert platform.release() is None, "Helm has a release"
     assert up.predict()["price"]
 
 
-def test_every_pod_says_what_it_runs() -> None:
-    """Commit and digest of its image, as Git has them; the predictor says so over HTTP, too."""
+def test_every_pod_reports_its_commit_and_image_digest() -> None:
+    """Annotations have the commit and digest from Git. The predictor also reports them over HTTP."""
     released = yaml.safe_load((CHECKOUT / IMAGES).read_text())["global"]["images"]
     for pod in platform.pods():
         name, marks = pod["metadata"]["name"], pod["metadata"]["annotations"]
         image = pod["spec"]["containers"][0]["image"].partition("@")[0].rpartition("/")[2].partition(":")[0]
-        found = {key: marks.get(f"house-platform/{key}") for key in ("commit", "image-digest")}
-        assert found == {"commit": released[image]["commit"], "image-digest": released[image]["digest"]}, name
+        origin = {key: marks.get(f"house-platform/{key}") for key in ("commit", "image-digest")}
+        assert origin == {"commit": released[image]["commit"], "image-digest": released[image]["digest"]}, name
     with forward(PLATFORM, "service/fastapi", 8000) as url:
-        told = httpx.get(f"{url}/version", timeout=20).json()
-    assert (told["commit"], told["image_digest"]) == (released["predictor"]["commit"], released["predictor"]["digest"])
+        version = httpx.get(f"{url}/version", timeout=20).json()
+    assert (version["commit"], version["image_digest"]) == (
+        released["predictor"]["commit"],
+        released["predictor"]["digest"],
+    )
 
 
 def test_a_commit_reaches_the_pods() -> None:
@@ -78,11 +81,11 @@ def test_a_commit_reaches_the_pods() -> None:
         say(f"commit to all Applications Synced Healthy Succeeded: {time.monotonic() - began:.0f} s")
         assert up.predict()["price"]
     finally:
-        say(f"back again: {restore():.0f} s")
+        say(f"restored after {restore():.0f} s")
 
 
 def test_a_new_image_reaches_the_pods(tmp_path: Path) -> None:
-    """As a release does: a commit of its tag and digest. No request fails while pods are replaced."""
+    """Like a release: a commit changes the tag and the digest. No request fails while pods are replaced."""
     images = yaml.safe_load((CHECKOUT / IMAGES).read_text())
     images["global"]["images"]["predictor"] = other = another_image("predictor", tmp_path / "checkout")
     with Clients() as clients:
@@ -96,43 +99,43 @@ def test_a_new_image_reaches_the_pods(tmp_path: Path) -> None:
             for name, pod in pods.items():
                 assert pod["spec"]["containers"][0]["image"].endswith(f":{other['tag']}@{other['digest']}"), name
         finally:
-            say(f"back again: {restore():.0f} s")
-    say(f"meanwhile {clients}")
+            say(f"restored after {restore():.0f} s")
+    say(f"clients: {clients}")
     assert clients.failures == []
 
 
 def another_image(name: str, folder: Path) -> dict[str, str]:
-    """Build an image of this checkout with one comment more, and load it; returns tag and digest."""
+    """Build an image of this checkout with an extra comment, and load it; returns its tag and digest."""
     run(["git", "-C", str(CHECKOUT), "worktree", "add", "--detach", str(folder), "HEAD"])
     try:
         with (folder / f"services/{name}/src/{name}/__init__.py").open("a") as module:
             module.write("# another image\n")
+        imports = "from ci.images.actions import build, load; from ci.images.catalog import REGISTRY"
         words = f"built = build(['{name}'], REGISTRY); load(built, REGISTRY); one = built[0]"
-        program = f"from ci.images.__main__ import *; {words}; print(one.tag, one.digest)"
+        program = f"{imports}; {words}; print(one.tag, one.digest)"
         tag, digest = run([sys.executable, "-c", program], cwd=folder).stdout.splitlines()[-1].split()
         return {"tag": tag, "digest": digest}
     finally:
         run(["git", "-C", str(CHECKOUT), "worktree", "remove", "--force", str(folder)])
 
 
-@pytest.mark.parametrize("told", [False, True], ids=["polling", "webhook"])
-def test_a_commit_is_found(told: bool) -> None:
-    """Nobody annotates the root: Argo CD asks Git, or the repository's webhook has it ask at once."""
+@pytest.mark.parametrize("webhook", [False, True], ids=["polling", "webhook"])
+def test_argocd_detects_a_commit(webhook: bool) -> None:
+    """Without a refresh by the test: Argo CD polls Git, or the webhook of the repository triggers it."""
     began = time.monotonic()
-    revision = served.push(ENV, with_value("fastapi.config.pollSeconds", 8 if told else 9))
+    revision = served.push(ENV, with_value("fastapi.config.pollSeconds", 8 if webhook else 9))
     try:
-        if told:
+        if webhook:
             notify(revision)
         sync.wait(revision, 300)
-        say(
-            f"commit to all Applications green, by {'webhook' if told else 'polling'}: {time.monotonic() - began:.0f} s"
-        )
+        trigger = "webhook" if webhook else "polling"
+        say(f"commit to all Applications green, by {trigger}: {time.monotonic() - began:.0f} s")
     finally:
         restore()
 
 
 def notify(revision: str) -> None:
-    """Tell Argo CD of a push in the words of GitHub."""
+    """Send a push event of GitHub to Argo CD's webhook."""
     repository = {"html_url": GIT_URL.removesuffix(".git"), "default_branch": served.BRANCH}
     push = {"ref": f"refs/heads/{served.BRANCH}", "after": revision, "commits": [], "repository": repository}
     with forward(NAMESPACE, "service/argocd-server", 80) as url:
@@ -140,13 +143,13 @@ def notify(revision: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def test_a_manual_edit_is_healed() -> None:
+def test_a_manual_edit_is_reverted() -> None:
     before = get("-n", PLATFORM, "configmap", "streamlit")["data"]
     patch = json.dumps({"data": {"PREDICTOR_URL": "http://elsewhere"}})
     began = time.monotonic()
     kube("-n", PLATFORM, "patch", "configmap", "streamlit", "--type", "merge", "-p", patch)
     wait_for("the former value", lambda: get("-n", PLATFORM, "configmap", "streamlit")["data"] == before, 60)
-    say(f"manual edit healed after {time.monotonic() - began:.1f} s")
+    say(f"manual edit reverted after {time.monotonic() - began:.1f} s")
     sync.wait(wanted(), 60)
 
 
@@ -164,33 +167,33 @@ def test_a_deleted_object_is_restored(namespace: str, kind: str, name: str) -> N
     kube("-n", namespace, "delete", kind, name, "--wait=true")
 
     def restored() -> bool:
-        found = kube("-n", namespace, "get", kind, name, "-o", "jsonpath={.metadata.uid}", check=False)
-        return found not in ("", old)
+        uid = kube("-n", namespace, "get", kind, name, "-o", "jsonpath={.metadata.uid}", check=False)
+        return uid not in ("", old)
 
     wait_for(f"a new {kind} {name}", restored, 120)
     say(f"deleted {kind} restored after {time.monotonic() - began:.1f} s")
     sync.wait(wanted(), 180)
 
 
-def test_a_broken_value_says_why_and_harms_nothing() -> None:
+def test_an_invalid_value_is_reported_and_changes_no_pod() -> None:
     before = set(ready_pods("fastapi"))
     began = time.monotonic()
     revision = deliver(
         with_value("fastapi.resources", {"requests": {"memory": "256Mi"}, "limits": {"memory": "128Mi"}})
     )
 
-    def told() -> bool:
-        why = sync.all_late(revision).get("fastapi", "")
-        return why.startswith("ComparisonError") and "fastapi.resources.limits.memory" in why
+    def reported() -> bool:
+        reason = sync.all_late(revision).get("fastapi", "")
+        return reason.startswith("ComparisonError") and "fastapi.resources.limits.memory" in reason
 
     try:
-        wait_for("a condition that names the value", told, 120)
+        wait_for("a condition that names the value", reported, 120)
         say(f"condition after {time.monotonic() - began:.0f} s: {sync.all_late(revision)['fastapi']}")
         time.sleep(10)
-        assert set(ready_pods("fastapi")) == before, "the pods that run are left alone"
+        assert set(ready_pods("fastapi")) == before, "the running pods were replaced"
         assert up.predict()["price"]
     finally:
-        say(f"mended after {restore():.0f} s")
+        say(f"fixed after {restore():.0f} s")
     assert set(ready_pods("fastapi")) == before
 
 
@@ -201,25 +204,25 @@ def test_a_broken_value_says_why_and_harms_nothing() -> None:
         ("ConfigMap", "kube-system", "namespace kube-system is not permitted in project"),
     ],
 )
-def test_the_project_refuses_what_is_not_in_it(kind: str, namespace: str, refusal: str) -> None:
+def test_the_project_refuses_objects_that_it_does_not_permit(kind: str, namespace: str, refusal: str) -> None:
     forbidden = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden", "namespace": namespace}}
     revision = deliver({"charts/streamlit/templates/forbidden.yaml": json.dumps(forbidden)}, f"a forbidden {kind}")
 
-    def told() -> bool:
+    def refused() -> bool:
         return refusal in sync.all_late(revision).get("streamlit", "")
 
     before = set(ready_pods("streamlit"))
     try:
-        wait_for("the refusal", told, 120)
+        wait_for("the refusal", refused, 120)
         say("refused, with the reason")
         assert not kube("-n", namespace, "get", kind, "forbidden", "--ignore-not-found")
         assert set(ready_pods("streamlit")) == before
     finally:
-        say(f"mended after {restore():.0f} s")
+        say(f"fixed after {restore():.0f} s")
 
 
-def test_an_application_of_another_project_gets_nothing() -> None:
-    """Who can write to the repository could name Argo CD's own project, which allows everything elsewhere."""
+def test_an_application_of_another_project_is_refused() -> None:
+    """A commit could name Argo CD's project `default`, which usually allows everything."""
     stranger = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Application",
@@ -233,24 +236,24 @@ def test_an_application_of_another_project_gets_nothing() -> None:
     }
     deliver({"charts/platform/templates/stranger.yaml": json.dumps(stranger)}, "an Application of another project")
 
-    def told() -> bool:
+    def refused() -> bool:
         text = kube(
             "-n", NAMESPACE, "get", "application", "stranger", "-o", "jsonpath={.status.conditions}", check=False
         )
         return "is not permitted in project 'default'" in text
 
     try:
-        wait_for("the refusal", told, 120)
+        wait_for("the refusal", refused, 120)
         assert not kube("-n", "kube-system", "get", "deployment", "streamlit", "--ignore-not-found")
     finally:
-        say(f"mended after {restore():.0f} s")
+        say(f"fixed after {restore():.0f} s")
     assert not kube("-n", NAMESPACE, "get", "application", "stranger", "--ignore-not-found")
 
 
 def test_no_drift_while_the_platform_works() -> None:
-    """Pipeline runs with trainings and promotions, requests, pods that come and go with the load: none of it is drift.
+    """Pipeline runs with trainings and promotions, requests, and autoscaling under load cause no drift.
 
-    HOUSE_WATCH_SECONDS long; ten minutes if it is not set.
+    The test runs for HOUSE_WATCH_SECONDS, or ten minutes if the variable is not set.
     """
     seconds = float(os.environ.get("HOUSE_WATCH_SECONDS", "600"))
     sync.wait(deliver(with_value("fastapi.autoscaling.enabled", True), "fastapi: scale with the load"), 180)
@@ -260,18 +263,18 @@ def test_no_drift_while_the_platform_works() -> None:
         with runs.airflow() as client:
             while time.monotonic() < end - 90:
                 ended = runs.run_once(client)
-                told = [
+                summaries = [
                     task.summary
                     for task in ended.tasks
                     if " promoted: " in task.summary or " rejected: " in task.summary
                 ]
-                verdicts.append("no more data" if ended.end_of_data else "; ".join(told) or "no training")
+                verdicts.append("no more data" if ended.end_of_data else "; ".join(summaries) or "no training")
                 if ended.end_of_data:
                     restart_data()
                 time.sleep(seconds / 20)
 
     def crowd(clients: Clients) -> None:
-        """Busy for a minute of every ten, so that pods come and go."""
+        """Full load for one minute of every ten, so that the number of pods changes."""
         while (left := end - time.monotonic()) > 0:
             clients.pause = 0 if (seconds - left) % 600 < 60 else 2
             replicas.add(get("-n", PLATFORM, "deployment", "fastapi")["spec"]["replicas"])
@@ -287,7 +290,7 @@ def test_no_drift_while_the_platform_works() -> None:
         say(f"{min(replicas)} to {max(replicas)} predictors; {clients}")
         assert seen == []
         assert any(verdict.startswith("version") for verdict in verdicts), "no run trained"
-        assert len(replicas) > 1, "the load did not scale the predictor: the watch proves less than it says"
+        assert len(replicas) > 1, "the load did not scale the predictor, so the test did not cover autoscaling"
         assert clients.failures == []
         assert sync.all_late(wanted()) == {}
     finally:
@@ -295,7 +298,7 @@ def test_no_drift_while_the_platform_works() -> None:
 
 
 def restart_data() -> None:
-    """Have the data source begin again, as its owner does."""
+    """Restart the data generation of the data source."""
     with forward(PLATFORM, "service/datasource", 8000) as url:
-        asked: dict[str, str | int] = {"group_number": 1, "day": "Tuesday"}
-        httpx.get(f"{url}/restart_data_generation", params=asked, timeout=20).raise_for_status()
+        group: dict[str, str | int] = {"group_number": 1, "day": "Tuesday"}
+        httpx.get(f"{url}/restart_data_generation", params=group, timeout=20).raise_for_status()

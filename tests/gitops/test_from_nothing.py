@@ -1,4 +1,4 @@
-"""From a cluster with Argo CD alone to a platform that answers, whatever comes first."""
+"""Argo CD brings up the platform on an empty cluster, in any order of the Applications."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from ci import secrets, up
-from ci.argocd import __main__ as argocd
+from ci.argocd import actions as argocd
 from ci.argocd import apply, manifests, sync
-from ci.charts import dependencies, template
-from ci.console import say
-from ci.kube import api_endpoint
-from ci.paths import CHECKOUT
+from ci.common.console import say
+from ci.common.kube import api_endpoint
+from ci.common.paths import CHECKOUT
+from ci.deploy import secrets, up
+from ci.deploy.charts import dependencies, template
 
 from .conftest import follow, from_nothing
 from .delivery import ENV
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 
 def check() -> None:
-    """Every Application was synced by Argo CD itself, and the platform answers."""
+    """Check that Argo CD itself synced every Application, and that the predictor answers."""
     for name, item in sync.applications().items():
         by = item["status"]["operationState"]["operation"]["initiatedBy"]
         assert by == {"automated": True}, f"{name} was synced by {by}"
@@ -37,17 +37,17 @@ def test_all_at_once() -> None:
 
 
 def rendered(revision: str) -> list[apply.Object]:
-    """The components' Applications, as the root of the environment renders them at a revision."""
+    """The components' Applications, as the root Application renders them at this revision."""
     address, port = api_endpoint()
     values = [word for file in (f"{ENV}.yaml", f"images-{ENV}.yaml") for word in ("-f", f"{CHECKOUT}/values/{file}")]
-    known = {"direct": "false", "argocd.repoUrl": apply.GIT_URL, "argocd.targetRevision": revision,
+    settings = {"direct": "false", "argocd.repoUrl": apply.GIT_URL, "argocd.targetRevision": revision,
              "global.kubeApi.cidr": f"{address}/32", "global.kubeApi.port": str(port)}  # fmt: skip
-    words = [word for path, value in known.items() for word in ("--set", f"{path}={value}")]
+    words = [word for path, value in settings.items() for word in ("--set", f"{path}={value}")]
     return manifests.load(template("platform", *values, *words, namespace=apply.NAMESPACE))
 
 
 def test_one_by_one_in_random_order() -> None:
-    """The components' Applications at random moments, the root last: no order holds anything up."""
+    """Create the components' Applications at random times and the root last. No order blocks the platform."""
     seed = time.time_ns() % 1_000_000
     chance = random.Random(seed)  # noqa: S311
     revision, began = from_nothing()

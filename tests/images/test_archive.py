@@ -1,4 +1,4 @@
-"""An image is found in the cluster by tag and by digest, and the charts learn both."""
+"""containerd resolves an image by tag and by digest, and the values file of the charts has both."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ci.console import Failure
-from ci.images import __main__ as program
-from ci.images import archive, store
+from ci.common.console import Failure
+from ci.images import actions, archive, store
 from ci.images.store import Built
 
 REPOSITORY = "localhost/house-platform/ui"
@@ -80,11 +79,11 @@ def test_only_what_the_cluster_lacks_is_imported(tmp_path: Path, monkeypatch: py
     present = {f"{registry}/ui:{TAG}", f"{registry}/ui@{DIGEST}", *other}
     imported: list[Path] = []
     monkeypatch.setattr("ci.cluster.present_images", lambda: present)
-    monkeypatch.setattr("ci.cluster.import_archive", imported.append)
-    assert program.load([there, lacking, rebuilt], registry) == 2
+    monkeypatch.setattr("ci.cluster.import_archives", imported.extend)
+    assert actions.load([there, lacking, rebuilt], registry) == 2
     assert imported == [lacking.file, rebuilt.file]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Failure, match=r"there is no image airflwo; there are pipeline, predictor"):
-        program.build(["airflwo"], "localhost/house-platform")
+        actions.build(["airflwo"], "localhost/house-platform")

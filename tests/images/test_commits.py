@@ -1,4 +1,4 @@
-"""An image is of the last commit that changed its inputs; whoever has no such commit is told so."""
+"""The commit of an image is the last one that changed its inputs. It is `unknown` without that history."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ci.console import run
-from ci.git import git
+from ci.common.console import run
+from ci.common.git import git
 from ci.images import catalog, commits
 from ci.images.catalog import IMAGES
 
@@ -82,7 +82,7 @@ def test_of_the_projects_file_only_the_version_counts(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["services/ui/src/ui/page.py", "services/ui/src/ui/new.py", "services/ui/Dockerfile"])
-def test_inputs_that_are_not_committed_are_told(checkout: Path, path: str) -> None:
+def test_uncommitted_inputs_make_the_commit_dirty(checkout: Path, path: str) -> None:
     before = commits.commit_of(UI, checkout)
     (checkout / path).write_text("two = 2\n")
     assert commits.commit_of(UI, checkout) == f"{before}-dirty"
@@ -97,7 +97,7 @@ def test_only_images_with_a_python_environment_follow_the_file_that_makes_it(che
     assert (commits.commit_of(IMAGES["postgres"], checkout), commits.commit_of(UI, checkout)) == (before, after)
 
 
-def test_a_removed_input_and_a_staged_one_are_told(checkout: Path) -> None:
+def test_a_removed_input_and_a_staged_one_make_the_commit_dirty(checkout: Path) -> None:
     before = commits.commit_of(UI, checkout)
     page = checkout / "services" / "ui" / "src" / "ui" / "page.py"
     page.unlink()
@@ -112,7 +112,7 @@ def test_bytecode_is_no_input(checkout: Path) -> None:
     (checkout / ".gitignore").unlink()
     cache = checkout / "services" / "ui" / "src" / "ui" / "__pycache__"
     cache.mkdir()
-    (cache / "page.cpython-313.pyc").write_text("bytecode of whoever ran it")
+    (cache / "page.cpython-313.pyc").write_text("bytecode of a local run")
     assert commits.commit_of(UI, checkout) == before
 
 
@@ -158,5 +158,5 @@ def test_a_shallow_clone_knows_the_commits_that_it_has_and_no_others(checkout: P
 
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 def test_every_image_of_this_checkout_has_an_answer(image: catalog.Image) -> None:
-    found = commits.commit_of(image)
-    assert found == commits.UNKNOWN or len(found.removesuffix(commits.DIRTY)) == 40
+    commit = commits.commit_of(image)
+    assert commit == commits.UNKNOWN or len(commit.removesuffix(commits.DIRTY)) == 40

@@ -1,4 +1,4 @@
-"""What is in the images that were built last, layer by layer: nothing of the machine that built them."""
+"""The layers of the newest images contain nothing of the machine that built them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ci.console import run, wait_for
+from ci.common.console import run, wait_for
+from ci.common.paths import CHECKOUT, cache_dir
 from ci.images import archive, store
-from ci.images.catalog import IMAGES
-from ci.local import free_port
-from ci.paths import CHECKOUT, cache_dir
+from ci.images.catalog import IMAGES, PROMETHEUS_UI
+from ci.local.processes import free_port
 
 pytestmark = pytest.mark.e2e
 VALUES = CHECKOUT / "values" / "images-kind.yaml"
@@ -40,7 +40,7 @@ def image(request: pytest.FixtureRequest) -> Path:
 
 @cache
 def machine() -> list[bytes]:
-    """What only this machine says: where it keeps checkout, cache and Go modules."""
+    """Paths of this machine: checkout, cache and Go modules."""
     modules = run(["go", "env", "GOMODCACHE"]).stdout.strip()
     return [text.encode() for text in (f"{CHECKOUT}/", f"{cache_dir()}/", f"{modules}/")]
 
@@ -49,18 +49,18 @@ def test_labels_and_user(image: Path) -> None:
     name, _, tag = image.stem.partition("-")
     settings: dict[str, Any] = archive.contents(image)[1]["config"]
     labels = {key.rpartition(".")[2]: text for key, text in settings["Labels"].items() if "opencontainers" in key}
-    known = IMAGES[name]
-    assert labels == {"title": known.title, "version": tag, "source": known.source, "licenses": known.licenses}
+    expected = IMAGES[name]
+    assert labels == {"title": expected.title, "version": tag, "source": expected.source, "licenses": expected.licenses}
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", settings["User"]), f"{name} runs as {settings['User']!r}"
 
 
-def test_no_layer_and_no_history_knows_the_machine(image: Path) -> None:
+def test_no_layer_and_no_history_names_the_machine(image: Path) -> None:
     assert not [text for text in machine() if text in repr(archive.contents(image)).encode()]
-    found = []
+    leaks = []
     for member, content in archive.files(image):
         data = content.read()
-        found += [f"{member.name} has {text.decode()}" for text in machine() if text in data]
-    assert not found, f"{image.name}: {'; '.join(found)}"
+        leaks += [f"{member.name} has {text.decode()}" for text in machine() if text in data]
+    assert not leaks, f"{image.name}: {'; '.join(leaks)}"
 
 
 def test_no_layer_has_sources_of_apt_npm_configuration_or_a_foreign_authority(image: Path) -> None:
@@ -80,8 +80,8 @@ def test_no_layer_has_sources_of_apt_npm_configuration_or_a_foreign_authority(im
 
 
 def certificates(data: bytes) -> set[str]:
-    found = re.findall(r"-----BEGIN CERTIFICATE-----(.+?)-----END", data.decode(errors="replace"), re.DOTALL)
-    return {"".join(text.split()) for text in found}
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.+?)-----END", data.decode(errors="replace"), re.DOTALL)
+    return {"".join(text.split()) for text in blocks}
 
 
 def test_bytecode_never_asks_for_the_time_of_its_source(image: Path) -> None:
@@ -90,10 +90,10 @@ def test_bytecode_never_asks_for_the_time_of_its_source(image: Path) -> None:
         if path.suffix == ".pyc":
             assert path.parent.name == "__pycache__", f"{path} would be imported instead of a source"
             assert content.read(8)[4] & 1, f"{path} is compared with its source's time, which is the build's"
-            assert not path.is_relative_to("/opt/house"), f"{path} is of whoever ran the tests"
+            assert not path.is_relative_to("/opt/house"), f"{path} comes from a test run on the build machine"
 
 
-def test_the_pages_of_prometheus_are_in_its_image(tmp_path: Path) -> None:
+def test_prometheus_has_its_pages_or_one_that_says_how_to_get_them(tmp_path: Path) -> None:
     program = tmp_path / "prometheus"
     for member, content in archive.files(built("prometheus")):
         if member.name == "bin/prometheus":
@@ -110,9 +110,15 @@ def test_the_pages_of_prometheus_are_in_its_image(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log, subprocess.Popen(words, cwd=tmp_path, stdout=log, stderr=log) as running:
         try:
             wait_for("Prometheus", lambda: "ready to receive" in (tmp_path / "log").read_text(), 30)
-            for path in ("", "query", "alerts"):
+            assert "prometheus_build_info" in get(f"http://127.0.0.1:{port}/metrics")
+            for path in ("", "query", "graph", "alerts"):
                 page = get(f"http://127.0.0.1:{port}/{path}")
-                assert '<div id="root">' in page, f"/{path} is no page: {page[:200]}"
+                if not PROMETHEUS_UI:
+                    assert "make images HOUSE_PROMETHEUS_UI=1" in page, f"/{path} says something else: {page[:200]}"
+                    for link in re.findall(r'href="([^"]+)"', page):
+                        assert get(f"http://127.0.0.1:{port}/{link}")
+                    continue
+                assert '<div id="root">' in page, f"/{path} is not a page: {page[:200]}"
                 (script,) = re.findall(r'<script type="module"[^>]* src="./(assets/[^"]+)"', page)
                 assert "createElement" in get(f"http://127.0.0.1:{port}/{script}")
         finally:

@@ -1,4 +1,4 @@
-"""What every Dockerfile and lock under services/ keeps to."""
+"""Rules for every Dockerfile and lock under services/."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def test_a_public_base_is_named_with_its_version(file: Path) -> None:
 
 def test_the_tools_that_make_the_pages_are_locked_by_hash_and_name_no_registry() -> None:
     lock = json.loads((PAGES / "package-lock.json").read_text())
-    tools = {name: found for name, found in lock["packages"].items() if name}
+    tools = {name: entry for name, entry in lock["packages"].items() if name}
     assert tools
-    for name, found in tools.items():
-        assert "integrity" in found, f"package-lock.json has no hash of {name}"
-        assert "resolved" not in found, f"package-lock.json says where {name} comes from: the machine decides that"
+    for name, entry in tools.items():
+        assert "integrity" in entry, f"package-lock.json has no hash of {name}"
+        assert "resolved" not in entry, f"package-lock.json says where {name} comes from: the machine decides that"
     assert "://" not in (PAGES / "node.lock").read_text() + (PAGES / "served.sed").read_text()
 
 
 def test_every_package_that_is_replaced_has_another_hash() -> None:
     pairs = re.findall(r"^s\|(sha512-\S+?)\|(sha512-\S+?)\|$", (PAGES / "served.sed").read_text(), re.MULTILINE)
-    hashes = [found for pair in pairs for found in pair]
+    hashes = [digest for pair in pairs for digest in pair]
     assert len(pairs) == 6
     assert len(set(hashes)) == 12, "served.sed names a hash twice"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ci.common.paths import CHECKOUT
 from ci.images import catalog, store
 from ci.images.catalog import IMAGES, SERVICES, Image, files
 
+WITH_PAGES = catalog.prometheus(ui=True)
 PYTHON = [image for image in IMAGES.values() if image.environment]
 
 
@@ -32,10 +38,10 @@ def environment(image: Image) -> str:
     return store.tags(image, "base")[1]
 
 
-@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+@pytest.mark.parametrize("image", [*IMAGES.values(), WITH_PAGES], ids=[*IMAGES, "with its pages"])
 def test_every_source_of_an_image_exists(image: Image) -> None:
     for source in (image.dockerfile, *image.sources):
-        assert files((source,)), f"{image.name} copies {source}, which is no file under services/"
+        assert files((source,)), f"{image.name} copies {source}, which is not a file under services/"
 
 
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
@@ -84,11 +90,28 @@ def test_only_images_that_copy_core_follow_it(services: Path) -> None:
     assert {name for name, image in IMAGES.items() if tag(image) != before[name]} == {"pipeline", "predictor"}
 
 
-def test_only_prometheus_follows_its_pages(services: Path) -> None:
-    before = {name: tag(image) for name, image in IMAGES.items()}
+def test_only_prometheus_with_its_pages_follows_them(services: Path) -> None:
+    images = [*IMAGES.values(), catalog.prometheus(ui=False), WITH_PAGES]
+    before = [tag(image) for image in images]
     with (services / "monitoring/prometheus/pages/node.lock").open("a") as lock:
         lock.write("# changed\n")
-    assert {name for name, image in IMAGES.items() if tag(image) != before[name]} == {"prometheus"}
+    changed = [image for image, old in zip(images, before, strict=True) if tag(image) != old]
+    assert changed == [image for image in images if image == WITH_PAGES]
+
+
+def test_an_argument_of_the_build_changes_the_tag() -> None:
+    plain = catalog.prometheus(ui=False)
+    assert len({tag(plain), tag(WITH_PAGES), tag(replace(plain, arguments=(("UI", "1"),)))}) == 3
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", "0"), ("0", "0"), ("1", "1")])
+def test_the_pages_are_built_only_if_they_are_asked_for(value: str, expected: str) -> None:
+    program = "from ci.images.catalog import IMAGES; print(dict(IMAGES['prometheus'].arguments)['UI'])"
+    environment = {**os.environ, "HOUSE_PROMETHEUS_UI": value}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
 
 
 def test_a_file_made_executable_changes_the_tag(services: Path) -> None:

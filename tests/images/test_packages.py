@@ -1,4 +1,4 @@
-"""What a mirror moved on to is said in one line per package, and stops no build."""
+"""Newer Debian packages on a mirror give one line per package and do not fail a build."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ci.console import Failure
-from ci.images import __main__ as program
-from ci.images import base, packages
+from ci.common.console import Failure
+from ci.images import actions, base, packages
 from ci.images.catalog import IMAGES, SERVICES
 from ci.images.store import Built
 
@@ -102,7 +101,7 @@ def test_a_build_says_the_differences_and_how_to_record_them(
 ) -> None:
     monkeypatch.setattr(packages, "LOCK", tmp_path / "debian.lock")
     packages.write(INSTALLED)
-    program.compare([Built("ui", "1", "sha256:1", 1, 0, tmp_path), built(tmp_path, INSTALLED | {"zlib1g": "9"})])
+    actions.compare([Built("ui", "1", "sha256:1", 1, 0, tmp_path), built(tmp_path, INSTALLED | {"zlib1g": "9"})])
     (line,) = capsys.readouterr().out.splitlines()
     assert "zlib1g is 9, recorded is 1:1.3.1-1 (`python -m ci.images record` records it)" in line
 
@@ -112,13 +111,13 @@ def test_public_bases_are_neither_compared_nor_recorded(
 ) -> None:
     monkeypatch.setattr(packages, "LOCK", tmp_path / "debian.lock")
     packages.write(INSTALLED)
-    monkeypatch.setattr(program, "build", lambda *_: [built(tmp_path, {})])
-    program.compare([built(tmp_path, {})])
+    monkeypatch.setattr(actions, "build", lambda *_: [built(tmp_path, {})])
+    actions.compare([built(tmp_path, {})])
     assert capsys.readouterr().out == ""
     with pytest.raises(Failure, match="stop Docker"):
-        program.record("localhost/house-platform")
+        actions.record("localhost/house-platform")
     assert packages.read() == INSTALLED
 
 
-def built(file: Path, found: dict[str, str]) -> Built:
-    return Built("postgres", "1", "sha256:1", 1, 0, file, packages=found)
+def built(file: Path, versions: dict[str, str]) -> Built:
+    return Built("postgres", "1", "sha256:1", 1, 0, file, packages=versions)

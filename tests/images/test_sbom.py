@@ -1,4 +1,4 @@
-"""What a bill of materials finds in an image."""
+"""The SBOM of an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from ci.images import sbom
-from tests.bundle.archives import image
+from tests.kit.image_archives import image
 
 STATUS = b"""Package: bash
 Status: install ok installed
@@ -60,11 +60,17 @@ FOUND = [
     ("deb/debian", "glibc", "2.41-12+deb13u5", "arch=source&distro=debian-13"),
     ("deb/debian", "libc6", "2.41-12+deb13u5", "distro=debian-13"),
     ("deb/debian", "libcom-err2", "1.47.2-3+b12", "distro=debian-13"),
+    ("golang", "example.org/cmd", "v1.2.3", ""),
     ("golang", "github.com/a/b", "v1.0.0", ""),
     ("golang", "github.com/new", "v0.2.0", ""),
     ("golang", "stdlib", "1.27.3", ""),
     ("pypi", "typing-extensions", "4.15.0", ""),
 ]
+
+
+def test_program_of_a_checkout_is_not_listed_as_a_module() -> None:
+    program = go_program("path\tours/cmd\nmod\tours\t(devel)\t\ndep\tgithub.com/a/b\tv1.0.0\th1:x=\n")
+    assert [name for _, name, _, _ in sbom.modules(program)] == ["stdlib", "github.com/a/b"]
 
 
 def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
@@ -77,55 +83,55 @@ def test_debian_python_and_go_are_read_from_the_image(tmp_path: Path) -> None:
         "usr/bin/script*": b"#!/bin/sh\n",
     }
     digest = image(tmp_path, "ui", "1", files)
-    bill = sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest)
-    assert [(one["name"], one["version"]) for one in bill["components"]] == [found[1:3] for found in FOUND]
+    document = sbom.document(tmp_path / "ui-1.tar", "ui", "1", digest)
+    assert [(one["name"], one["version"]) for one in document["components"]] == [row[1:3] for row in FOUND]
     assert sbom.components(tmp_path / "ui-1.tar") == FOUND
-    purls = [one["purl"] for one in bill["components"]]
+    purls = [one["purl"] for one in document["components"]]
     assert purls[2] == "pkg:deb/debian/glibc@2.41-12%2Bdeb13u5?arch=source&distro=debian-13"
     assert purls[3] == "pkg:deb/debian/libc6@2.41-12%2Bdeb13u5?distro=debian-13"
     assert "pkg:golang/github.com/new@v0.2.0" in purls
-    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
-    told = bill["metadata"]["component"]
-    assert told["purl"] == f"pkg:oci/ui@sha256%3A{digest.removeprefix('sha256:')}?arch=amd64"
-    assert told["licenses"] == [{"expression": "Apache-2.0"}]
-    assert json.dumps(bill) == json.dumps(sbom.bill(tmp_path / "ui-1.tar", "ui", "1", digest))
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    component = document["metadata"]["component"]
+    assert component["purl"] == f"pkg:oci/ui@sha256%3A{digest.removeprefix('sha256:')}?arch=amd64"
+    assert component["licenses"] == [{"expression": "Apache-2.0"}]
+    assert json.dumps(document) == json.dumps(sbom.document(tmp_path / "ui-1.tar", "ui", "1", digest))
 
 
 def test_every_bill_has_a_serial_number_of_its_own(tmp_path: Path) -> None:
-    """GitHub's attestation takes a file without one for no bill at all."""
+    """GitHub's attestation takes a file without one as no SBOM at all."""
 
     def serial(architecture: str) -> str:
         folder = tmp_path / architecture
         folder.mkdir(exist_ok=True)
         image(folder, "ui", "1", {}, architecture)
-        return str(sbom.bill(folder / "ui-1.tar", "ui", "1", f"sha256:{'a' * 64}")["serialNumber"])
+        return str(sbom.document(folder / "ui-1.tar", "ui", "1", f"sha256:{'a' * 64}")["serialNumber"])
 
     first, other = serial("amd64"), serial("arm64")
     assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", first)
-    assert first != other, "the bills of two architectures, whose image has one digest"
+    assert first != other, "the SBOMs of two architectures, whose image has one digest"
     assert serial("amd64") == first
 
 
-def test_bill_and_checksum_lie_beside_the_archive_and_follow_it(tmp_path: Path) -> None:
+def test_sbom_and_checksum_lie_beside_the_archive_and_follow_it(tmp_path: Path) -> None:
     archive = tmp_path / "ui-1.tar"
     for content in (b"one", b"other"):
         digest = image(tmp_path, "ui", "1", {"srv/content": content})
         os.utime(archive, (archive.stat().st_atime, time.time() + 1))  # newer than what describes the one before
-        bill, checksum = sbom.describe(archive, "ui", "1", digest)
-        assert json.loads(bill.read_text()) == sbom.bill(archive, "ui", "1", digest)
+        document, checksum = sbom.describe(archive, "ui", "1", digest)
+        assert json.loads(document.read_text()) == sbom.document(archive, "ui", "1", digest)
         subprocess.run(["sha256sum", "--check", "--status", checksum.name], cwd=tmp_path, check=True)
     assert {path.name for path in tmp_path.iterdir()} == {
         "ui-1.tar", "ui-1.json", "ui-1.cdx.json", "ui-1.tar.sha256",
     }  # fmt: skip
 
 
-def test_bill_is_valid_by_the_schema_of_cyclonedx(tmp_path: Path) -> None:
+def test_sbom_is_valid_by_the_schema_of_cyclonedx(tmp_path: Path) -> None:
     files = {"var/lib/dpkg/status": STATUS, "usr/bin/server*": go_program(MODULES)}
-    bill = sbom.bill(tmp_path / "ui-1.tar", "ui", "1", image(tmp_path, "ui", "1", files))
+    document = sbom.document(tmp_path / "ui-1.tar", "ui", "1", image(tmp_path, "ui", "1", files))
     validator = JsonStrictValidator(SchemaVersion.V1_6)
-    assert validator.validate_str(json.dumps(bill)) is None
-    bill["components"][0]["type"] = "parcel"
-    assert validator.validate_str(json.dumps(bill)) is not None, "the schema is not looked at"
+    assert validator.validate_str(json.dumps(document)) is None
+    document["components"][0]["type"] = "parcel"
+    assert validator.validate_str(json.dumps(document)) is not None, "the schema is not looked at"
 
 
 def test_a_program_that_ends_in_its_header_is_no_error() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.console import Failure
+from ci.common.console import Failure
 from ci.images import values
 from ci.images.values import Entry
 
@@ -35,7 +35,8 @@ def test_without_a_file_there_are_no_images(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "values").mkdir()
     values.file("vm", tmp_path).write_text(text)
-    with pytest.raises(Failure, match=r"values/images-vm\.yaml does not name images .* restore it from Git"):
+    message = r"values/images-vm\.yaml does not have the format of `make images` .* restore it from Git"
+    with pytest.raises(Failure, match=message):
         values.read("vm", tmp_path)
 
 

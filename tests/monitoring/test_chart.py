@@ -1,4 +1,4 @@
-"""Where the generated files meet the chart and the platform that it renders."""
+"""The generated dashboard, rules and runbooks match the rendered chart."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ci import charts
+from ci.common.paths import CHECKOUT
+from ci.deploy import charts
 from ci.monitoring import dashboard, dashboard_queries
 from ci.monitoring.alerts import ALERTS
-from ci.paths import CHECKOUT
 
 RUNBOOKS = sorted((CHECKOUT / "charts" / "monitoring" / "runbooks").glob("*.md"))
-VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "charts" / "images.yaml"))
+VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "kit" / "images.yaml"))
 CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
 GRAFANA = ("--set", "monitoring.grafana.enabled=true")
 
@@ -26,27 +26,27 @@ def objects() -> dict[tuple[str, str], dict[str, Any]]:
     """Every object of the platform, Grafana included, by kind and name."""
     charts.dependencies()
     rendered = charts.template("platform", *VALUES, *CLUSTER, *GRAFANA)
-    found = [item for item in yaml.safe_load_all(rendered) if item]
-    return {(item["kind"], item["metadata"]["name"]): item for item in found}
+    items = [item for item in yaml.safe_load_all(rendered) if item]
+    return {(item["kind"], item["metadata"]["name"]): item for item in items}
 
 
 @pytest.fixture(scope="module")
 def prometheus(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
-    """Prometheus' configuration."""
+    """The configuration of Prometheus."""
     configuration: dict[str, Any] = yaml.safe_load(objects["ConfigMap", "prometheus"]["data"]["prometheus.yaml"])
     return configuration
 
 
-def test_every_job_that_is_asked_for_is_scraped(prometheus: dict[str, Any]) -> None:
+def test_every_job_in_an_expression_is_scraped(prometheus: dict[str, Any]) -> None:
     scraped = {job["job_name"] for job in prometheus["scrape_configs"]}
-    asked = dashboard_queries() | {alert.name: alert.expr for alert in ALERTS}
-    unknown = {f"{where}: {job}" for where, expr in asked.items() for job in re.findall(r'job="([^"]+)"', expr)
+    expressions = dashboard_queries() | {alert.name: alert.expr for alert in ALERTS}
+    unknown = {f"{where}: {job}" for where, expr in expressions.items() for job in re.findall(r'job="([^"]+)"', expr)
                if job not in scraped}  # fmt: skip
     assert not unknown, "\n".join(sorted(unknown))
 
 
-def test_what_the_kubelet_is_asked_for_is_kept(prometheus: dict[str, Any]) -> None:
-    """The chart drops most of what a kubelet tells."""
+def test_prometheus_keeps_the_kubelet_metrics_that_expressions_use(prometheus: dict[str, Any]) -> None:
+    """The chart drops most metrics of a kubelet."""
     [cadvisor] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "cadvisor"]
     keep = "|".join(rule["regex"] for rule in cadvisor["metric_relabel_configs"] if rule["action"] == "keep")
     text = " ".join([*dashboard_queries().values(), *(alert.expr for alert in ALERTS)])

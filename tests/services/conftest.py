@@ -1,4 +1,4 @@
-"""Real PostgreSQL, MLflow and MinIO as processes, started once for all tests that ask for them."""
+"""Fixtures for real PostgreSQL, MLflow and MinIO servers, which are started once per session."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from dataclasses import dataclass
 
 import pytest
 
-from ci.local import LocalPlatform, MinioServer
-from ci.paths import CHECKOUT
+from ci.common.paths import CHECKOUT
+from ci.local.processes import LocalPlatform, MinioServer
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages do, for training within this process
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the stages, because some tests train in this process
 PROVISION = CHECKOUT / "charts" / "minio" / "files" / "provision.py"
 
 
 @dataclass(frozen=True)
 class Provisioned:
-    """A MinIO server after the chart's Job: the buckets of `charts/minio/values.yaml`, one user each."""
+    """A MinIO server after the chart's Job: the buckets of `charts/minio/values.yaml`, each with a user."""
 
     server: MinioServer
     keys: dict[str, tuple[str, str]]  # by user
-    provision: Callable[[], str]  # runs the Job's program again; gives its output
+    provision: Callable[[], str]  # runs the Job's program again and returns its output
+
+
+@pytest.fixture(scope="session")
+def tracking(local: LocalPlatform) -> LocalPlatform:
+    """MLflow on `local`, shared by tests with model names of their own."""
+    local.start_mlflow()
+    return local
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the platform says of recorded listings: ranges that hold on every segment, and contributions that add up."""
+"""Recorded listings: prediction intervals have the promised coverage, and contributions add up."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.features import FEATURES, RAW_SCHEMA, TARGET
-from pipeline.scores import coverage, range_segments
-from predictor.reasons import reasons
-from tests.bench import coverage as bench
-from tests.bench.features import settings
-from tests.services.pipeline.chance import surely
+from core.features.columns import FEATURES, TARGET
+from core.listing.schema import RAW_SCHEMA
+from pipeline.evaluation.scores import coverage, interval_segments
+from predictor.pricing.explanations import explanations
+from tests.kit.trainings import WHOLE, TrainedModel, recorded_batches, recorded_splits, settings, train
+from tests.services.pipeline.chance import within_chance
 
 RECORDING = os.environ.get("HOUSE_RECORDING_DIR", "")
 pytestmark = pytest.mark.skipif(not RECORDING, reason="HOUSE_RECORDING_DIR names no folder of recorded listings")
@@ -22,54 +22,58 @@ EXPLAINED = 400
 
 
 @pytest.fixture(scope="module")
-def trained() -> bench.Trained:
-    return bench.train(bench.recorded_batches(Path(RECORDING), 0.2), QUICK)
+def trained() -> TrainedModel:
+    return train(recorded_batches(Path(RECORDING), 0.2), QUICK)
 
 
-def test_share_within_the_range_is_as_promised_over_all_and_per_segment(trained: bench.Trained) -> None:
+def test_coverage_of_intervals_is_as_promised_for_all_rows_and_per_segment(trained: TrainedModel) -> None:
     test, measured = trained.parts["test"], trained.parts["validation"].height
-    found = trained.bundle.estimate(test)
-    assert found.low is not None
-    assert found.high is not None
-    assert np.isfinite([found.low, found.prices, found.high]).all()
-    assert (found.low <= found.prices).all()
-    assert (found.prices <= found.high).all()
-    whole = coverage(test[TARGET].to_numpy(), found)
-    assert surely(whole["coverage"], test.height, measured), whole
-    parts = range_segments(test, found)
+    estimated = trained.bundle.estimate(test)
+    assert estimated.low is not None
+    assert estimated.high is not None
+    assert np.isfinite([estimated.low, estimated.prices, estimated.high]).all()
+    assert (estimated.low <= estimated.prices).all()
+    assert (estimated.prices <= estimated.high).all()
+    whole = coverage(test[TARGET].to_numpy(), estimated)
+    assert within_chance(whole["coverage"], test.height, measured), whole
+    parts = interval_segments(test, estimated)
     kinds = [name.split()[0] for name in parts]
     assert (kinds.count("estimate"), kinds.count("status")) == (3, 2)
     assert kinds.count("state") > 40
-    # not chance alone: places and statuses are drawn per batch, so they tell of the batch, which the model cannot know
-    far = {name: part for name, part in parts.items() if not surely(part["coverage"], part["rows"], measured, 0.04)}
+    # More than chance: places and statuses are drawn per batch, so they depend on the batch, which is not a feature.
+    far = {
+        name: part for name, part in parts.items() if not within_chance(part["coverage"], part["rows"], measured, 0.04)
+    }
     assert far == {}
 
 
-def test_share_within_the_range_is_as_promised_on_whole_listings_of_one_batch() -> None:
-    """Every column of batch 3 was recorded; its test rows are few, so those of many splits are counted together."""
+def test_coverage_of_intervals_is_as_promised_for_one_batch_with_all_columns() -> None:
+    """Every column of batch 3 was recorded. It has few test rows, so the rows of several splits are added up."""
     inside = rows = 0
     for seed in range(8):
-        one = bench.train(bench.recorded_splits(Path(RECORDING), seed), QUICK)
+        one = train(recorded_splits(Path(RECORDING), seed), QUICK)
         test = one.parts["test"]
         inside += test.height * coverage(test[TARGET].to_numpy(), one.bundle.estimate(test))["coverage"]
         rows += test.height
-    assert surely(inside / rows, rows // 4, rows // 4), "rows come in several splits: they are as fewer"
+    assert within_chance(inside / rows, rows // 4, rows // 4), "rows are in several splits, so they count as fewer"
 
 
-def test_recorded_listings_are_priced_alone_as_among_others(trained: bench.Trained) -> None:
+def test_recorded_listings_have_the_same_price_alone_and_among_others(trained: TrainedModel) -> None:
     raw = trained.parts["test"].select(RAW_SCHEMA.keys())
-    found, listings = trained.bundle.estimate(raw), raw.drop(TARGET).to_dicts()
-    assert [trained.bundle.estimate_one(listing) for listing in listings] == [found.row(at) for at in range(raw.height)]
+    estimated, listings = trained.bundle.estimate(raw), raw.drop(TARGET).to_dicts()
+    assert [trained.bundle.estimate_one(listing) for listing in listings] == [
+        estimated.row(at) for at in range(raw.height)
+    ]
 
 
-def test_contributions_lead_from_the_base_value_to_the_price(trained: bench.Trained) -> None:
+def test_contributions_add_up_from_the_base_value_to_the_price(trained: TrainedModel) -> None:
     test = trained.parts["test"]
-    spread = test[:: -(-test.height // EXPLAINED)].vstack(test.filter(test["batch"] == bench.WHOLE)[:EXPLAINED])
+    spread = test[:: -(-test.height // EXPLAINED)].vstack(test.filter(test["batch"] == WHOLE)[:EXPLAINED])
     listings = spread.select(RAW_SCHEMA.keys()).drop(TARGET).to_dicts()
     raw = spread.select(RAW_SCHEMA.keys())
-    told = reasons(trained.bundle.explain(raw), listings)
-    assert len(told) > EXPLAINED
-    for one, listing, price in zip(told, listings, trained.bundle.predict(raw), strict=True):
+    explained = explanations(trained.bundle.explain(raw), listings)
+    assert len(explained) > EXPLAINED
+    for one, listing, price in zip(explained, listings, trained.bundle.predict(raw), strict=True):
         assert one["price"] == price, listing
         assert one["low"] <= price <= one["high"], listing
         assert {each["feature"] for each in one["contributions"]} == set(FEATURES)

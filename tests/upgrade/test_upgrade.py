@@ -1,7 +1,7 @@
-"""From the last release to this checkout by Argo CD, with a pipeline run under way and clients asking for prices.
+"""Upgrades from the last release to this checkout with Argo CD, during a pipeline run and requests for prices.
 
-The last release is the newest tag v*; before the first one, the commit that Argo CD first delivered. UPGRADE_FROM names
-another.
+The last release is the newest tag v*. Before the first tag, it is the first commit that Argo CD delivered. UPGRADE_FROM
+sets another commit.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ci import platform, runs
-from ci.argocd import __main__ as argocd
+from ci.argocd import actions as argocd
 from ci.argocd import sync
-from ci.console import phase, run, say, wait_for
-from ci.images import __main__ as images
+from ci.common.console import phase, run, say, wait_for
+from ci.common.kube import kube
+from ci.common.paths import CHECKOUT
+from ci.deploy import platform, runs
+from ci.images import actions as images
 from ci.images import store
+from ci.images.catalog import REGISTRY
 from ci.images.store import Built
-from ci.kube import kube
-from ci.paths import CHECKOUT
-from tests.gitops.clients import Clients
-from tests.gitops.data import counts, ledger
-from tests.gitops.delivery import ENV
+from tests.kit.clients import Clients
+from tests.kit.platform_data import counts, ledger
 
 pytestmark = pytest.mark.e2e
+ENV = "kind"
 FIRST_DELIVERED = "7241831"
 
 
@@ -37,14 +38,14 @@ def git(*words: str, check: bool = True) -> str:
 
 
 def last_release() -> str:
-    """The commit to upgrade from."""
+    """The commit from which the test upgrades."""
     tag = git("describe", "--tags", "--abbrev=0", "--match", "v*", check=False)
     return git("rev-parse", f"{os.environ.get('UPGRADE_FROM') or tag or FIRST_DELIVERED}^{{commit}}")
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The last release, delivered with its own commands and fed with two batches; yields its commit."""
+    """Delivers the last release with its own commands and lets it process two batches. Yields its commit."""
     commit, folder = last_release(), tmp_path_factory.mktemp("release") / "checkout"
     if "applications.argoproj.io" in kube("get", "crd", "-o", "name"):
         argocd.remove()
@@ -63,20 +64,20 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def load_named(folder: Path) -> None:
-    """Put the images of another checkout into the cluster; some releases take a tag for the whole of it."""
-    named = yaml.safe_load((folder / f"values/images-{ENV}.yaml").read_text())["global"]["images"]
-    built = [Built(name, one["tag"], one.get("digest", ""), 0, 0, store.folder() / f"{name}-{one['tag']}.tar")
-             for name, one in named.items()]  # fmt: skip
-    images.load(built, images.REGISTRY)
+    """Load the images of another checkout into the cluster. Some releases treat a tag as the whole identity."""
+    images_file = yaml.safe_load((folder / f"values/images-{ENV}.yaml").read_text())["global"]["images"]
+    built = [Built(name, image["tag"], image.get("digest", ""), 0, 0, store.folder() / f"{name}-{image['tag']}.tar")
+             for name, image in images_file.items()]  # fmt: skip
+    images.load(built, REGISTRY)
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of this checkout's Python environment."""
+    """The environment without this checkout's Python variables."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("VIRTUAL_ENV", "PYTHON", "MAKE"))}
 
 
 def batches() -> list[list[str]]:
-    """Every stored batch: number, content, rows."""
+    """Every stored batch: number, sha256, rows."""
     return ledger("select batch_number, sha256, rows from ledger.batches order by 1, 2")
 
 
@@ -90,23 +91,23 @@ def test_upgrade_fails_no_request_and_loses_no_row(old: str) -> None:
             def training() -> bool:
                 return any(task["task_id"] == "train" and task["state"] == "running" for task in client.tasks(run_id))
 
-            wait_for("a training under way", training, 180)
+            wait_for("the start of a training", training, 180)
         began = time.monotonic()
         argocd.up(ENV, 900, train=True, settings=[])
         say(f"all Synced Healthy Succeeded after {time.monotonic() - began:.0f} s")
         with runs.airflow() as client:
-            under_way = client.follow(run_id)
-            assert under_way.state == "success", under_way
+            interrupted = client.follow(run_id)
+            assert interrupted.state == "success", interrupted
             after = runs.run_once(client)
         assert after.state == "success", after
         revision = argocd.wanted()
         sync.wait(revision, 300)
-        time.sleep(10)  # and what the last of the old pods leave behind
+        time.sleep(10)  # for the last requests to the old pods
     now = counts()
-    say(f"meanwhile {clients}")
+    say(f"clients: {clients}")
     say(f"{git('rev-parse', '--short', 'HEAD')} holds {now}")
     assert clients.failures == []
-    assert batches()[: len(stored)] == stored, "what was stored is stored"
+    assert batches()[: len(stored)] == stored, "the upgrade changed stored batches"
     assert len(batches()) >= len(stored) + 2
     assert {name: count for name, count in before.items() if now.get(name, 0) < count} == {}
     assert sync.all_late(revision) == {}

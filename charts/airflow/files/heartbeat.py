@@ -1,4 +1,4 @@
-"""Succeeds if this pod's DAG processor wrote its heartbeat to the database within the last minute."""
+"""Exits with 0 if this pod's DAG processor wrote a heartbeat to the database within the last minute."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Waits for the database, then becomes `airflow db migrate`."""
+"""Waits for the database, then replaces itself with `airflow db migrate`."""
 
 import os
 import time

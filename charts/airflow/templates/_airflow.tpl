@@ -1,5 +1,5 @@
 {{/*
-What every Airflow container reads from its environment, beside the Secret `airflow`.
+Environment of every Airflow container, in addition to the Secret `airflow`.
 */}}
 {{- define "airflow.environment" -}}
 AIRFLOW_HOME: /tmp/airflow
@@ -12,19 +12,19 @@ AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION: "False"
 AIRFLOW__CORE__EXECUTION_API_SERVER_URL: http://airflow-api:8080/execution/
 AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS: admin:ADMIN
 AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE: /tmp/passwords.json
-# logs of running tasks are asked from the pod's address
+# the API server fetches logs of running tasks from the pod's IP address
 AIRFLOW__CORE__HOSTNAME_CALLABLE: airflow.utils.net.get_host_ip_address
 AIRFLOW__API__PORT: "8080"
 AIRFLOW__API__WORKERS: "1"
 AIRFLOW__API__EXPOSE_CONFIG: "False"
 AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK: "True"
 AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD: "30"
-# a killed scheduler is noticed in 20 s instead of 5 minutes
+# a killed scheduler is detected after 20 s instead of 5 minutes
 AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL: "20"
 AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "120"
-# tasks outlive an API server that is away for minutes
+# tasks survive an outage of the API server of some minutes
 AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS: "40"
-# DAGs come with the image: they do not change while it runs
+# DAGs are part of the image: they do not change at run time
 AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL: "300"
 AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL: "120"
 AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES: "1"
@@ -39,6 +39,7 @@ OTEL_METRIC_EXPORT_INTERVAL: "30000"
 OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION: explicit_bucket_histogram
 PIPELINE_IMAGE: {{ include "lib.image" (dict "root" $ "name" "pipeline") }}
 PIPELINE_COMMIT: {{ (include "lib.imageEntry" (dict "root" $ "name" "pipeline") | fromJson).commit | quote }}
+PIPELINE_PLACEMENT: {{ pick .Values.pipeline "nodeSelector" "tolerations" "affinity" | toJson | quote }}
 PIPELINE_NAMESPACE: {{ include "lib.jobsNamespace" . }}
 PIPELINE_ENV_CONFIGMAP: pipeline
 PIPELINE_ENV_SECRET: pipeline
@@ -47,7 +48,7 @@ PIPELINE_SCHEDULE: {{ .Values.pipeline.schedule | quote }}
 
 {{/*
 Container of one Airflow program: (dict "root" $ "name" "scheduler" "resources" .Values.schedulerResources).
-The caller adds ports, probes and more mounts.
+The caller adds ports, probes and volume mounts.
 */}}
 {{- define "airflow.container" -}}
 name: {{ .name }}
@@ -72,7 +73,7 @@ resources:
 {{- end }}
 
 {{/*
-Waits until the database has the schema of this version, however late the Job that migrates it is.
+Init container that waits until the Job `airflow-migrate` has migrated the database to this version.
 */}}
 {{- define "airflow.wait" -}}
 {{ include "airflow.container" (dict "root" $ "name" "wait-for-database" "withoutMetrics" true
@@ -83,9 +84,16 @@ volumeMounts:
     mountPath: /tmp
 {{- end }}
 
+{{/*
+Pod settings that all Airflow programs share: (dict "root" $ "name" "airflow-api" "values" .Values.api "failover" true);
+Set "token" true for a pod that calls the Kubernetes API.
+*/}}
 {{- define "airflow.pod" -}}
 automountServiceAccountToken: {{ .token | default false }}
 enableServiceLinks: false
 securityContext:
   {{- include "lib.podSecurity" dict | nindent 2 }}
+{{- with include "lib.placement" . | trim }}
+{{ . }}
+{{- end }}
 {{- end }}

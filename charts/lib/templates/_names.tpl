@@ -1,5 +1,5 @@
 {{/*
-Labels of an object of component NAME: (dict "name" "postgres"). Selectors use lib.selector, which never changes.
+Labels of an object of a component: (dict "name" "postgres"). Selectors use lib.selector, because selectors cannot change.
 */}}
 {{- define "lib.labels" -}}
 {{ include "lib.selector" . }}
@@ -8,11 +8,11 @@ app.kubernetes.io/managed-by: Helm
 {{- end }}
 
 {{- define "lib.selector" -}}
-app.kubernetes.io/name: {{ required "lib.selector needs a name" .name }}
+app.kubernetes.io/name: {{ required "lib.selector: the argument `name` is missing" .name }}
 {{- end }}
 
 {{/*
-Labels that open the servers' doors to a pod: (list "postgres" "minio"). See lib.network.
+Labels that give a pod access to servers: (list "postgres" "minio"). See lib.networkPolicy.
 */}}
 {{- define "lib.access" -}}
 {{- range . }}
@@ -21,8 +21,8 @@ access/{{ . }}: "true"
 {{- end }}
 
 {{/*
-What values/images-<env>.yaml says of an image of this repository, as JSON with tag, digest ("" where only the tag
-identifies it) and commit: (dict "root" $ "name" "pipeline").
+Entry of an image in values/images-<env>.yaml, as JSON with tag, digest ("" if the image has only a tag) and commit:
+(dict "root" $ "name" "pipeline").
 */}}
 {{- define "lib.imageEntry" -}}
 {{- $image := get ((.root.Values.global | default dict).images | default dict) .name }}
@@ -30,14 +30,14 @@ identifies it) and commit: (dict "root" $ "name" "pipeline").
 {{- fail (printf "global.images.%s is missing: run `make images`, which writes values/images-<env>.yaml, and pass that file with -f" .name) }}
 {{- end }}
 {{- dict
-  "tag" (required (printf "global.images.%s.tag is empty" .name) $image.tag)
+  "tag" (required (printf "global.images.%s.tag is empty: run `make images`, which writes values/images-<env>.yaml" .name) $image.tag)
   "digest" ($image.digest | default "")
   "commit" ($image.commit | default "unknown")
   | toJson }}
 {{- end }}
 
 {{/*
-Reference of an image of this repository: (dict "root" $ "name" "pipeline").
+Full reference of an image of this repository: (dict "root" $ "name" "pipeline").
 */}}
 {{- define "lib.image" -}}
 {{- $entry := include "lib.imageEntry" . | fromJson }}
@@ -46,8 +46,9 @@ Reference of an image of this repository: (dict "root" $ "name" "pipeline").
 {{- end }}
 
 {{/*
-Annotations by which a pod is traced to Git and to the registry: (dict "root" $ "name" "pipeline"), its image. Not
-labels: a commit says nothing by which pods are selected. A Job's template never changes, so they are part of its name.
+Annotations that trace a pod to the commit and the registry digest of its image: (dict "root" $ "name" "pipeline"). They are
+not labels, because nobody selects pods by commit. The template of a Job is immutable, so the name of a Job must include
+them in its hash.
 */}}
 {{- define "lib.origin" -}}
 {{- $entry := include "lib.imageEntry" . | fromJson -}}

@@ -1,13 +1,13 @@
 {{/*
-NetworkPolicy of one component: nothing but what is listed passes, in either direction.
+NetworkPolicy of one component. It allows only the listed connections, in both directions.
 
   (dict "root" $ "name" "mlflow"
-        "doors" (list (dict "access" "mlflow" "port" 5000))    pods with the label access/mlflow may come in here
-        "page" 5000                                            the ingress controller, too, where an Ingress is on
-        "servers" (list "postgres" "minio")                    where it may go itself
+        "ingress" (list (dict "access" "mlflow" "port" 5000))  pods with the label access/mlflow may connect to this port
+        "ingressEnabled" true "page" 5000                      the ingress controller may connect to this port
+        "servers" (list "postgres" "minio")                    servers of lib.servers that the component may call
         "extra" $yaml)                                         more egress rules
 
-Clients come from the platform's namespace and from the one of the pipeline's pods.
+Clients may be in the namespace of the platform or in the namespace of the pipeline's pods.
 */}}
 {{- define "lib.networkPolicy" -}}
 {{- $root := .root }}
@@ -23,9 +23,10 @@ spec:
     matchLabels:
       {{- include "lib.selector" (dict "name" .name) | nindent 6 }}
   policyTypes: [Ingress, Egress]
-  {{- if or .doors .ingressEnabled }}
+  {{- if or .ingress .ingressEnabled }}
   ingress:
-    {{- range .doors }}
+    {{- /* Pods with the access label, in both namespaces, may connect to the port. */}}
+    {{- range .ingress }}
     - from:
         - podSelector:
             matchLabels:
@@ -40,6 +41,7 @@ spec:
         - protocol: TCP
           port: {{ .port }}
     {{- end }}
+    {{- /* The ingress controller may connect to the page. */}}
     {{- if .ingressEnabled }}
     - from:
         - namespaceSelector:
@@ -51,7 +53,9 @@ spec:
     {{- end }}
   {{- end }}
   egress:
+    {{- /* Every component may resolve names. */}}
     {{- include "lib.egressDns" $root | nindent 4 }}
+    {{- /* The component may call the listed servers. */}}
     {{- range .servers }}
     {{- include "lib.egressTo" (dict "root" $root "server" .) | nindent 4 }}
     {{- end }}
@@ -80,7 +84,7 @@ spec:
 {{- end }}
 
 {{/*
-Where each server listens: the one place that client and server side of a rule share.
+Pods and port of each server. Rules of clients and rules of servers both use this list.
 */}}
 {{- define "lib.servers" -}}
 postgres: {name: postgres, port: 5432}
@@ -98,12 +102,12 @@ grafana: {name: grafana, port: 3000}
 {{- end }}
 
 {{/*
-Egress to one server of the platform: (dict "root" $ "server" "minio"). Ports are those of pods: rules act after
-Services are resolved.
+Egress to one server of the platform: (dict "root" $ "server" "minio"). It uses ports of pods, because NetworkPolicies apply
+after Services are resolved.
 */}}
 {{- define "lib.egressTo" -}}
 {{- $known := include "lib.servers" . | fromYaml }}
-{{- $server := get $known .server | required (printf "lib.servers does not know %s" .server) }}
+{{- $server := get $known .server | required (printf "lib.servers has no server %s: add a line to charts/lib/templates/_network.tpl" .server) }}
 - to:
     - namespaceSelector:
         matchLabels:
@@ -117,23 +121,36 @@ Services are resolved.
 {{- end }}
 
 {{/*
-Egress to an address outside of the pods: (dict "cidr" "10.46.0.1/32" "port" 6443).
+Egress to addresses outside the pod network: (dict "cidr" "10.46.0.1/32" "port" 6443); `cidr` may be a list.
 */}}
 {{- define "lib.egressCidr" -}}
 - to:
+    {{- range kindIs "slice" .cidr | ternary .cidr (list .cidr) }}
     - ipBlock:
-        cidr: {{ .cidr }}
+        cidr: {{ . }}
+    {{- end }}
   ports:
     - protocol: TCP
       port: {{ .port }}
 {{- end }}
 
 {{/*
-Egress to the cluster's API server; rules act after its Service is resolved, so its own address is needed.
+Egress to the cluster's API servers. NetworkPolicies apply after the Service `kubernetes` is resolved, and that Service
+spreads connections over all API servers, so the rule needs the address of each one.
 */}}
 {{- define "lib.egressKubeApi" -}}
 {{- $api := dig "kubeApi" dict (.Values.global | default dict) }}
 {{- include "lib.egressCidr" (dict
-  "cidr" (required "global.kubeApi.cidr is empty: set it to the API server's address, as 10.46.0.1/32 (`kubectl get endpointslices kubernetes`); `make install` does" $api.cidr)
+  "cidr" (required "global.kubeApi.cidr is empty: set it to the API server's address, for example 10.46.0.1/32 (`kubectl -n default get endpointslices kubernetes` shows it). `make install` sets it by itself." ($api.cidr | default ""))
   "port" ($api.port | default 6443)) }}
+{{- end }}
+
+{{/*
+Egress to the kubelet of every node. Without global.nodes.cidr the cluster has one node, at the address of the API server.
+*/}}
+{{- define "lib.egressKubelets" -}}
+{{- $global := .Values.global | default dict }}
+{{- include "lib.egressCidr" (dict
+  "cidr" (dig "nodes" "cidr" "" $global | default (dig "kubeApi" "cidr" "" $global))
+  "port" 10250) }}
 {{- end }}

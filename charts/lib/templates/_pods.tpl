@@ -1,5 +1,5 @@
 {{/*
-Security context of a restricted pod: (dict "uid" 10001).
+Security context of a pod, for the Pod Security Standard `restricted`: (dict "uid" 10001).
 */}}
 {{- define "lib.podSecurity" -}}
 runAsNonRoot: true
@@ -33,9 +33,9 @@ automountServiceAccountToken: false
 {{- end }}
 
 {{/*
-Data of a ConfigMap: (dict "root" $ "config" .Values.config). Keys are spelled mechanically: dataApiUrl is DATA_API_URL.
-Values may be templates, so that a default can name the release's namespace. Helm reads numbers as floats, and toString
-writes those from a million on as 1e+06; toJson does not.
+Data of a ConfigMap: (dict "root" $ "config" .Values.config). Each key becomes an environment variable: dataApiUrl is
+DATA_API_URL. Values may be templates, so that a default can contain the namespace of the release. Helm reads numbers as
+floats; toString would write a million as 1e+06, toJson does not.
 */}}
 {{- define "lib.configData" -}}
 {{- $root := .root }}
@@ -45,7 +45,7 @@ writes those from a million on as 1e+06; toJson does not.
 {{- end }}
 
 {{/*
-Restarts pods when what they read changes: (dict "root" $ "config" .Values.config), or "text" of anything else.
+Annotation that restarts pods when their configuration changes: (dict "root" $ "config" .Values.config), or (dict "text" $any).
 */}}
 {{- define "lib.checksum" -}}
 checksum/config: {{ .text | default (include "lib.configData" .) | sha256sum }}
@@ -73,7 +73,7 @@ spec:
   ingressClassName: {{ . }}
   {{- end }}
   rules:
-    - host: {{ required (printf "%s: ingress.host is empty: name the host of this page, or set ingress.enabled to false" .name) .ingress.host }}
+    - host: {{ required (printf "%s: ingress.host is empty: set the host name of this page, or set ingress.enabled to false" .name) .ingress.host }}
       http:
         paths:
           - path: /
@@ -88,5 +88,17 @@ spec:
     - hosts: [{{ $.ingress.host }}]
       secretName: {{ . }}
   {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+How to open a page, for NOTES.txt: the address of its Ingress, or else a tunnel.
+(dict "root" $ "service" "mlflow" "port" 5000 "ingress" .Values.ingress); `ingress` is optional.
+*/}}
+{{- define "lib.open" -}}
+{{- if (.ingress | default dict).enabled -}}
+http{{ if .ingress.tlsSecret }}s{{ end }}://{{ .ingress.host }}
+{{- else -}}
+kubectl -n {{ .root.Release.Namespace }} port-forward svc/{{ .service }} {{ .port }}     # then http://localhost:{{ .port }}
 {{- end }}
 {{- end }}

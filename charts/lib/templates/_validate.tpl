@@ -1,5 +1,6 @@
 {{/*
-Checks that a schema cannot express; all that is wrong is told in one failure, with path, reason and remedy.
+Checks that a JSON schema cannot express. One failure lists all wrong values, each with path, reason and remedy.
+`resources` maps paths to requests and limits; `more` is a list of further errors.
 
   (dict "root" $ "chart" "fastapi" "resources" (dict "resources" .Values.resources))
 */}}
@@ -17,7 +18,7 @@ Checks that a schema cannot express; all that is wrong is told in one failure, w
 {{- $wrong = append $wrong . }}
 {{- end }}
 {{- if $wrong }}
-{{- fail (printf "\n\n%d value(s) cannot be right:\n  - %s\n" (len $wrong) (join "\n  - " $wrong)) }}
+{{- fail (printf "\n\n%d invalid value(s):\n  - %s\n" (len $wrong) (join "\n  - " $wrong)) }}
 {{- end }}
 {{- end }}
 

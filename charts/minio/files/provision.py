@@ -1,4 +1,4 @@
-"""Makes the buckets and their users; what is there already stays. Reads BUCKETS and the keys of each user."""
+"""Creates the buckets and their users. Idempotent: it keeps what exists. Reads BUCKETS and the keys of each user."""
 
 import io
 import json
@@ -23,16 +23,16 @@ admin = MinioAdmin(
 
 
 def policy(bucket: str) -> dict[str, object]:
-    """Everything in one bucket, and nothing beside it."""
+    """Policy that allows everything in one bucket, and nothing in others."""
     own = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": own}]}
 
 
-for attempt in range(100):  # MinIO may start after this
+for attempt in range(100):  # MinIO may start later than this Job
     try:
         client.list_buckets()
         break
-    except Exception as away:  # whatever it is, the last attempt shows it
+    except Exception as away:  # the last attempt raises it
         if attempt == 99:
             raise
         print(f"waiting for MinIO: {type(away).__name__}", flush=True)
@@ -49,7 +49,7 @@ for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
     admin.policy_add(f"bucket-{bucket}", policy=policy(bucket))
     try:
         admin.policy_set(f"bucket-{bucket}", user=access)
-    except Exception as refused:  # set before is an error for MinIO, and fine here
+    except Exception as refused:  # MinIO reports a policy that is already set as an error
         if "already" not in str(refused):
             raise
     own = Minio(endpoint.netloc, access, secret, secure=secure, region="us-east-1", http_client=patient)

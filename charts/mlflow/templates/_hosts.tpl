@@ -1,5 +1,5 @@
 {{/*
-Every name under which the server may be called: the match is exact and includes the port.
+Host names under which clients may call the server. The match is exact and includes the port.
 */}}
 {{- define "mlflow.allowedHosts" -}}
 {{- $ns := .Release.Namespace }}

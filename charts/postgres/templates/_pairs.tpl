@@ -1,5 +1,5 @@
 {{/*
-name:value,name:value of a map, in the order of the names; a name alone where the value is empty.
+A map as `name:value,name:value`, ordered by name. An entry with an empty value is only its name.
 */}}
 {{- define "postgres.pairs" -}}
 {{- $pairs := list }}

@@ -1,5 +1,5 @@
-// gitserver serves one bare Git repository over HTTP: to read for everybody, to write on the pod's own loopback
-// address only, which is reached through the Kubernetes API (`kubectl port-forward`) by whoever may use that.
+// gitserver serves one bare Git repository over HTTP. Every client can read. Pushes are accepted only on the loopback
+// address of the pod, so they need access to `kubectl port-forward` through the Kubernetes API.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// handler serves the repositories below root through Git's own CGI program; it takes pushes only if write is true.
+// handler serves the repositories below root through Git's own CGI program; it accepts pushes only if write is true.
 func handler(root string, write bool) (http.Handler, error) {
 	out, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
@@ -28,7 +28,7 @@ func handler(root string, write bool) (http.Handler, error) {
 		Env: []string{
 			"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1",
 			"GIT_CONFIG_COUNT=2",
-			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", // the volume's folder may be another user's
+			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", // another user may own the folder of the volume
 			"GIT_CONFIG_KEY_1=http.receivepack", fmt.Sprintf("GIT_CONFIG_VALUE_1=%t", write),
 		},
 		InheritEnv: []string{"PATH", "HOME"},
@@ -40,7 +40,7 @@ func handler(root string, write bool) (http.Handler, error) {
 	return mux, nil
 }
 
-// create makes an empty repository with the branch main, unless there is one.
+// create makes an empty repository with the branch main if it does not exist.
 func create(repository string) error {
 	if _, err := os.Stat(filepath.Join(repository, "HEAD")); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -58,7 +58,7 @@ func serve(address, root string, write bool) error {
 		return err
 	}
 	server := &http.Server{Addr: address, Handler: git, ReadHeaderTimeout: 10 * time.Second}
-	log.Printf("serving %s on %s, pushes taken: %t", root, address, write)
+	log.Printf("serving %s on %s, accepts pushes: %t", root, address, write)
 	return server.ListenAndServe()
 }
 

@@ -26,9 +26,9 @@ func must(t *testing.T, folder string, words ...string) string {
 	return out
 }
 
-func TestPushesAreTakenOnTheWriteAddressOnly(t *testing.T) {
+func TestOnlyTheWriteAddressAcceptsPushes(t *testing.T) {
 	root, work := t.TempDir(), t.TempDir()
-	for range 2 { // as after a restart: what is there stays
+	for range 2 { // the second call is like a restart and must keep the repository
 		if err := create(filepath.Join(root, "platform.git")); err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestPushesAreTakenOnTheWriteAddressOnly(t *testing.T) {
 	must(t, work, "init", "--quiet", "--initial-branch=main")
 	must(t, work, "commit", "--quiet", "--allow-empty", "-m", "one")
 	if out, err := git(t, work, "push", urls[false], "HEAD:refs/heads/main"); err == nil {
-		t.Fatalf("the read address took a push:\n%s", out)
+		t.Fatalf("the read address accepted a push:\n%s", out)
 	}
 	must(t, work, "push", urls[true], "HEAD:refs/heads/main")
 	want := strings.TrimSpace(must(t, work, "rev-parse", "HEAD"))

@@ -1,4 +1,4 @@
-// Argo CD and Helm as programs of the one-node cluster; the replaced versions are Argo CD's own.
+// Argo CD and Helm, compiled where no registry is reached; the replaced versions are Argo CD's own.
 module house-platform/argocd
 
 go 1.27.0

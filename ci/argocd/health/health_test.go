@@ -1,5 +1,5 @@
-// Package health tests the Lua that assesses an Application (argocd/argocd-cm.yaml) as Argo CD runs it: with its
-// interpreter, and with the same few libraries, of which strings is none.
+// Package health tests the Lua health check of an Application (argocd/argocd-cm.yaml) like Argo CD runs it: with its
+// interpreter and the same few libraries. The strings library is not one of them.
 package health
 
 import (
@@ -13,7 +13,7 @@ import (
 
 const settings, key = "../../../argocd/argocd-cm.yaml", "resource.customizations.health.argoproj.io_Application"
 
-// green is an Application as it is when all is well; each case changes it.
+// green is a synced and healthy Application. Each case changes one field.
 const green = `
 spec:
   source: {repoURL: r, targetRevision: abc, path: charts/x, helm: {valuesObject: {a: 1, b: [x, y]}}}
@@ -55,31 +55,31 @@ func assess(t *testing.T, application map[string]any) (string, string) {
 	return answer.RawGetString("status").String(), answer.RawGetString("message").String()
 }
 
-func value(state *lua.LState, given any) lua.LValue {
-	switch found := given.(type) {
+func value(state *lua.LState, item any) lua.LValue {
+	switch typed := item.(type) {
 	case map[string]any:
 		table := state.NewTable()
-		for name, item := range found {
+		for name, item := range typed {
 			table.RawSetString(name, value(state, item))
 		}
 		return table
 	case []any:
 		table := state.NewTable()
-		for _, item := range found {
+		for _, item := range typed {
 			table.Append(value(state, item))
 		}
 		return table
 	case string:
-		return lua.LString(found)
+		return lua.LString(typed)
 	case int:
-		return lua.LNumber(found)
+		return lua.LNumber(typed)
 	case nil:
 		return lua.LNil
 	}
-	panic(given)
+	panic(item)
 }
 
-// put writes a value (in YAML) at a path of an Application; "" removes what is there.
+// put writes a value (in YAML) at a path of an Application; "" removes it.
 func put(t *testing.T, application map[string]any, path, text string) {
 	t.Helper()
 	names := strings.Split(path, ".")
@@ -98,9 +98,9 @@ func put(t *testing.T, application map[string]any, path, text string) {
 	application[last] = item
 }
 
-func TestAnApplicationIsHealthyOnlyWhileItIsAsWanted(t *testing.T) {
+func TestAnApplicationIsHealthyOnlyIfTheWantedStateWasCompared(t *testing.T) {
 	for _, test := range []struct{ name, path, value, status, message string }{
-		{"all well", "status.health.message", "", "Healthy", ""},
+		{"synced and healthy", "status.health.message", "", "Healthy", ""},
 		{"new", "status", "", "Progressing", "first comparison"},
 		{"no comparison yet", "status.sync", "", "Progressing", "first comparison"},
 		{"other revision wanted", "spec.source.targetRevision", "def", "Progressing", "not compared"},
@@ -111,7 +111,7 @@ func TestAnApplicationIsHealthyOnlyWhileItIsAsWanted(t *testing.T) {
 		{"differs", "status.sync.status", "OutOfSync", "Progressing", "not synced: OutOfSync"},
 		{"syncing", "status.operationState.phase", "Running", "Progressing", "sync is running"},
 		{"does not render", "status.conditions", "[{type: ComparisonError, message: no}]", "Degraded", "ComparisonError: no"},
-		{"only warned of", "status.conditions", "[{type: OrphanedResourceWarning, message: no}]", "Healthy", ""},
+		{"warning only", "status.conditions", "[{type: OrphanedResourceWarning, message: no}]", "Healthy", ""},
 		{"pods start", "status.health", "{status: Progressing, message: waiting}", "Progressing", "waiting"},
 		{"pods fail", "status.health", "{status: Degraded, message: deadline}", "Degraded", "deadline"},
 		{"no automated sync yet", "status.operationState", "", "Healthy", ""},

@@ -1,7 +1,7 @@
-"""Cluster policy: what a task of any DAG must be, checked when Airflow reads its file.
+"""Cluster policy for all tasks. Airflow checks it when it reads a DAG file.
 
-Tasks run as processes of the scheduler's pod, which may create pods and holds the key to Airflow's database: work with
-data belongs into a pod of its own. A DAG that breaks this is an import error with one of the sentences below.
+Tasks run as processes in the pod of the scheduler, which may create pods and has the password of Airflow's database. So
+work with data needs its own pod. A DAG that breaks the policy becomes an import error with one of the messages below.
 Airflow finds this module on PYTHONPATH.
 """
 
@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 
 
 def task_policy(task: BaseOperator) -> None:
-    """Let only bounded pods pass.
+    """Accept only pods with limits and a deadline.
 
     Raises:
-        AirflowClusterPolicyViolation: the task is no pod, or a pod without limits.
+        AirflowClusterPolicyViolation: the task is not a pod, or its pod has no limits or no deadline.
     """
-    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator  # 60 MB: only where DAGs are read
+    from airflow.providers.cncf.kubernetes.operators.pod import (
+        KubernetesPodOperator,  # needs 60 MB, so it is imported only by processes that read DAGs
+    )
 
     name = f"{task.dag_id}.{task.task_id}"
     if not isinstance(task, KubernetesPodOperator):
         raise AirflowClusterPolicyViolation(
-            f"{name} is a {type(task).__name__}, which would run inside the scheduler: use StagePod"
+            f"{name} is a {type(task).__name__}, which would run inside the scheduler. Use StagePod."
         )
     limits = getattr(task.container_resources, "limits", None) or {}
-    lacking = [kind for kind in ("memory", "cpu") if not limits.get(kind)]
-    if lacking:
-        raise AirflowClusterPolicyViolation(f"{name} has no limit of {' and '.join(lacking)}: set container_resources")
+    missing = [kind for kind in ("memory", "cpu") if not limits.get(kind)]
+    if missing:
+        raise AirflowClusterPolicyViolation(f"{name} has no limit of {' and '.join(missing)}. Set container_resources.")
     if not task.active_deadline_seconds:
-        raise AirflowClusterPolicyViolation(f"{name} may run for ever: set active_deadline_seconds")
+        raise AirflowClusterPolicyViolation(f"{name} has no deadline. Set active_deadline_seconds.")

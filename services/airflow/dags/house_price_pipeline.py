@@ -1,19 +1,19 @@
 """
 ### One batch of house listings, from the data API to the price service
 
-Each run takes one batch along the path below. A stage is one pod that runs `python -m pipeline <stage>`; it hands on
-references (a batch number, an MLflow run id), never rows, and can be cleared and run again with the same result.
+Each run processes one batch. A stage is one pod that runs `python -m pipeline <stage>`. It passes on references (a
+batch number, an MLflow run id), never rows. A stage can be cleared and run again with the same result.
 
-| you see | it means |
+| state | meaning |
 |---|---|
-| `fetch` skipped, and all after it | the data API has no new batch; nothing to do |
-| `train` and what follows skipped | `decide` says that the batch is no reason to train: its XCom `result` says why |
-| `promote` green | the challenger beat the champion and is champion now |
-| `reject` green | it did not; `result` has the verdict with its figures, the champion stays |
-| `report` green | the run is over; the page is the artifact `report.html` of the decision's run in MLflow |
-| red | the error in the log is one sentence that says what is wrong and what to do; then clear the task |
+| `fetch` and all other stages skipped | the data API has no new batch; nothing to do |
+| `train` to `reject` skipped | `decide` found no reason to train; its XCom `result` has the explanation |
+| `promote` green | the challenger won, and is the champion now |
+| `reject` green | the challenger lost, and the champion stays; `result` has the verdict with its figures |
+| `report` green | the run is over; its page is the artifact `report.html` in the MLflow run of the decision |
+| red | the log ends with the error and its remedy; apply it, then clear the task |
 
-Decisions, promotions and rejections of all runs are on the page *History* of the price service. The DAG
+The page *History* of the price service shows the decisions, promotions and rejections of all runs. The DAG
 `house_price_rollback` makes an earlier version the champion again.
 """
 
@@ -29,7 +29,7 @@ with DAG(
     dag_id="house_price_pipeline",
     doc_md=__doc__,
     description="Fetch a batch of listings, decide, train, compare, promote",
-    schedule=os.environ.get("PIPELINE_SCHEDULE") or None,  # empty: runs are started by hand
+    schedule=os.environ.get("PIPELINE_SCHEDULE") or None,  # empty: runs start by hand only
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
@@ -44,5 +44,5 @@ with DAG(
                 tasks[stage.name] >> Label(answer) >> tasks[following]
             else:
                 tasks[stage.name] >> tasks[following]
-    # whichever way led there; skipped where no way did
+    # Runs after any of its branches; skipped if all of them were skipped.
     tasks["report"].trigger_rule = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS

@@ -1,9 +1,9 @@
 """
 ### Make an earlier version the champion again
 
-Start it with the number of a registered version and with why. The version has to be one that this release can serve:
-its bundle is loaded and must give its recorded prices. The alias moves last; the predictors follow within seconds. The
-move is a row of the ledger, shown on the page *History* of the price service.
+Start it with the number of a registered version and a reason. This release must be able to serve the version: its
+bundle is loaded, and must give its golden prices. The alias moves last, and the predictors follow within seconds. The
+ledger records the move, and the page *History* of the price service shows it.
 """
 
 from datetime import UTC, datetime, timedelta

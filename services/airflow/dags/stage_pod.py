@@ -1,18 +1,21 @@
-"""A stage of the pipeline as one restricted pod: how it runs, how it reports, how it fails.
+"""An operator that runs a stage of the pipeline in one restricted pod.
 
-The pod's result is the JSON that the stage leaves as its termination message (the kubelet keeps at most 4,096 bytes).
-It becomes the task's XCom `result`: no sidecar, no exec, no more rights than reading the pod.
+The result of a stage is JSON in the termination message of its pod (the kubelet keeps at most 4,096 bytes). It becomes
+the XCom `result` of the task. So no sidecar and no exec are needed, and no rights except to read the pod.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.container import get_container_status
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from kubernetes.client import models as k8s
@@ -22,32 +25,59 @@ from pipeline import STAGES, Stage
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-RESULT = "result"  # XCom key; `python -m ci.runs` and the page's links read it
+RESULT = "result"  # XCom key; `python -m ci.deploy.runs` reads it
 SKIPPED = 99  # exit code of a stage that has nothing to do
+STARTUP_SECONDS = 600  # includes the pull of the image on a new node
+DEADLINE_SECONDS = 3600  # after this, the kubelet ends the pod
+LOST_SECONDS = 60  # after the deletion time of a pod that is still there
 
-GIVEN_BY = {reference: stage.name for stage in reversed(STAGES) for reference in stage.gives}
+PRODUCERS = {reference: stage.name for stage in reversed(STAGES) for reference in stage.gives}
 
 
 class StageFailed(AirflowException):
-    """A stage did not do its work; the text is its own sentence, or what the cluster says about its pod."""
+    """A stage failed. The message is the error of the stage, or the state of its pod."""
+
+
+class PodLost(AirflowException):
+    """The pod was deleted, but its node does not confirm that it ended. The node is lost."""
+
+
+class StagePodManager(PodManager):
+    """Detects a lost node. Kubernetes deletes its pods after 300 s, but they stay `Running` until it is back."""
+
+    def read_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        """Read the pod from the API server.
+
+        Raises:
+            PodLost: the pod is still there a minute after its deletion time.
+        """
+        current = super().read_pod(pod)
+        gone_by = current.metadata.deletion_timestamp
+        if gone_by and datetime.now(UTC) - gone_by > timedelta(seconds=LOST_SECONDS):
+            node = current.spec.node_name or "unknown"
+            raise PodLost(f"it was deleted, and its node {node} does not confirm its end. Check that node")
+        return current
 
 
 @dataclass(frozen=True)
 class PodSettings:
-    """What the chart decides about a stage's pod; read from the environment of the Airflow containers."""
+    """Settings of the chart for the pods of stages, from the environment of the Airflow containers."""
 
     image: str
     namespace: str
     config_map: str
     secret: str
     commit: str = "unknown"  # of the image
+    placement: dict[str, Any] = field(
+        default_factory=dict
+    )  # nodeSelector, tolerations, affinity, in the JSON of Kubernetes
 
     @classmethod
     def from_environment(cls) -> PodSettings:
-        """Read PIPELINE_IMAGE, PIPELINE_NAMESPACE, PIPELINE_ENV_CONFIGMAP, PIPELINE_ENV_SECRET and PIPELINE_COMMIT.
+        """Read PIPELINE_IMAGE, _NAMESPACE, _ENV_CONFIGMAP, _ENV_SECRET, _COMMIT and _PLACEMENT.
 
         Raises:
-            AirflowException: one but the commit is missing; the sentence is shown as the DAG's import error.
+            AirflowException: one of the first four is missing. Airflow shows the message as an import error of the DAG.
         """
         names = ("PIPELINE_IMAGE", "PIPELINE_NAMESPACE", "PIPELINE_ENV_CONFIGMAP", "PIPELINE_ENV_SECRET")
         missing = [name for name in names if not os.environ.get(name)]
@@ -56,32 +86,35 @@ class PodSettings:
                 f"{', '.join(missing)} not set in the Airflow containers: "
                 "charts/airflow renders them from the values under airflow.pipeline"
             )
-        return cls(*(os.environ[name] for name in names), os.environ.get("PIPELINE_COMMIT") or "unknown")
+        commit = os.environ.get("PIPELINE_COMMIT") or "unknown"
+        placement = json.loads(os.environ.get("PIPELINE_PLACEMENT") or "{}")
+        image, namespace, config_map, secret = (os.environ[name] for name in names)
+        return cls(image, namespace, config_map, secret, commit, placement)
 
     @property
     def code_version(self) -> str:
-        """Tag of the image, which is the version of the code in it."""
+        """Tag of the image, which is the version of its code."""
         name = self.image.partition("@")[0].rpartition("/")[2]
         return name.partition(":")[2] or "untagged"
 
     @property
     def digest(self) -> str:
-        """Digest of the image; "" where only its tag identifies it."""
+        """Digest of the image; empty if it is identified by its tag only."""
         return self.image.partition("@")[2]
 
     @property
     def annotations(self) -> dict[str, str]:
-        """What every pod of the platform says of its image (`lib.origin` in the charts)."""
+        """Commit and digest of the image, as on every pod of the platform (`lib.origin` in the charts)."""
         digest = {"house-platform/image-digest": self.digest} if self.digest else {}
         return {"house-platform/commit": self.commit, **digest}
 
 
 class StagePod(KubernetesPodOperator, SkipMixin):
-    """Runs `python -m pipeline <stage>` in a pod of its own and pushes what it reports as XCom `result`.
+    """Runs `python -m pipeline <stage>` in its own pod, and pushes its result as XCom `result`.
 
-    Ends green, skipped with the stage's reason (exit code 99), or red with the stage's sentence. Where several stages
-    may follow, it skips those that the result does not name as `next`.
-    A task that is interrupted finds its pod again on the next try.
+    The task succeeds, is skipped with the reason of the stage (exit code 99), or fails with the error of the stage. If
+    several stages may follow, it skips those that the result does not name as `next`. A task that was interrupted finds
+    its pod again on the next try. If the node is lost, the task fails, and the next try creates a new pod.
     """
 
     def __init__(self, *, stage: Stage, arguments: list[str] | None = None, **kwargs: Any) -> None:
@@ -89,7 +122,7 @@ class StagePod(KubernetesPodOperator, SkipMixin):
         super().__init__(
             task_id=stage.name,
             doc_md=stage.doc,
-            # what runs
+            # program
             name=f"pipeline-{stage.name}",
             image=settings.image,
             image_pull_policy="IfNotPresent",
@@ -104,7 +137,7 @@ class StagePod(KubernetesPodOperator, SkipMixin):
                 k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=settings.config_map)),
                 k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=settings.secret)),
             ],
-            # where, and with which rights: none beside the servers that its labels name
+            # place and rights: only access to the servers that its labels name
             namespace=settings.namespace,
             in_cluster=True,
             kubernetes_conn_id=None,
@@ -115,17 +148,22 @@ class StagePod(KubernetesPodOperator, SkipMixin):
             security_context=POD_SECURITY,
             container_security_context=CONTAINER_SECURITY,
             volumes=[k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="2Gi"))],
-            volume_mounts=[k8s.V1VolumeMount(name="tmp", mount_path="/tmp")],  # noqa: S108 - the pod's own
+            volume_mounts=[k8s.V1VolumeMount(name="tmp", mount_path="/tmp")],  # noqa: S108 - a volume of the pod
             container_resources=k8s.V1ResourceRequirements(
                 requests={"cpu": "250m", "memory": stage.memory}, limits={"cpu": "2", "memory": stage.memory}
             ),
-            # how long
-            startup_timeout_seconds=300,
+            node_selector=settings.placement.get("nodeSelector"),
+            tolerations=settings.placement.get("tolerations"),
+            affinity=settings.placement.get("affinity"),
+            # time limits
+            startup_timeout_seconds=STARTUP_SECONDS,
             startup_check_interval_seconds=1,
-            active_deadline_seconds=3600,
+            active_deadline_seconds=DEADLINE_SECONDS,
+            # a lost node cannot end the pod at its deadline
+            execution_timeout=timedelta(seconds=STARTUP_SECONDS + DEADLINE_SECONDS + 600),
             termination_grace_period=5,
             on_finish_action="delete_pod",
-            # what is told
+            # result and log
             skip_on_exit_code=SKIPPED,
             termination_message_policy="FallbackToLogsOnError",
             log_events_on_failure=True,
@@ -135,12 +173,17 @@ class StagePod(KubernetesPodOperator, SkipMixin):
         )
         self.stage = stage
 
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """Reads the pod and its log; detects lost nodes."""
+        return StagePodManager(kube_client=self.client, callbacks=self.callbacks)
+
     def execute(self, context: Context) -> None:
-        """Run the pod, push its result, and end as the stage ended.
+        """Run the pod, push its result, and succeed, skip or fail as the stage did.
 
         Raises:
-            AirflowSkipException: the stage has nothing to do; the text is its reason.
-            StageFailed: the stage failed, or its pod could not run to the end.
+            AirflowSkipException: the stage has nothing to do. The message is its reason.
+            StageFailed: the stage failed, or its pod did not run to the end.
         """
         try:
             super().execute(context)
@@ -149,12 +192,12 @@ class StagePod(KubernetesPodOperator, SkipMixin):
             raise AirflowSkipException(str(result.get("summary", "the stage gave no reason"))) from None
         except AirflowException as failure:
             result = self._push(context)
-            raise StageFailed(str(result.get("error") or self._what_the_cluster_says(failure))) from None
+            raise StageFailed(str(result.get("error") or self._describe_failure(failure))) from None
         result = self._push(context)
-        lost = [name for name in self.stage.gives if name not in result]
-        if lost:
+        missing = [name for name in self.stage.gives if name not in result]
+        if missing:
             raise StageFailed(
-                f"stage {self.stage.name} ended well but reported no {' and no '.join(lost)}: "
+                f"stage {self.stage.name} succeeded but reported no {' and no '.join(missing)}: "
                 f"its result is {self._message()[:200]!r} (a JSON object of at most 4096 bytes is expected)"
             )
         self.log.info("%s", result.get("summary", "the stage gave no summary"))
@@ -162,10 +205,10 @@ class StagePod(KubernetesPodOperator, SkipMixin):
             self._branch(context, result)
 
     def _branch(self, context: Context, result: dict[str, Any]) -> None:
-        """Skip what does not follow; last, because Airflow ends the task with it."""
+        """Skip the stages that do not follow. Must be the last call, because Airflow ends the task with it."""
         if result.get("next") not in self.stage.then:
             raise StageFailed(
-                f"stage {self.stage.name} ended well but said no next of {', '.join(self.stage.then)}: "
+                f"stage {self.stage.name} succeeded but reported no `next` of {', '.join(self.stage.then)}: "
                 f"its result is {self._message()[:200]!r}"
             )
         self.skip_all_except(context["ti"], self.stage.then[result["next"]])
@@ -183,9 +226,11 @@ class StagePod(KubernetesPodOperator, SkipMixin):
         base = self._base()
         return (base.state.terminated.message or "") if base and base.state.terminated else ""
 
-    def _what_the_cluster_says(self, failure: AirflowException) -> str:
-        """Why the pod ended without a sentence of the stage, as far as its status tells."""
+    def _describe_failure(self, failure: AirflowException) -> str:
+        """The reason for the end of a pod without an error of its stage, from the status of the pod."""
         stage = f"stage {self.stage.name}"
+        if isinstance(failure.__context__, PodLost):
+            return f"the pod of {stage} is lost: {failure.__context__}"
         base, status = self._base(), self.remote_pod.status if self.remote_pod else None
         ended = base.state.terminated if base else None
         if ended and ended.reason == "OOMKilled":
@@ -196,34 +241,34 @@ class StagePod(KubernetesPodOperator, SkipMixin):
             return f"the pod of {stage} ended with {status.reason}: {status.message or 'no message'}"
         if ended and ended.exit_code:
             last = (ended.message or "").strip().splitlines()
-            return f"{stage} ended with code {ended.exit_code}" + (f": {last[-1]}" if last else " and said nothing")
+            return f"{stage} ended with code {ended.exit_code}" + (f": {last[-1]}" if last else " and no output")
         cause = failure.__context__ if isinstance(failure.__context__, Exception) else failure
         return f"the pod of {stage} could not run: {cause}"
 
 
 def references(stage: Stage) -> list[str]:
-    """The stage's references as arguments, each a template that reads the result of the stage that gives it."""
+    """The references as arguments. Each is a template that reads the result of the stage that produces it."""
     return [
         word
         for name in stage.needs
         for word in (
             f"--{name.replace('_', '-')}",
-            f"{{{{ ti.xcom_pull(task_ids='{GIVEN_BY[name]}', key='{RESULT}')['{name}'] }}}}",
+            f"{{{{ ti.xcom_pull(task_ids='{PRODUCERS[name]}', key='{RESULT}')['{name}'] }}}}",
         )
     ]
 
 
 def read_result(message: str) -> dict[str, Any]:
-    """The JSON object in a termination message; {} if there is none, or only a part of one."""
+    """The JSON object in a termination message; {} if there is none, or if it is cut off."""
     try:
-        found = json.loads(message)
+        result = json.loads(message)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return result if isinstance(result, dict) else {}
 
 
 def pod_labels(stage: Stage) -> dict[str, str]:
-    """Labels by which the NetworkPolicies of the servers let this stage in; the data API only for `fetch`."""
+    """Labels that the NetworkPolicies of the servers admit. Only `fetch` gets access to the data API."""
     servers = ["postgres", "minio", "mlflow", *(["datasource", "data-api"] if stage is STAGES[0] else [])]
     return {
         "app.kubernetes.io/name": "pipeline",
@@ -232,7 +277,7 @@ def pod_labels(stage: Stage) -> dict[str, str]:
     }
 
 
-# Pod Security "restricted", and a read-only root file system besides.
+# Pod Security "restricted", with a read-only root file system.
 POD_SECURITY = k8s.V1PodSecurityContext(
     run_as_non_root=True,
     run_as_user=10001,

@@ -1,4 +1,4 @@
-"""What every server shares: HTTP, routing, one answer. Starlette hands back the request's body."""
+"""The baseline of every server: HTTP, routing, one answer. Starlette returns the body of the request."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request

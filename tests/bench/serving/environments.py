@@ -1,7 +1,7 @@
 """Virtual environments of the servers, in the cache folder, from hash-pinned requirement files.
 
-`python -m tests.bench.serving.environments` resolves the peers anew and writes theirs (`make lock` does it);
-LightGBM, MLflow and Polars have the platform's versions in all of them.
+`python -m tests.bench.serving.environments` writes these files, and `make lock` runs it. Versions change only with
+`--upgrade`. LightGBM, MLflow and Polars have the versions of the platform in all of them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ci.console import Failure, main, phase, run
-from ci.lock import HEADER
-from ci.paths import CHECKOUT, cache_dir
+from ci.checks.lock import HEADER
+from ci.common.console import Failure, main, phase, run
+from ci.common.paths import CHECKOUT, cache_dir
 
 PEERS = Path(__file__).with_name("peers")
 PREDICTOR = CHECKOUT / "services" / "predictor"
 SAME = ("lightgbm", "mlflow", "polars")
 _ENV = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-_OLDEST = "3.11"  # Python that the checkout supports
+_OLDEST = "3.11"  # Python that this repository supports
 
 
 def environment(name: str, lock: Path, python: str = sys.executable, without: Path | None = None) -> Path:
-    """The folder of programs of an environment, made if these files made none before.
+    """The folder of programs of an environment, created if these files have none yet.
 
     `python` is an interpreter or, for uv, a range of versions; `without` lists packages that are removed again.
 
@@ -50,30 +50,35 @@ def environment(name: str, lock: Path, python: str = sys.executable, without: Pa
     return folder / "bin"
 
 
-def lock() -> None:
-    """Resolve the packages of every peer anew."""
+def lock(upgrade: bool = False) -> None:
+    """Resolve the packages of every peer. Without `upgrade`, versions in its lock are preferred."""
     ours = (CHECKOUT / "requirements-dev.lock").read_text()
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as same:
         same.write("\n".join(re.findall(rf"^(?:{'|'.join(SAME)})==\S+", ours, re.MULTILINE)))
         same.flush()
         command = [_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", _OLDEST, "-c", same.name]
         command += ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]
-        for wanted in sorted(PEERS.glob("*/requirements.in")):
-            wanted.with_suffix(".lock").write_text(HEADER + run([*command, wanted], env=_ENV).stdout)
+        command += ["--upgrade"] if upgrade else []
+        for requirements in sorted(PEERS.glob("*/requirements.in")):
+            # uv reads the preferred versions from this file, and overwrites it
+            target = requirements.with_suffix(".lock")
+            run([*command, "-o", target, requirements], env=_ENV)
+            target.write_text(HEADER + target.read_text())
 
 
 def _uv() -> str:
-    """The program: on PATH, as `make` puts it there, or where `make` keeps it."""
+    """Path of uv: on PATH, or in the cache folder of `make`."""
     kept = sorted(cache_dir().glob("uv-*/bin/uv"))
-    found = shutil.which("uv") or (str(kept[-1]) if kept else "")
-    if not found:
-        raise Failure("there is no uv: `make setup` installs it")
-    return found
+    program = shutil.which("uv") or (str(kept[-1]) if kept else "")
+    if not program:
+        raise Failure("uv is not installed. Run `make setup`.")
+    return program
 
 
 def _main() -> None:
-    argparse.ArgumentParser(prog="python -m tests.bench.serving.environments", description=__doc__).parse_args()
-    lock()
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.serving.environments", description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="renew every version")
+    lock(parser.parse_args().upgrade)
 
 
 if __name__ == "__main__":

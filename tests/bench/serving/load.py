@@ -1,4 +1,4 @@
-"""Puts servers under load: in a closed loop, paced, and with long lists."""
+"""Generates load for servers: in a closed loop, paced, and with long lists."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ import httpx
 import numpy as np
 import psutil
 
-from ci import debian
-from ci.console import Failure, run
+from ci.common import debian
+from ci.common.console import Failure, run
 from tests.bench.serving.model import Rows
 from tests.bench.serving.servers import Form, Server
 
 CONNECTIONS = 16
-PACE = 300  # requests a second
+PACE = 300  # requests per second
 SERVER_CORE, LOAD_CORE = 0, 1
-SAMPLES = 256  # listings that are sent in turn
+SAMPLES = 256  # different listings in the requests
 _SCRIPT = Path(__file__).with_name("wrk.lua")
-_TIMEOUT = 60  # seconds of one answer; a list takes the slowest a second
+_TIMEOUT = 60  # seconds per answer; the slowest server needs a second for a list
 
 
 def prepare() -> None:
     """Install the load generator.
 
     Raises:
-        Failure: it cannot be, or this machine has one core only.
+        Failure: the installation failed, or this machine has only one core.
     """
     if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
         raise Failure(f"cores {SERVER_CORE} and {LOAD_CORE} are needed: one for the server, one for the load generator")
@@ -47,7 +47,7 @@ def prepare() -> None:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What is started within runs on this core alone, with all its threads and children."""
+    """Pins processes that start within this block, with their threads and children, to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -57,92 +57,91 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def check(port: int, server: Server, form: Form, rows: Rows, at_once: bool) -> None:
-    """Compare a server's answers, to the last bit, with what is expected.
+    """Compare the answers of a server with the expected ones, to the last bit.
 
     Raises:
-        Failure: an answer is another one, or an error.
+        Failure: an answer differs, or is an error.
     """
     parts = [rows] if at_once else [rows[at : at + 1] for at in range(len(rows.listings))]
-    found: list[float] = []
+    answers: list[float] = []
     for part in parts:
         body = form.encode(part)
         headers = {"Content-Type": "application/json"} | form.headers(body)
         answer = httpx.post(f"http://127.0.0.1:{port}{form.path}", content=body, headers=headers, timeout=_TIMEOUT)
         if answer.status_code != 200:
             raise Failure(f"{server.name} ({form.name}) answered {answer.status_code}: {answer.text[:500]}")
-        found += form.decode(answer.content)
+        answers += form.decode(answer.content)
     expected = server.expected(rows)
-    if not np.array_equal(np.array(found), expected):
-        differ = [at for at, value in enumerate(expected) if at >= len(found) or found[at] != value]
+    if not np.array_equal(np.array(answers), expected):
+        differ = [at for at, value in enumerate(expected) if at >= len(answers) or answers[at] != value]
         raise Failure(
-            f"{server.name} ({form.name}) answers otherwise than the booster: {len(differ)} of {len(expected)} rows, "
-            f"the first is {differ[0] if differ else len(expected)}; {len(found)} answers"
+            f"{server.name} ({form.name}) differs from the booster: {len(differ)} of {len(expected)} rows, "
+            f"the first is {differ[0] if differ else len(expected)}; {len(answers)} answers"
         )
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the load generator saw."""
+    """Measurements of the load generator."""
 
     rate: float  # requests a second
     p50: float  # milliseconds
     p99: float
-    core: float  # of its core, the share that the server had
-    generator: float  # of the other core, the share that the generator took
+    core: float  # share of its core that the server used
+    generator: float  # share of the other core that the generator used
 
 
 def loop(port: int, pid: int, requests: Sequence[bytes], seconds: int, rate: float = 0) -> Loaded:
-    """`CONNECTIONS` connections send the requests in turn: in a closed loop, or with pauses that make `rate` a second.
+    """Send the requests over `CONNECTIONS` connections: in a closed loop, or with pauses for `rate` per second.
 
-    The pauses are drawn from an exponential distribution, so that requests come as those of many independent clients.
-    Waits count from the moment of sending.
+    The pauses have an exponential distribution, like those of many independent clients. Latency counts from sending.
 
     Raises:
         Failure: a request failed.
     """
-    seen, core, generator = _wrk(port, pid, requests, seconds, CONNECTIONS, rate)
-    if seen["not_ok"]:
-        raise Failure(f"{seen['not_ok']} of {seen['requests']} requests failed")
-    return Loaded(seen["requests"] / seen["seconds"], seen["p50_ms"], seen["p99_ms"], core, generator)
+    counts, core, generator = _wrk(port, pid, requests, seconds, CONNECTIONS, rate)
+    if counts["not_ok"]:
+        raise Failure(f"{counts['not_ok']} of {counts['requests']} requests failed")
+    return Loaded(counts["requests"] / counts["seconds"], counts["p50_ms"], counts["p99_ms"], core, generator)
 
 
 @dataclass(frozen=True)
 class Waits:
-    """Of answers with one status."""
+    """Latency of the answers with one status."""
 
-    rate: float  # answers a second
+    rate: float  # answers per second
     p50: float  # milliseconds; NaN without answers
     p99: float
 
 
 @dataclass(frozen=True)
 class Refusing:
-    """What the load generator saw of a server that may refuse."""
+    """Measurements of a server that may refuse requests."""
 
     accepted: Waits
     refused: Waits
-    core: float  # as in Loaded
+    core: float  # see Loaded
     generator: float
 
 
 def refusing(
     port: int, pid: int, requests: Sequence[bytes], seconds: int, connections: int, rate: float = 0
 ) -> Refusing:
-    """As `loop`, of a server that may answer 503.
+    """Like `loop`, for a server that may answer 503.
 
     Raises:
         Failure: a connection broke, or an answer was neither a price nor a refusal.
     """
-    seen, core, generator = _wrk(port, pid, requests, seconds, connections, rate, "apart")
-    if seen["others"]:
-        raise Failure(f"{seen['others']} of {seen['requests']} answers were neither 200 nor 503")
+    counts, core, generator = _wrk(port, pid, requests, seconds, connections, rate, "apart")
+    if counts["others"]:
+        raise Failure(f"{counts['others']} of {counts['requests']} answers were neither 200 nor 503")
     return Refusing(
-        _waits(seen["accepted"], seen["seconds"]), _waits(seen["refused"], seen["seconds"]), core, generator
+        _waits(counts["accepted"], counts["seconds"]), _waits(counts["refused"], counts["seconds"]), core, generator
     )
 
 
 def _waits(counts: list[list[int]], seconds: float) -> Waits:
-    """From how many answers came after how many hundredths of a millisecond."""
+    """Latency from a histogram: pairs of hundredths of a millisecond and number of answers."""
     waits, number = np.array(sorted(counts)).reshape(-1, 2).T
     total = number.sum()
     if not total:
@@ -154,7 +153,7 @@ def _waits(counts: list[list[int]], seconds: float) -> Waits:
 def _wrk(
     port: int, pid: int, requests: Sequence[bytes], seconds: int, connections: int, rate: float, *options: str
 ) -> tuple[dict[str, Any], float, float]:
-    """What the script printed, and the shares of the cores as in `Loaded`."""
+    """Run wrk; returns the output of its script, and the shares of the cores as in `Loaded`."""
     with tempfile.NamedTemporaryFile(suffix=".requests") as file:
         for request in requests:
             file.write(b"%d\n" % len(request) + request)
@@ -166,15 +165,15 @@ def _wrk(
         with on_core(LOAD_CORE):
             done = run([*command, "--", file.name, str(pause), *options], timeout=seconds + _TIMEOUT)
         after, took = (processor_seconds(pid), _children_seconds()), time.monotonic() - began
-    seen = json.loads(done.stdout.strip().splitlines()[-1])
-    if seen["broken"]:
-        raise Failure(f"{seen['broken']} of {seen['requests']} requests had no answer")
+    counts = json.loads(done.stdout.strip().splitlines()[-1])
+    if counts["broken"]:
+        raise Failure(f"{counts['broken']} of {counts['requests']} requests had no answer")
     core, generator = ((now - then) / took for then, now in zip(before, after, strict=True))
-    return seen, core, generator
+    return counts, core, generator
 
 
 def lists(port: int, pid: int, form: Form, rows: Rows, seconds: float, least: int = 3) -> tuple[float, float]:
-    """Rows a second of one connection that sends all rows at once, again and again, and rows per core second.
+    """Rows per second, and per core second, of one connection that repeatedly sends all rows in one request.
 
     The first by the median of the waits.
 
@@ -205,16 +204,16 @@ def tree(pid: int) -> list[psutil.Process]:
 
 def memory_mb(pid: int) -> tuple[float, float]:
     """RSS and PSS of a process and its descendants."""
-    found = [process.memory_full_info() for process in tree(pid)]
-    return sum(one.rss for one in found) / 1e6, sum(one.pss for one in found) / 1e6
+    usage = [process.memory_full_info() for process in tree(pid)]
+    return sum(one.rss for one in usage) / 1e6, sum(one.pss for one in usage) / 1e6
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time that a process and its descendants took so far."""
+    """Processor time of a process and its descendants so far."""
     return sum(sum(process.cpu_times()[:2]) for process in tree(pid))
 
 
 def _children_seconds() -> float:
-    """Processor time of the children that have ended: within a loop, of the load generator."""
+    """Processor time of ended children: within a loop, that of the load generator."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

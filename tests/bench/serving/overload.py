@@ -1,8 +1,8 @@
-"""Our predictor under five times the load that it can take: `python -m tests.bench.serving.overload`.
+"""Measures our predictor under five times its capacity: `python -m tests.bench.serving.overload`.
 
-First its capacity, in a closed loop; then half of that, in random pauses, as a measure of good waits; then a minute at
-five times the capacity. The requests that it accepts must not wait much longer than at half load, and its memory must
-stay as it is. The server has one core and the load generator the other, as in `python -m tests.bench.serving`.
+The bench measures the capacity in a closed loop, then the latency at half of it with random pauses, and then a minute
+at five times the capacity. Accepted requests must not take much longer than at half load, and the memory must not grow.
+The server has one core and the load generator the other, as in `python -m tests.bench.serving`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from ci.console import main, say
-from ci.local import LocalPlatform
+from ci.common.console import main, say
+from ci.local.processes import LocalPlatform
 from core.ledger import Ledger
 from tests.bench.serving import load, report
-from tests.bench.serving.__main__ import TREES, WARM_UP_SECONDS, Bench, requests_of
+from tests.bench.serving.comparison import TREES, WARM_UP_SECONDS, Bench, requests_of
 from tests.bench.serving.model import train
 from tests.bench.serving.report import Goal
 from tests.bench.serving.servers import OURS
 
-TIMES = 5  # the capacity
+TIMES = 5  # times the capacity
 CONNECTIONS = TIMES * load.CONNECTIONS
-MEMORY_SECONDS = 1  # between two looks
+MEMORY_SECONDS = 1  # between two measurements
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """What was seen at each load."""
+    """Measurements at each load."""
 
     capacity: load.Loaded
     half: load.Refusing
     overload: load.Refusing
-    memory_mb: list[float]  # under overload, every second
+    memory_mb: list[float]  # under overload, once per second
 
 
 def goals(rounds: list[Round]) -> list[Goal]:
@@ -57,7 +57,7 @@ def _grown(memory: list[float]) -> float:
 
 
 def table(rounds: list[Round]) -> str:
-    """A Markdown table with a line for each load of each round."""
+    """A Markdown table with one row per load and round."""
     head = "| load | accepted/s | p50 ms | p99 ms | refused/s | p50 ms | p99 ms | core | generator |"
     lines = [head, "|---|" + "---:|" * 8]
     for each in rounds:
@@ -73,7 +73,7 @@ def table(rounds: list[Round]) -> str:
 
 @contextmanager
 def _memory(pid: int) -> Iterator[list[float]]:
-    """PSS of the server's processes in MB, noted while within."""
+    """Records the PSS of the server's processes in MB within this block."""
     seen: list[float] = []
     ended = threading.Event()
 
@@ -98,7 +98,7 @@ def bench(rounds: int, seconds: int, file: Path | None) -> None:
         Failure: the server did not start, or an answer was neither a price nor a refusal.
     """
     load.prepare()
-    found: list[Round] = []
+    measured: list[Round] = []
     with tempfile.TemporaryDirectory() as name, LocalPlatform(Path(name)) as local:
         run = Bench(local, train(Path(name), TREES), seconds)
         run.install([OURS])
@@ -113,18 +113,18 @@ def bench(rounds: int, seconds: int, file: Path | None) -> None:
                 half = load.refusing(port, pid, requests, max(seconds // 2, 1), CONNECTIONS, capacity.rate / 2)
                 with _memory(pid) as memory:
                     over = load.refusing(port, pid, requests, seconds, CONNECTIONS, capacity.rate * TIMES)
-            found.append(Round(capacity, half, over, memory))
+            measured.append(Round(capacity, half, over, memory))
             say(f"accepted p99 {half.accepted.p99:.2f} ms at half load, {over.accepted.p99:.2f} ms at {TIMES} times")
-    held = goals(found)
-    print("\n" + table(found) + "\n\n" + report.judged(held))
+    held = goals(measured)
+    print("\n" + table(measured) + "\n\n" + report.judged(held))
     if file:
-        file.write_text(json.dumps([dataclasses.asdict(each) for each in found], indent=2) + "\n")
+        file.write_text(json.dumps([dataclasses.asdict(each) for each in measured], indent=2) + "\n")
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.serving.overload", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--seconds", type=int, default=60, help="of the overload (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds of the overload (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     bench(options.rounds, options.seconds, options.json)

@@ -1,4 +1,4 @@
-"""From what was measured to tables: medians of the rounds, their spread, ratios, and what they are held against."""
+"""Makes tables of the measurements: medians of the rounds, their spread, ratios, and goals."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ OURS, ECHO = "predictor", "echo"
 
 @dataclass(frozen=True)
 class Figures:
-    """One round of one server; None where it does not apply."""
+    """One round of one server. None means not applicable."""
 
-    rate: float  # requests a second, closed loop
+    rate: float  # requests per second, closed loop
     p50_ms: float
     p99_ms: float
     paced_p50_ms: float
-    paced_rate: float  # requests a second that the pace came to
-    rss_mb: float  # after all of it, lists too; what processes share counts once for each
-    pss_mb: float  # as rss_mb, what they share counting once: what a pod's limit sees
-    core: float  # share of its core that the server had in the closed loop
-    generator: float  # share of the other core that the load generator took
-    rows: float | None = None  # a second, in lists
-    rows_of_core: float | None = None  # as of_core
+    paced_rate: float  # requests per second that were reached in the paced run
+    rss_mb: float  # after all runs; memory that processes share counts once per process
+    pss_mb: float  # like rss_mb, but shared memory counts once, as in the limit of a pod
+    core: float  # share of its core that the server used in the closed loop
+    generator: float  # share of the other core that the load generator used
+    rows: float | None = None  # rows per second, in lists
+    rows_of_core: float | None = None  # rows per core second, in lists
 
     @property
     def of_core(self) -> float:
-        """Requests for each second of its core that the server had: where others use the core, too, the fairer one."""
+        """Requests per core second, which is fairer if other processes use the core, too."""
         return self.rate / self.core
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio or a size, and the limit that it is held against."""
+    """A ratio or a size, and its limit."""
 
     what: str
     value: float
@@ -43,7 +43,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """True if the value is on the right side of the limit."""
+        """Whether the value meets the limit."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -57,15 +57,15 @@ def medians(rounds: Sequence[Figures]) -> Figures:
 
 
 def spread(values: Sequence[float]) -> float:
-    """How far the rounds are apart, as a share of their median."""
+    """Spread of the rounds, as a share of their median."""
     return (max(values) - min(values)) / statistics.median(values)
 
 
 def goals(measured: Rounds) -> list[Goal]:
-    """What can be said of the servers that were measured; ratios are to the best peer in that figure."""
-    found = {name: medians(rounds) for name, rounds in measured.items()}
-    ours, echo = found.pop(OURS, None), found.pop(ECHO, None)
-    peers = list(found.values())
+    """The goals for the measured servers. Each ratio is to the best peer in that figure."""
+    figures_by_server = {name: medians(rounds) for name, rounds in measured.items()}
+    ours, echo = figures_by_server.pop(OURS, None), figures_by_server.pop(ECHO, None)
+    peers = list(figures_by_server.values())
     held: list[Goal] = []
     if ours and peers:
         best = max(peer.of_core for peer in peers)
@@ -102,9 +102,9 @@ def table(measured: Rounds, forms: Mapping[str, str], failed: Mapping[str, str],
         "predictor's requests/s to its",
     ]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
-    found = {name: medians(rounds) for name, rounds in measured.items()}
-    for name, figures in sorted(found.items(), key=lambda entry: -entry[1].rate):
-        ratio = f"{found[OURS].rate / figures.rate:.1f} x" if OURS in found else ""
+    figures_by_server = {name: medians(rounds) for name, rounds in measured.items()}
+    for name, figures in sorted(figures_by_server.items(), key=lambda entry: -entry[1].rate):
+        ratio = f"{figures_by_server[OURS].rate / figures.rate:.1f} x" if OURS in figures_by_server else ""
         line = [
             name,
             forms[name],
@@ -125,7 +125,7 @@ def table(measured: Rounds, forms: Mapping[str, str], failed: Mapping[str, str],
 
 
 def judged(held: Sequence[Goal]) -> str:
-    """One line for each goal."""
+    """One line per goal."""
     return "\n".join(
         f"{'met   ' if goal.met else 'MISSED'}  {goal.what}: {goal.value:.2f}{goal.unit}, "
         f"at {'least' if goal.at_least else 'most'} {goal.limit:g}{goal.unit}"
@@ -134,7 +134,7 @@ def judged(held: Sequence[Goal]) -> str:
 
 
 def noise(measured: Rounds) -> str:
-    """How much the machine disturbed: the rounds of the echo, and the least share of its core that a server had."""
+    """Noise of the machine: the rounds of the echo, and the smallest share of its core that a server had."""
     least = min(((figures.core, name) for name, rounds in measured.items() for figures in rounds), default=None)
     parts = [f"requests/s of {name} differ by {spread([one.rate for one in rounds]):.0%} between rounds"
              for name, rounds in measured.items() if name == ECHO]  # fmt: skip

@@ -1,8 +1,8 @@
-"""The servers: ours, the echo, the peers; how each is started and in which forms it takes rows.
+"""The servers: ours, the echo and the peers, with their start and their request formats.
 
-Every server has one worker, which is bound to one core with all its threads. Peers take finished features and answer
-with what the trees give; ours takes raw listings and answers with prices, and so does MLflow's with our bundle, the one
-peer that does the same work. Of several forms of the input the bench takes the one that turns out fastest.
+Every server has one worker, pinned to one core with all its threads. Peers get finished features, and return the output
+of the trees. Ours gets raw listings, and returns prices. MLflow's server with our bundle is the only peer that does the
+same work. If a server has several formats, the bench uses the fastest one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ci.console import run, wait_for
-from ci.local import LocalPlatform, answers, free_port
-from ci.paths import CHECKOUT
+from ci.common.console import run, wait_for
+from ci.common.paths import CHECKOUT
+from ci.local.processes import LocalPlatform, answers, free_port
 from tests.bench.serving.environments import PEERS, PREDICTOR, environment
 from tests.bench.serving.model import Rows, Served
 
-ENVIRONMENT = {  # as in the images
+ENVIRONMENT = {  # same as in the images
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "POLARS_MAX_THREADS": "1",
@@ -31,12 +31,12 @@ ENVIRONMENT = {  # as in the images
 }
 _NOWHERE = "http://127.0.0.1:9"
 _NEVER = "3600"
-_START_SECONDS = 300  # a peer imports much, and others may be at work on this machine
+_START_SECONDS = 300  # peers have many imports, and the machine may be busy
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form in which a server takes rows."""
+    """A request format of a server."""
 
     name: str
     path: str
@@ -45,7 +45,7 @@ class Form:
     headers: Callable[[bytes], dict[str, str]] = lambda _: {}
 
     def request(self, rows: Rows) -> bytes:
-        """A whole HTTP request."""
+        """A complete HTTP request."""
         body = self.encode(rows)
         headers = {"Host": "bench", "Content-Type": "application/json", "Content-Length": str(len(body))}
         lines = [f"{name}: {value}" for name, value in (headers | self.headers(body)).items()]
@@ -57,8 +57,8 @@ class Server:
     """A server of the bench."""
 
     name: str
-    install: Callable[[], Path]  # folder of its environment's programs
-    start: Callable[[LocalPlatform, Path, Served, int], None]  # with that folder, on a port; it answers afterwards
+    install: Callable[[], Path]  # returns the folder of its programs
+    start: Callable[[LocalPlatform, Path, Served, int], None]  # with that folder, on a port; returns when it answers
     one: tuple[Form, ...]  # for one row
     many: tuple[Form, ...]  # for a list; may be none
     expected: Callable[[Rows], np.ndarray] = field(default=lambda rows: rows.outputs)
@@ -68,14 +68,14 @@ class Server:
 
 
 def _ours() -> Path:
-    """What the image installs (services/Dockerfile)."""
+    """The environment of the image (services/Dockerfile)."""
     return environment("predictor", PREDICTOR / "requirements.lock", without=PREDICTOR / "excludes.txt")
 
 
 def _command(programs: Path, port: int, app: str = "") -> list[str]:
-    """The image's command, on a port of this machine."""
-    found = re.search(r"^CMD (\[.*\])$", (PREDICTOR / "Dockerfile").read_text(), re.MULTILINE)
-    words: list[str] = json.loads(found[1]) if found else []
+    """The command of the image, on a port of this machine."""
+    match = re.search(r"^CMD (\[.*\])$", (PREDICTOR / "Dockerfile").read_text(), re.MULTILINE)
+    words: list[str] = json.loads(match[1]) if match else []
     program, *options, served = words
     return [str(programs / program), *options, "--bind", f"127.0.0.1:{port}", app or served]
 
@@ -121,12 +121,12 @@ ECHO = Server(
 
 
 def _doubles(rows: Rows) -> list[list[float]]:
-    """The features, for servers that read numbers as float64: every digit of them."""
+    """The features with all digits, for servers that read numbers as float64."""
     return rows.matrix.astype(np.float64).tolist()  # type: ignore[no-any-return]
 
 
 def _floats(rows: Rows) -> list[float]:
-    """The features one row after another, for servers that read them as float32: few digits."""
+    """The features, row after row, with few digits, for servers that read them as float32."""
     return [float(str(value)) for value in rows.matrix.ravel()]
 
 
@@ -167,7 +167,7 @@ def _start_mlserver(local: LocalPlatform, programs: Path, served: Served, port: 
         "metrics_endpoint": None,
         "debug": False,
         "gzip_enabled": False,
-        "parallel_workers": 0,  # in the server's own process: one worker, and no hop between two
+        "parallel_workers": 0,  # in the process of the server: one worker, and no second process
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     command = [str(programs / "mlserver"), "start", str(folder)]
@@ -177,7 +177,7 @@ def _start_mlserver(local: LocalPlatform, programs: Path, served: Served, port: 
 
 
 def _start_kserve(local: LocalPlatform, programs: Path, served: Served, port: int) -> None:
-    logs = local.folder / "kserve-logs.json"  # without the three lines that it writes of each request
+    logs = local.folder / "kserve-logs.json"  # turns off the three log lines per request
     logs.write_text(
         json.dumps({"version": 1, "loggers": {"kserve": {"level": "ERROR"}, "uvicorn": {"level": "ERROR"}}})
     )
@@ -215,7 +215,7 @@ def _v2_doubles(rows: Rows) -> bytes:
 
 
 def _v2_binary(rows: Rows) -> bytes:
-    """The binary tensor extension: JSON, then the numbers as they lie in memory."""
+    """The binary tensor extension: JSON, then the bytes of the numbers."""
     head = {"inputs": [_v2(rows) | {"parameters": {"binary_data_size": rows.matrix.nbytes}}]}
     return _json(head) + rows.matrix.tobytes()
 

@@ -1,10 +1,11 @@
--- Sends the requests of a file one after another and prints what was measured as JSON.
+-- Sends the requests of a file in order, and prints the measurements as JSON.
 -- Arguments: the file (each request after a line with its length); the mean pause of a connection in milliseconds; and
--- "apart", to tell the waits of accepted requests (200) from those of refused ones (503).
+-- "apart", to measure the latency of accepted requests (200) and of refused ones (503) separately.
 local requests, at, thread = {}, 0, nil
-accepted, refused, others = {}, {}, 0  -- answers for each wait, in tens of microseconds; answers of another status
+-- Number of answers per latency, in tens of microseconds; number of answers with another status.
+accepted, refused, others = {}, {}, 0
 
--- The moment of sending goes out as the request's id, which comes back with the answer.
+-- The request id contains the time of sending, and the answer returns it.
 local function tell_apart()
   local ffi = require("ffi")
   ffi.cdef("typedef struct {long seconds, nanoseconds;} moment; int clock_gettime(int, moment *);")

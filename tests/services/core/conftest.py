@@ -1,4 +1,4 @@
-"""A small real model on synthetic listings."""
+"""A small model, trained on synthetic listings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.booster import Booster
-from core.bundle import baseline, golden_sample, write_bundle
-from core.features import training_features
+from core.features.training import training_features
+from core.model.booster import Booster
+from core.model.bundle import golden_sample, write_bundle
+from core.model.estimates import baseline
 from datasource import synthetic
-from pipeline.calibration import calibrate, measured
-from pipeline.encoded import Part
+from pipeline.training.calibration import calibrate, calibration_rows
+from pipeline.training.encoded import Part
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model as LightGBM holds it, and the bundle that was written of it."""
+    """A LightGBM model and its bundle."""
 
     booster: lightgbm.Booster
     matrix: np.ndarray
@@ -37,6 +38,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     booster = lightgbm.train({"objective": "regression", "num_leaves": 31, "verbose": -1, "num_threads": 2}, data, 30)
     folder = tmp_path_factory.mktemp("bundle")
     text = booster.model_to_string()
-    ranges = calibrate(Booster(text), encodings, measured([Part.of(rows)]))
-    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), ranges)
+    intervals = calibrate(Booster(text), encodings, calibration_rows([Part.of(rows)]))
+    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), intervals)
     return Trained(booster, matrix, rows, folder, sha256)

@@ -1,11 +1,11 @@
-"""What every `core.storage.Store` does; a test file with a fixture `store` takes these tests over by a subclass."""
+"""Tests of the contract of `core.stores.objects.Store`. A test file with a fixture `store` subclasses them."""
 
 from __future__ import annotations
 
 import pytest
 
 from core.errors import StorageError
-from core.storage import Store
+from core.stores.objects import Store
 
 
 class StoreContract:
@@ -14,7 +14,7 @@ class StoreContract:
         assert store.get("a") == b"two"
         assert store.keys("") == ["a"]
 
-    def test_keys_begin_with_the_prefix_and_are_sorted(self, store: Store) -> None:
+    def test_keys_start_with_the_prefix_and_are_sorted(self, store: Store) -> None:
         for key in ("raw/2", "raw/1", "rawer", "clean/1/train"):
             store.put(key, b"")
         assert store.keys("raw/") == ["raw/1", "raw/2"]
@@ -22,7 +22,7 @@ class StoreContract:
         assert store.keys("nothing") == []
         assert (store.exists("raw/1"), store.exists("raw"), store.exists("raw/3")) == (True, False, False)
 
-    def test_version_tells_one_content_from_another(self, store: Store) -> None:
+    def test_version_changes_with_the_content(self, store: Store) -> None:
         store.put("a", b"one")
         first = store.version("a")
         assert store.version("a") == first

@@ -1,4 +1,4 @@
-"""One definition of features: whatever the spelling, alone or among others, in training as in serving."""
+"""Features do not depend on the spelling of a listing, on other listings, or on training or serving."""
 
 from __future__ import annotations
 
@@ -16,21 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-import core.features
-from core.encodings import Encodings
-from core.features import (
-    FEATURES,
-    FINGERPRINT,
-    PLAIN,
-    RAW_SCHEMA,
-    build_features,
-    build_row,
-    conform,
-    fit_encodings,
-    folds,
-    parse_listings,
-    training_features,
-)
+import core.features.columns
+from core.features.columns import FEATURES, FINGERPRINT, PLAIN
+from core.features.encodings import Encodings
+from core.features.hashing import folds
+from core.features.matrix import build_features, build_row
+from core.features.training import fit_encodings, training_features
+from core.listing.parsing import conform, parse_listings
+from core.listing.schema import RAW_SCHEMA
 from datasource import synthetic
 
 ROWS = synthetic.generate(0, seed=7, scale=0.01)[0]
@@ -54,7 +47,7 @@ near_limits = some.sampled_from(
     [-1.0, -0.0, 0.0, 0.5, 0.99, 1.0, 11.99, 12.0, 12.5, 50.0, 50.01, 99.9, 100.0, 1e3, 1000.5, 99_999.0, 1e5,
      100_000.5, 5e-324, 1e-30, 1e30, 1e300, -1e300, float("inf"), float("nan")]
 )  # fmt: skip
-known = some.sampled_from(ROWS.to_dicts())
+real_row = some.sampled_from(ROWS.to_dicts())
 dirt = some.fixed_dictionaries(
     {},
     optional=dict.fromkeys(NUMBERS, some.none() | near_limits | some.floats())
@@ -63,13 +56,13 @@ dirt = some.fixed_dictionaries(
 )
 
 
-def by_itself(row: dict[str, Any]) -> np.ndarray:
+def alone_row(row: dict[str, Any]) -> np.ndarray:
     """Features of one listing, built without a frame."""
     return np.array(build_row(row, ENCODINGS), dtype=np.float32)
 
 
 def same(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal to the bit; NaN counts as equal to NaN."""
+    """Bit-identical; NaN equals NaN."""
     return left.shape == right.shape and left.dtype == right.dtype and np.array_equal(left, right, equal_nan=True)
 
 
@@ -89,16 +82,16 @@ def same(left: np.ndarray, right: np.ndarray) -> bool:
     ],
 )
 @pytest.mark.parametrize("among", [[], [{"price": "many", "bed": "x", "zip_code": "x", "city": 1}], [{}]])
-def test_spelling_means_the_same_alone_and_among_others(
+def test_spelling_has_the_same_meaning_alone_and_among_others(
     field: str, spelling: Any, meaning: Any, among: list[dict[str, Any]]
 ) -> None:
     assert parse_listings([{field: spelling}, *among])[field][0] == meaning
 
 
-def test_other_spellings_of_the_same_listings_parse_equal() -> None:
+def test_other_spellings_of_a_listing_parse_equal() -> None:
     records = ROWS.head(50).to_dicts()
     parsed = parse_listings(records)
-    assert parsed.equals(ROWS.head(50)), "the service's own spelling is taken as it is"
+    assert parsed.equals(ROWS.head(50)), "the spelling of the data API must not change"
 
     def respelt(row: dict[str, Any]) -> dict[str, Any]:
         whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in row.items()}
@@ -118,7 +111,7 @@ def test_missing_fields_are_unknown() -> None:
 
 @given(some.lists(listing, min_size=1, max_size=6))
 @settings(max_examples=200)
-def test_rows_mean_the_same_alone_among_others_and_in_columns(records: list[dict[str, Any]]) -> None:
+def test_rows_have_the_same_meaning_alone_among_others_and_in_columns(records: list[dict[str, Any]]) -> None:
     together = parse_listings(records)
     assert dict(together.schema) == RAW_SCHEMA
     alone = [parse_listings([record]) for record in records]
@@ -133,22 +126,22 @@ def test_rows_mean_the_same_alone_among_others_and_in_columns(records: list[dict
     assert matrix.shape == (len(records), len(FEATURES))
     for at, row in enumerate(alone):
         assert same(build_features(row, ENCODINGS), matrix[at : at + 1]), f"row {at} differs: {records[at]}"
-        assert same(by_itself(row.row(0, named=True)), matrix[at]), f"row {at} differs without a frame: {records[at]}"
+        assert same(alone_row(row.row(0, named=True)), matrix[at]), f"row {at} differs without a frame: {records[at]}"
 
 
-@given(known, dirt)
+@given(real_row, dirt)
 @settings(max_examples=500)
-def test_listing_by_itself_has_the_features_of_its_row_in_a_frame(row: dict[str, Any], change: dict[str, Any]) -> None:
-    """The formulas are the same; that numbers and columns follow them to the same bit is not a matter of course."""
+def test_build_row_is_bit_identical_to_build_features(row: dict[str, Any], change: dict[str, Any]) -> None:
+    """Floats and arrays share the formulas, but they could round differently."""
     changed = row | change
-    assert same(by_itself(changed), build_features(parse_listings([changed]), ENCODINGS)[0])
+    assert same(alone_row(changed), build_features(parse_listings([changed]), ENCODINGS)[0])
     left_out = {name: value for name, value in changed.items() if value is not None}
-    assert same(by_itself(left_out), by_itself(changed))
+    assert same(alone_row(left_out), alone_row(changed))
 
 
-def test_every_training_row_by_itself_has_the_features_that_serving_builds_for_all() -> None:
+def test_build_row_of_every_training_row_is_its_row_of_the_matrix() -> None:
     matrix = build_features(ROWS, ENCODINGS)
-    assert same(np.stack([by_itself(row) for row in ROWS.to_dicts()]), matrix)
+    assert same(np.stack([alone_row(row) for row in ROWS.to_dicts()]), matrix)
 
 
 @pytest.mark.parametrize(
@@ -168,12 +161,12 @@ def test_years_since_sale_count_back_from_one_day(day: str | None, years: float)
     assert row[FEATURES.index("years_since_sale")] == pytest.approx(years, nan_ok=True)
 
 
-def test_order_of_rows_is_the_order_of_the_matrix() -> None:
+def test_matrix_keeps_the_order_of_the_rows() -> None:
     order = np.random.default_rng(1).permutation(ROWS.height)
     assert same(build_features(ROWS[order], ENCODINGS), build_features(ROWS, ENCODINGS)[order])
 
 
-def test_price_of_a_listing_is_not_needed_to_serve_it() -> None:
+def test_serving_does_not_need_the_price() -> None:
     served = parse_listings(ROWS.drop("price").to_dicts())
     assert same(build_features(served, ENCODINGS), build_features(ROWS, ENCODINGS))
 
@@ -185,11 +178,13 @@ def test_training_and_serving_build_the_same_matrix_for_unseen_rows() -> None:
           for at, name in enumerate(("bed", "city", "state", "zip_code", "prev_sold_date"))),
     )  # fmt: skip
     _, learned = training_features(train)
-    assert learned.to_json() == fit_encodings(train).to_json(), "what is served with is learned from all training rows"
+    assert learned.to_json() == fit_encodings(train).to_json(), (
+        "the encodings for serving must be fitted on all training rows"
+    )
     trained_way = build_features(unseen, learned)
     served_way = build_features(parse_listings(unseen.drop("price").to_dicts()), learned)
     assert same(trained_way, served_way)
-    assert np.isnan(trained_way).any(axis=0)[FEATURES.index("bed")], "nulls must be among the rows"
+    assert np.isnan(trained_way).any(axis=0)[FEATURES.index("bed")], "the rows must include nulls"
 
 
 def test_own_price_never_reaches_own_features() -> None:
@@ -200,26 +195,26 @@ def test_own_price_never_reaches_own_features() -> None:
         price[at] *= 1000
         after, _ = training_features(rows.with_columns(price=pl.Series(price)))
         assert same(before[at], after[at]), f"the price of row {at} is in its features"
-        assert not same(before, after), "the price of a row teaches others"
+        assert not same(before, after), "the price of a row must reach the features of other rows"
 
 
-def test_fold_follows_from_the_listing_alone() -> None:
+def test_fold_depends_on_the_listing_only() -> None:
     fold = folds(ROWS)
     order = np.random.default_rng(1).permutation(ROWS.height)
-    assert np.array_equal(folds(ROWS[order]), fold[order]), "its place among the rows does not matter"
+    assert np.array_equal(folds(ROWS[order]), fold[order]), "the position of a listing must not matter"
     again = ROWS.with_columns(price=pl.col("price") * 2, status=pl.lit("sold"), brokered_by=pl.lit(1.0))
-    assert np.array_equal(folds(again), fold), "a listing that comes again may not teach itself"
+    assert np.array_equal(folds(again), fold), "a repeated listing must be in the same fold"
     assert np.bincount(fold).min() > 0.8 * ROWS.height / 5
 
 
-def test_training_features_are_the_same_every_time() -> None:
+def test_training_features_are_deterministic() -> None:
     assert same(training_features(ROWS)[0], training_features(ROWS)[0])
 
 
-def test_new_category_is_valued_as_what_it_lies_in_and_never_fails() -> None:
-    known = ROWS.row(0, named=True)
+def test_unseen_category_is_valued_like_the_place_around_it() -> None:
+    listing = ROWS.row(0, named=True)
     new = {"city": "Nowhere", "zip_code": 99_998, "brokered_by": -1, "status": "ready_to_build"}
-    row = named(known | new)
+    row = named(listing | new)
     assert row["zip_premium"] == row["city_premium"] == row["state_premium"] != 0
     assert row["city_rows"] == row["zip_rows"] == row["broker_premium"] == row["broker_rows"] == 0
     assert np.isnan(row["status"])
@@ -243,19 +238,19 @@ def test_new_category_is_valued_as_what_it_lies_in_and_never_fails() -> None:
         ({"prev_sold_date": "1910-01-01"}, set()),
         ({"prev_sold_date": None}, {"years_since_sale"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),  # the order of a set is random
 )
-def test_dirt_is_unknown_and_a_price_stays_near(dirt: dict[str, Any], unknown: set[str]) -> None:
+def test_erroneous_value_counts_as_unknown_and_moves_the_price_little(dirt: dict[str, Any], unknown: set[str]) -> None:
     clean = {"status": "for_sale", "bed": 3.0, "bath": 2.0, "acre_lot": 0.3, "house_size": 1700.0, "zip_code": 501.0,
              "prev_sold_date": "2012-10-12"}  # fmt: skip
     row = named(clean | dirt)
     assert {name for name, value in row.items() if np.isnan(value)} == unknown
-    assert abs(row["hedonic"] - named(clean)["hedonic"]) < 1, "dirt outweighs all that is known"
+    assert abs(row["hedonic"] - named(clean)["hedonic"]) < 1, "an erroneous value moves the price too much"
 
 
-def test_place_that_is_not_told_is_the_one_that_the_narrower_place_lies_in() -> None:
-    found = ROWS.group_by("zip_code").agg(pl.col("city", "state").mode().first(), pl.col("city").n_unique().alias("of"))
-    listing = found.filter(pl.col("of") == 1).sort("zip_code").select("zip_code", "city", "state").row(3, named=True)
+def test_unknown_place_is_replaced_by_the_one_around_the_narrower_place() -> None:
+    zips = ROWS.group_by("zip_code").agg(pl.col("city", "state").mode().first(), pl.col("city").n_unique().alias("of"))
+    listing = zips.filter(pl.col("of") == 1).sort("zip_code").select("zip_code", "city", "state").row(3, named=True)
     places = ("state_premium", "city_premium", "zip_premium", "city_rows", "zip_rows", "hedonic")
     whole = named(listing)
     for change in ({"city": None}, {"state": None}, {"city": None, "state": None}, {"city": "Spelled otherwise"}):
@@ -263,10 +258,10 @@ def test_place_that_is_not_told_is_the_one_that_the_narrower_place_lies_in() -> 
         assert [row[name] for name in places] == [whole[name] for name in places], change
     narrowest = named({"zip_code": listing["zip_code"]})
     assert narrowest["zip_premium"] == whole["zip_premium"] != 0
-    assert named({"city": listing["city"]})["city_rows"] == 0, "a city of that name is in many a state"
+    assert named({"city": listing["city"]})["city_rows"] == 0, "several states have a city of that name"
 
 
-def test_place_lies_where_most_of_its_rows_are() -> None:
+def test_place_belongs_to_the_wider_place_of_most_of_its_rows() -> None:
     towns = [("A", "Often")] * 3 + [("B", "Rarely")] * 2 + [(None, None)] * 9
     rows = [{"price": 100_000, "zip_code": 501, "state": state, "city": city, "street": at}
             for at, (state, city) in enumerate(towns)]  # fmt: skip
@@ -287,21 +282,23 @@ def test_city_counts_within_its_state() -> None:
     assert here["city_premium"] - here["state_premium"] != there["city_premium"] - there["state_premium"]
 
 
-def test_premium_is_of_the_place_not_of_the_houses_in_it() -> None:
+def test_premium_of_a_place_does_not_include_its_houses() -> None:
     draw = np.random.default_rng(3)
     large = draw.random(4000) < 0.5
     size = np.where(large, 3000, 1000) * draw.uniform(0.7, 1.4, 4000)
-    place = np.where(draw.random(4000) < np.where(large, 0.8, 0.2), "Suburb", "Downtown")  # where the large ones are
+    place = np.where(
+        draw.random(4000) < np.where(large, 0.8, 0.2), "Suburb", "Downtown"
+    )  # most large houses are in the suburb
     price = 300 * size * np.where(place == "Downtown", 1.3, 1.0) * np.exp(0.1 * draw.normal(size=4000))
     columns = {"price": price, "house_size": size, "state": ["A"] * 4000, "city": place, "street": np.arange(4000)}
     learned = fit_encodings(conform(pl.DataFrame(columns))).tables["city"]
     premium = {city: learned.effect[at] for city, at in learned.index.items()}
     assert premium["Downtown, A"] - premium["Suburb, A"] == pytest.approx(np.log(1.3), abs=0.02)
     mean = {city: np.log(price[place == city]).mean() for city in ("Downtown", "Suburb")}
-    assert mean["Downtown"] < mean["Suburb"], "a mean of prices would have it the other way round"
+    assert mean["Downtown"] < mean["Suburb"], "a mean of prices would have the opposite sign"
 
 
-def test_rare_category_is_drawn_to_what_it_lies_in_and_a_frequent_one_is_itself() -> None:
+def test_effect_of_a_rare_category_shrinks_and_that_of_a_frequent_one_does_not() -> None:
     draw = np.random.default_rng(4)
     towns = [("Often", 400, 2.0), ("Elsewhere", 400, 1.0), ("Once", 1, 20.0)]
     rows = [
@@ -324,22 +321,22 @@ def named(listing: dict[str, Any]) -> dict[str, float]:
 
 @pytest.mark.parametrize("change", ["DEFINITION = 0", "TARGET = 'cost'", "NUMERIC = ('bed', 'acre_lot')"])
 def test_fingerprint_changes_with_the_definition(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Path(core.features.__file__).read_text()
+    source = Path(core.features.columns.__file__).read_text()
     name = change.split(" = ")[0]
     old = next(line for line in source.splitlines() if line.startswith(f"{name} = "))
     changed = ModuleType("changed")
     monkeypatch.setitem(sys.modules, "changed", changed)
-    exec(compile(source.replace(old, change, 1), "changed", "exec"), changed.__dict__)  # noqa: S102 - our own source
+    exec(compile(source.replace(old, change, 1), "changed", "exec"), changed.__dict__)  # noqa: S102 - source of this repository
     assert changed.FINGERPRINT != FINGERPRINT
 
 
 def test_fingerprint_is_the_same_in_every_process() -> None:
-    program = "from core.features import FINGERPRINT; print(FINGERPRINT)"
+    program = "from core.features.columns import FINGERPRINT; print(FINGERPRINT)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == FINGERPRINT
 
 
-def test_training_sees_the_matrix_that_serving_predicts_with() -> None:
+def test_training_uses_the_same_matrix_as_serving() -> None:
     rows = ROWS.head(400).with_columns(
         bed=pl.when(pl.int_range(pl.len()) % 5 == 0).then(None).otherwise(pl.col("bed")),
         status=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise(pl.col("status")),
@@ -359,4 +356,4 @@ def test_training_sees_the_matrix_that_serving_predicts_with() -> None:
     data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()), free_raw_data=False, categorical_feature=[9])
     parameters = {"objective": "regression", "min_data_in_leaf": 5, "verbose": -1, "num_threads": 1}
     booster = lightgbm.train(parameters, data, 20, valid_sets=[data], feval=keep)
-    assert np.allclose(booster.predict(matrix), seen[0], rtol=1e-12), "training saw another matrix than serving does"
+    assert np.allclose(booster.predict(matrix), seen[0], rtol=1e-12), "training used another matrix than serving"

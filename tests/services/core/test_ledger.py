@@ -1,4 +1,4 @@
-"""The ledger in a real PostgreSQL: written once, whoever writes and however often."""
+"""The ledger in a real PostgreSQL: writes are idempotent, also with several writers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from ci.local import LocalPlatform, free_port
-from core import migrations
-from core.errors import LedgerError
-from core.ledger import READER, Ledger
+from ci.local.processes import LocalPlatform, free_port
+from core.errors import LedgerError, MissingTableError, RefusedRowsError
+from core.ledger import Ledger, migrations
+from core.ledger.connection import READER
+from tests.services.ledgers import new_ledger
 
 pytestmark = pytest.mark.services
 
@@ -32,19 +33,18 @@ A, B = "aa" * 32, "bb" * 32
 
 @pytest.fixture
 def dsn(local: LocalPlatform, request: pytest.FixtureRequest) -> str:
-    """A database of this test alone."""
-    return local.database(f"ledger_{abs(hash(request.node.nodeid))}")
+    """A database of this test only: with the schema if the test uses `ledger`, else empty."""
+    name = f"ledger_{abs(hash(request.node.nodeid))}"
+    return new_ledger(local, name) if "ledger" in request.fixturenames else local.database(name)
 
 
 @pytest.fixture
 def ledger(dsn: str) -> Ledger:
-    ledger = Ledger(dsn)
-    ledger.ensure_schema()
-    return ledger
+    return Ledger(dsn)
 
 
 def receive(ledger: Ledger, number: int, sha256: str = A, rows: int = 100) -> bool:
-    """Note a call and the batch that it brought; whether it is new."""
+    """Record a call and the batch that it returned. True if the batch is new."""
     ledger.note_call()
     batch = ledger.receive(number, sha256, rows, f"raw/{number}-{sha256[:2]}")
     ledger.set_stored(batch)
@@ -58,22 +58,22 @@ def finish(ledger: Ledger, number: int) -> None:
     ledger.decide(batch, "train", "because", {"rows": batch.rows})
 
 
-def test_schema_is_made_twice_and_by_many_at_once(dsn: str) -> None:
+def test_schema_is_created_once_by_many_processes(dsn: str) -> None:
     with ThreadPoolExecutor(8) as together:
         list(together.map(lambda _: Ledger(dsn).ensure_schema(), range(16)))
     ledger = Ledger(dsn)
     receive(ledger, 0)
     ledger.ensure_schema()
-    assert ledger.batch(0).rows == 100, "what is stored stays"
+    assert ledger.batch(0).rows == 100, "stored rows must stay"
 
 
 def first_release(dsn: str) -> None:
-    """The schema as the first release made it, without a version, and a row in every table."""
-    found = spec_from_file_location("first", migrations.FOLDER / "versions" / "0001_first_tables.py")
-    assert found is not None
-    assert found.loader is not None
-    first = module_from_spec(found)
-    found.loader.exec_module(first)
+    """Create the schema of the first release, without a version, with a row in every table."""
+    specification = spec_from_file_location("first", migrations.FOLDER / "versions" / "0001_first_tables.py")
+    assert specification is not None
+    assert specification.loader is not None
+    first = module_from_spec(specification)
+    specification.loader.exec_module(first)
     with psycopg.connect(dsn) as connection:
         connection.execute(first.TABLES)
         connection.execute(
@@ -105,13 +105,13 @@ def first_release(dsn: str) -> None:
 def contents(dsn: str) -> dict[str, list[dict[str, object]]]:
     """Every row of every table of the ledger."""
     with psycopg.connect(dsn, row_factory=dict_row) as connection:
-        found = connection.execute("select table_name from information_schema.tables where table_schema = 'ledger'")
-        names = [str(row["table_name"]) for row in found.fetchall()]
+        tables = connection.execute("select table_name from information_schema.tables where table_schema = 'ledger'")
+        names = [str(row["table_name"]) for row in tables.fetchall()]
         every = sql.SQL("select * from ledger.{} order by 1")
         return {name: connection.execute(every.format(sql.Identifier(name))).fetchall() for name in names}
 
 
-def test_ledger_of_the_first_release_is_taken_over_without_loss_once_and_by_many(dsn: str) -> None:
+def test_ledger_of_the_first_release_is_migrated_without_loss_by_many_processes(dsn: str) -> None:
     first_release(dsn)
     before = contents(dsn)
     with ThreadPoolExecutor(8) as together:
@@ -121,11 +121,11 @@ def test_ledger_of_the_first_release_is_taken_over_without_loss_once_and_by_many
     for table in ("gaps", "decisions", "trainings", "promotions"):
         assert after[table] == before[table], table
     assert [row["outcome"] for row in after["calls"]] == [row["outcome"] for row in before["calls"]]
-    told = {
+    batches = {
         row["batch_number"]: [row[name] for name in ("state", "valid", "quarantined", "duplicates", "quarantine")]
         for row in after["batches"]
     }
-    assert told == {
+    assert batches == {
         0: ["used", 93, 5, 2, {"price missing": 5}],
         1: ["stored", None, None, None, None],
         2: ["quarantined", 0, 10, 0, {"refused": 10}],
@@ -144,42 +144,47 @@ def test_ledger_of_the_first_release_is_taken_over_without_loss_once_and_by_many
     assert contents(dsn) == after
 
 
-def test_versions_are_numbered_in_one_line_and_go_forward_only() -> None:
+def test_versions_are_a_line_of_numbers_without_downgrades() -> None:
     versions = ScriptDirectory(str(migrations.FOLDER))
     line = list(reversed(list(versions.walk_revisions())))
     assert [version.revision for version in line] == [f"{at:04}" for at in range(1, len(line) + 1)]
     assert versions.get_heads() == [migrations.NEWEST]
     for version in line:
         assert Path(version.path).name.startswith(f"{version.revision}_")
-        assert not hasattr(version.module, "downgrade"), f"{version.revision} goes back: what it drops is lost"
+        assert not hasattr(version.module, "downgrade"), f"{version.revision} has a downgrade, which would lose data"
 
 
-def test_version_that_fails_leaves_the_schema_as_it_was(dsn: str) -> None:
-    with psycopg.connect(dsn) as connection:  # an older, foreign table in the way
+def test_database_without_the_schema_is_a_missing_table(dsn: str) -> None:
+    with pytest.raises(MissingTableError, match=r'relation "ledger\.batches" does not exist'):
+        Ledger(dsn).history()
+
+
+def test_failed_version_leaves_the_schema_unchanged(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:  # a table of another origin has the same name
         connection.execute("create schema ledger; create table ledger.batches (name text)")
     before = contents(dsn)
     for _ in range(2):
         with pytest.raises(
-            LedgerError, match=f"the ledger's schema cannot become version {migrations.NEWEST}: "
-        ) as told:
+            LedgerError, match=f"the ledger's schema cannot be migrated to version {migrations.NEWEST}: "
+        ) as raised:
             Ledger(dsn).ensure_schema()
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
         assert contents(dsn) == before
 
 
-def test_newer_schema_is_refused_with_a_sentence(dsn: str, ledger: Ledger) -> None:
+def test_newer_schema_is_refused(dsn: str, ledger: Ledger) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute("update ledger.alembic_version set version_num = '9999'")
     with pytest.raises(LedgerError, match="the ledger's schema is version 9999, this image knows"):
         ledger.ensure_schema()
 
 
-def test_reading_the_ledger_needs_no_library_of_migrations() -> None:
+def test_ledger_is_imported_without_the_libraries_of_migrations() -> None:
     program = "import sys, core.ledger; sys.exit(bool({'alembic', 'sqlalchemy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_batch_is_stored_once_however_often_and_by_however_many(ledger: Ledger) -> None:
+def test_batch_is_stored_once_by_repeated_and_parallel_writers(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as together:
         list(together.map(lambda _: receive(ledger, 0), range(16)))
     assert len(ledger.history()) == 1
@@ -190,17 +195,17 @@ def test_batch_is_stored_once_however_often_and_by_however_many(ledger: Ledger) 
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
-def test_content_that_stands_is_the_same_whatever_the_order(ledger: Ledger, order: tuple[int, ...]) -> None:
+def test_content_in_use_does_not_depend_on_the_order_of_arrival(ledger: Ledger, order: tuple[int, ...]) -> None:
     contents = [(B, 100), (A, 100), ("cc" * 32, 90)]
     for at in order:
         receive(ledger, 0, *contents[at])
     assert ledger.batch(0).sha256 == A
     for sha256 in (B, "cc" * 32):
         ledger.refuse(ledger.batch(0), "the batch lacks price")
-        assert ledger.batch(0).sha256 == sha256, "one that is quarantined as a whole stands last"
+        assert ledger.batch(0).sha256 == sha256, "a content that is quarantined as a whole comes last"
 
 
-def test_batch_that_was_received_and_never_stored_is_a_gap(ledger: Ledger) -> None:
+def test_batch_that_was_received_but_not_stored_is_a_gap(ledger: Ledger) -> None:
     receive(ledger, 0)
     ledger.note_call()
     ledger.receive(1, A, 10, "raw/1")
@@ -213,25 +218,25 @@ def test_batch_that_was_received_and_never_stored_is_a_gap(ledger: Ledger) -> No
     assert ledger.gaps() == []
 
 
-def test_unknown_batch_says_what_to_run_before(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match="batch 7 is not in the ledger: run fetch before"):
+def test_error_about_an_unknown_batch_names_the_stage_to_run(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="batch 7 is not in the ledger: run fetch first"):
         ledger.batch(7)
 
 
-def test_unfinished_batches_are_taken_up_in_their_order_until_they_are_decided(ledger: Ledger) -> None:
+def test_unfinished_batches_are_returned_in_order_until_they_are_decided(ledger: Ledger) -> None:
     assert ledger.unfinished() is None
     receive(ledger, 1)
     receive(ledger, 0)
     for number in (1, 0):
-        found = ledger.unfinished()
-        assert found is not None
-        assert found.batch_number == number
+        batch = ledger.unfinished()
+        assert batch is not None
+        assert batch.batch_number == number
         finish(ledger, number)
     assert ledger.unfinished() is None
-    assert ledger.decided_batches() == [0, 1]
+    assert ledger.trainable_batches() == [0, 1]
 
 
-def test_states_only_go_forward_and_every_step_is_a_row_with_its_run(dsn: str, ledger: Ledger) -> None:
+def test_states_only_go_forward_and_every_transition_has_its_run(dsn: str, ledger: Ledger) -> None:
     receive(ledger, 0)
     batch = ledger.batch(0)
     second = Ledger(dsn, run="second")
@@ -247,8 +252,8 @@ def test_states_only_go_forward_and_every_step_is_a_row_with_its_run(dsn: str, l
     ):
         act()
         assert ledger.batch(0).state == state
-    known = ledger.batch(0)
-    assert (known.valid, known.quarantined, known.duplicates, known.quarantine) == (89, 10, 1, {"x": 10})
+    batch = ledger.batch(0)
+    assert (batch.valid, batch.quarantined, batch.duplicates, batch.quarantine) == (89, 10, 1, {"x": 10})
     steps = ledger.transitions(0)
     assert [(step["state"], step["run"]) for step in steps] == [
         ("received", "by hand"), ("stored", "by hand"), ("validated", "by hand"), ("split", "second"),
@@ -264,7 +269,7 @@ def test_counts_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
     assert ledger.batch(0).state == "stored"
 
 
-def test_first_decision_on_a_content_stands(ledger: Ledger) -> None:
+def test_first_decision_on_a_content_is_final(ledger: Ledger) -> None:
     receive(ledger, 0)
     batch = ledger.batch(0)
     assert ledger.decision(batch) is None
@@ -272,10 +277,10 @@ def test_first_decision_on_a_content_stands(ledger: Ledger) -> None:
     ledger.decide(batch, "train", "changed my mind", {})
     assert ledger.decision(batch) == ("skip", "too small")
     receive(ledger, 0, B, rows=101)
-    assert ledger.decision(ledger.batch(0)) is None, "other content is to be decided on anew"
+    assert ledger.decision(ledger.batch(0)) is None, "another content needs a new decision"
 
 
-def test_gaps_are_noted_and_forgotten_when_the_batch_comes(ledger: Ledger) -> None:
+def test_gap_is_deleted_when_the_batch_arrives(ledger: Ledger) -> None:
     receive(ledger, 3)
     assert ledger.gaps() == [0, 1, 2]
     receive(ledger, 1)
@@ -283,7 +288,7 @@ def test_gaps_are_noted_and_forgotten_when_the_batch_comes(ledger: Ledger) -> No
 
 
 def call(ledger: Ledger, *answers: int | str) -> list[int]:
-    """What fetch notes of these answers of the data API; gives the gaps at the last end."""
+    """Record these answers of the data API as fetch does. Returns the gaps at the last end of data."""
     gaps: list[int] = []
     for answer in answers:
         if isinstance(answer, int):
@@ -323,13 +328,13 @@ def call(ledger: Ledger, *answers: int | str) -> list[int]:
         ((0, 1, "lost", "end", 0, 1, "lost", "end"), [2]),
         ((0, 1, "lost", "end", "lost", 1, 2, "end"), []),
         ((0, 1, 2, "end", 0, "lost", 2, "end"), []),
-        # refused, or killed before there was an answer
+        # refused, or killed before the answer
         ((0, 1, "refused", "end"), []),
         ((0, 1, "killed", "end"), [2]),
         ((0, "killed", 1, "end"), []),
         ((0, "killed", "refused", 2, "end"), [1]),
         ((0, 1, "lost", "refused", "end"), [2]),
-        # restarted by us
+        # restarted by a recovery
         ((0, 1, "lost", "end", "restart", 0, 1, 2, "end"), []),
         ((0, 1, "lost", "end", "restart", "lost", 1, 2, "end"), []),
         ((0, 1, "lost", "end", "restart", 0, 1, "end"), []),
@@ -338,21 +343,21 @@ def call(ledger: Ledger, *answers: int | str) -> list[int]:
     ],
     ids=lambda value: " ".join(map(str, value)) or "none",
 )
-def test_lost_answer_is_a_gap_until_the_batch_comes_or_its_number_is_disproved(
+def test_lost_answer_is_a_gap_until_the_batch_arrives_or_the_end_disproves_it(
     ledger: Ledger, answers: tuple[int | str, ...], gaps: list[int]
 ) -> None:
     assert call(ledger, *answers) == gaps
 
 
-def test_recovery_is_begun_once_for_each_set_of_gaps_and_until_the_restart_arrived(dsn: str, ledger: Ledger) -> None:
+def test_recovery_starts_once_for_each_set_of_gaps_and_is_retried_until_the_restart(dsn: str, ledger: Ledger) -> None:
     assert ledger.begin_recovery([2, 5])
-    assert Ledger(dsn).begin_recovery([5, 2]), "nobody knows whether the restart arrived"
+    assert Ledger(dsn).begin_recovery([5, 2]), "the restart may not have succeeded"
     ledger.note_restart([2, 5])
     assert not Ledger(dsn).begin_recovery([2, 5])
-    assert ledger.begin_recovery([5]), "the first one filled a gap: what is left is another set"
+    assert ledger.begin_recovery([5]), "the remaining gaps are another set"
 
 
-def test_refused_batch_is_no_longer_unfinished_counts_as_a_gap_and_is_never_trained_on(ledger: Ledger) -> None:
+def test_refused_batch_is_finished_and_a_gap_and_not_trainable(ledger: Ledger) -> None:
     receive(ledger, 0)
     finish(ledger, 0)
     receive(ledger, 1)
@@ -360,16 +365,16 @@ def test_refused_batch_is_no_longer_unfinished_counts_as_a_gap_and_is_never_trai
         ledger.refuse(ledger.batch(1), "the batch lacks price")
     assert ledger.unfinished() is None
     assert ledger.decision(ledger.batch(1)) == ("skip", "the batch lacks price")
-    known = ledger.batch(1)
-    assert (known.state, known.rows, known.valid, known.quarantined) == ("quarantined", 100, 0, 100)
+    batch = ledger.batch(1)
+    assert (batch.state, batch.rows, batch.valid, batch.quarantined) == ("quarantined", 100, 0, 100)
     assert ledger.gaps() == [1]
-    assert ledger.decided_batches() == [0]
+    assert ledger.trainable_batches() == [0]
     receive(ledger, 1, B)
     finish(ledger, 1)
-    assert (ledger.gaps(), ledger.decided_batches()) == ([], [0, 1])
+    assert (ledger.gaps(), ledger.trainable_batches()) == ([], [0, 1])
 
 
-def test_training_and_verdict_are_noted_once(ledger: Ledger) -> None:
+def test_training_and_verdict_are_recorded_once(ledger: Ledger) -> None:
     receive(ledger, 0)
     finish(ledger, 0)
     for mae in (1.0, 2.0):
@@ -382,8 +387,8 @@ def test_training_and_verdict_are_noted_once(ledger: Ledger) -> None:
     assert verdict is not None
     assert (verdict["version"], verdict["promoted"], verdict["reason"]) == ("1.0", True, "first")
     [row] = ledger.history()
-    told = {name: row[name] for name in ("batch_number", "state", "rows", "valid", "decision", "run_id", "verdict")}
-    assert told == {
+    entry = {name: row[name] for name in ("batch_number", "state", "rows", "valid", "decision", "run_id", "verdict")}
+    assert entry == {
         "batch_number": 0, "state": "used", "rows": 100, "valid": 95, "decision": "train", "run_id": "r1",
         "verdict": "first",
     }  # fmt: skip
@@ -391,13 +396,13 @@ def test_training_and_verdict_are_noted_once(ledger: Ledger) -> None:
 
 
 def test_verdict_needs_a_training(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match="foreign key"):
+    with pytest.raises(RefusedRowsError, match="foreign key"):
         ledger.add_promotion("unknown", "1", True, "", None, {})
 
 
 @pytest.fixture
 def reader(dsn: str, local: LocalPlatform) -> Iterator[str]:
-    """The predictor's role, as the cluster's PostgreSQL makes it before the ledger exists; gives its DSN."""
+    """The DSN of the predictor's role. The role exists before the ledger, as in the cluster's PostgreSQL."""
     with psycopg.connect(dsn, autocommit=True) as admin:
         if not admin.execute("select from pg_roles where rolname = %s", [READER]).fetchone():
             admin.execute(f"create role {READER} login password 'read'")
@@ -416,7 +421,7 @@ def reader(dsn: str, local: LocalPlatform) -> Iterator[str]:
         lambda ledger: ledger.add_training("r", 0, [0], 1, "v", {}),
     ],
 )
-def test_predictor_may_read_and_nothing_else(reader: str, dsn: str, write: Callable[[Ledger], object]) -> None:
+def test_predictor_has_only_the_right_to_read_batches(reader: str, dsn: str, write: Callable[[Ledger], object]) -> None:
     owner = Ledger(dsn)
     owner.ensure_schema()
     receive(owner, 0)
@@ -435,17 +440,17 @@ def prediction(
     return at, request_id, 0, '{"bed": 3}', price, low, high, version, 200 if price else 422, None, 0.001
 
 
-def test_predictor_may_log_predictions_and_feedback_and_forget_only_what_is_old(reader: str, dsn: str) -> None:
+def test_predictor_can_log_predictions_and_feedback_and_delete_only_old_ones(reader: str, dsn: str) -> None:
     Ledger(dsn).ensure_schema()
     log, batch = Ledger(reader), uuid4()
     log.add_predictions(batch, [prediction("a", 100.0), prediction("b", None)])
     log.add_predictions(batch, [prediction("a", 100.0), prediction("b", None)])
     assert [row["request_id"] for row in contents(dsn)["predictions"]] == ["a", "b"], "a batch is stored once"
     assert log.add_feedback("a", 0, 110.0)
-    assert not log.add_feedback("b", 0, 110.0), "it has no price"
+    assert not log.add_feedback("b", 0, 110.0), "a failed request has no price"
     assert not log.add_feedback("a", 1, 110.0)
     with pytest.raises(LedgerError, match="at least one day"):
-        log.forget(0)
+        log.delete_older_than(0)
     with psycopg.connect(reader, autocommit=True) as connection:
         for table in ("predictions", "feedback", "prediction_batches"):
             for change in ("delete from ledger.{}", "update ledger.{} set at = now()"):
@@ -453,46 +458,48 @@ def test_predictor_may_log_predictions_and_feedback_and_forget_only_what_is_old(
                     connection.execute(sql.SQL(change).format(sql.Identifier(table)))
 
 
-def test_predictor_may_add_compared_prices_and_forget_only_what_is_old(reader: str, dsn: str) -> None:
+def test_predictor_can_add_shadow_prices_and_delete_only_old_ones(reader: str, dsn: str) -> None:
     Ledger(dsn).ensure_schema()
     log = Ledger(reader)
     now = datetime.now(UTC)
     rows = [(now - timedelta(days=days), "a", days, "1", 100.0, "2", 100.0 + days) for days in (0, 10, 20, 30)]
     log.add_shadow_prices(rows)
     with psycopg.connect(reader, autocommit=True) as connection:
-        told = connection.execute("select count, mean, median_absolute from ledger.shadow_differences").fetchone()
-        assert told == (4, pytest.approx(0.15), pytest.approx(0.15))
+        differences = connection.execute(
+            "select count, mean, median_absolute from ledger.shadow_differences"
+        ).fetchone()
+        assert differences == (4, pytest.approx(0.15), pytest.approx(0.15))
         with pytest.raises(psycopg.errors.RaiseException, match="at least one day"):
             connection.execute("select ledger.forget_shadow_prices(0, 1)")
-        assert [log.forget(15, most=1) for _ in range(3)] == [1, 1, 0]
+        assert [log.delete_older_than(15, most=1) for _ in range(3)] == [1, 1, 0]
         kept = connection.execute("select position from ledger.shadow_prices order by 1").fetchall()
         assert kept == [(0,), (10,)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("delete from ledger.shadow_prices")
 
 
-def test_batch_of_predictions_that_two_store_at_once_is_stored_once(dsn: str, ledger: Ledger) -> None:
+def test_batch_of_predictions_is_stored_once_by_parallel_writers(dsn: str, ledger: Ledger) -> None:
     batch, rows = uuid4(), [prediction(str(number), 1.0) for number in range(100)]
     with ThreadPoolExecutor(8) as together:
         list(together.map(lambda _: Ledger(dsn).add_predictions(batch, rows), range(8)))
     assert len(contents(dsn)["predictions"]) == 100
 
 
-def test_batch_that_fails_half_way_is_not_stored_and_may_come_again(dsn: str, ledger: Ledger) -> None:
+def test_batch_that_fails_is_not_stored_and_can_be_repeated(dsn: str, ledger: Ledger) -> None:
     batch, good = uuid4(), prediction("a", 1.0)
-    with pytest.raises(LedgerError, match="invalid input syntax"):
+    with pytest.raises(RefusedRowsError, match="invalid input syntax"):
         ledger.add_predictions(batch, [good, ("no time", *good[1:])])
     assert contents(dsn)["predictions"] == contents(dsn)["prediction_batches"] == []
     ledger.add_predictions(batch, [good])
     assert len(contents(dsn)["predictions"]) == 1
 
 
-def test_live_error_counts_the_last_true_price_and_the_last_prediction_of_a_request(ledger: Ledger) -> None:
+def test_live_errors_use_the_last_true_price_and_the_last_prediction_of_a_request(ledger: Ledger) -> None:
     again = prediction("a", 200.0, "2026-11-28T11:00:00Z", "2")
-    unranged = (*prediction("d", 10.0, version="3")[:5], None, None, *prediction("d", 10.0, version="3")[7:])
+    without_interval = (*prediction("d", 10.0, version="3")[:5], None, None, *prediction("d", 10.0, version="3")[7:])
     ledger.add_predictions(
         uuid4(),
-        [again, prediction("a", 100.0), prediction("b", 100.0, version="2"), prediction("c", 100.0), unranged],
+        [again, prediction("a", 100.0), prediction("b", 100.0, version="2"), prediction("c", 100.0), without_interval],
     )
     for request_id, price in (("a", 1.0), ("a", 210.0), ("a", 210.0), ("b", 200.0), ("d", 20.0)):
         assert ledger.add_feedback(request_id, 0, price)
@@ -502,7 +509,7 @@ def test_live_error_counts_the_last_true_price_and_the_last_prediction_of_a_requ
     ]
 
 
-def test_forgetting_takes_the_oldest_days_with_their_feedback_in_steps_and_one_at_a_time(
+def test_retention_deletes_old_predictions_with_their_feedback_in_steps_and_one_process_at_a_time(
     dsn: str, ledger: Ledger
 ) -> None:
     old, new = (datetime.now(UTC) - timedelta(days=days) for days in (11, 9))
@@ -512,22 +519,23 @@ def test_forgetting_takes_the_oldest_days_with_their_feedback_in_steps_and_one_a
         assert ledger.add_feedback(request_id, 0, 1.0)
     with psycopg.connect(dsn) as other:
         other.execute("select ledger.forget_predictions(1000, 10)")
-        assert ledger.forget(10, 3) == 0, "another one is at it"
-    assert [ledger.forget(10, 3) for _ in range(3)] == [3, 2, 0]
-    found = contents(dsn)
-    assert {row["request_id"] for row in found["predictions"]} == {f"new-{n}" for n in range(5)}
-    assert [row["request_id"] for row in found["feedback"]] == ["new-0"]
+        assert ledger.delete_older_than(10, 3) == 0, "another process is deleting"
+    assert [ledger.delete_older_than(10, 3) for _ in range(3)] == [3, 2, 0]
+    tables = contents(dsn)
+    assert {row["request_id"] for row in tables["predictions"]} == {f"new-{n}" for n in range(5)}
+    assert [row["request_id"] for row in tables["feedback"]] == ["new-0"]
 
 
-def test_database_away_is_a_sentence_in_bounded_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+def test_unreachable_database_is_reported_in_bounded_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and never answers
         for port, seconds in ((free_port(), 2.0), (silent.getsockname()[1], 5.0)):
             away = Ledger(f"postgresql://postgres@127.0.0.1:{port}/ledger", connect_timeout=2)
             began = time.monotonic()
-            with pytest.raises(LedgerError, match="the ledger's database failed: ") as told:
+            with pytest.raises(LedgerError, match="the ledger's database failed: ") as raised:
                 away.history()
+            assert raised.type is LedgerError, "a missing answer is neither a missing table nor refused rows"
             assert time.monotonic() - began < seconds
-            assert "\n" not in str(told.value)
+            assert "\n" not in str(raised.value)
 
 
 def test_statement_that_hangs_is_ended(dsn: str, ledger: Ledger) -> None:

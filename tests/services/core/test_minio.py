@@ -1,4 +1,4 @@
-"""The S3 store against a real MinIO, and the chart's program that provisions it."""
+"""The S3 store with a real MinIO, and the chart's program that provisions MinIO."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
-from ci.local import free_port
+from ci.local.processes import free_port
 from core.errors import StorageError
-from core.storage import Store, open_store
+from core.stores.objects import Store, open_store
 from tests.services.conftest import Provisioned
 from tests.services.core.contract import StoreContract
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first if it is not in the cache
 
 BUCKETS = {"mlflow": "mlflow", "house-data": "pipeline", "airflow-logs": "airflow"}
 
@@ -30,12 +30,12 @@ def client(minio: Provisioned, user: str = "") -> Minio:
 
 @pytest.fixture
 def store(minio: Provisioned, request: pytest.FixtureRequest) -> Store:
-    """A store of this test alone, with the keys of the pipeline."""
+    """A store with a prefix of its own, and the keys of the pipeline."""
     prefix = re.sub(r"\W", "-", request.node.name)
     return open_store(f"s3://house-data/{prefix}", minio.server.endpoint, *minio.keys["pipeline"])
 
 
-def test_object_is_given_back_as_it_was_put(store: Store, tmp_path: Path) -> None:
+def test_object_is_read_as_it_was_written(store: Store, tmp_path: Path) -> None:
     content = bytes(range(256)) * 50_000  # 12.8 MB: several parts
     (tmp_path / "sent").write_bytes(content)
     uri = store.put_file("raw/0001.parquet", tmp_path / "sent")
@@ -49,7 +49,7 @@ def test_object_is_given_back_as_it_was_put(store: Store, tmp_path: Path) -> Non
 
 
 class TestBucket(StoreContract):
-    """The contract that both kinds of store keep."""
+    """The contract of every store."""
 
 
 def test_missing_object_is_named(store: Store, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_missing_object_is_named(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [("pipeline-key", "wrong"), ("nobody", "pipeline-secret")])
-def test_wrong_keys_are_a_sentence(minio: Provisioned, keys: tuple[str, str]) -> None:
+def test_wrong_keys_are_refused_with_the_reason(minio: Provisioned, keys: tuple[str, str]) -> None:
     wrong = open_store("s3://house-data", minio.server.endpoint, *keys)
     for act in (lambda: wrong.get("a"), lambda: wrong.put("a", b""), lambda: wrong.keys("")):
         with pytest.raises(
@@ -69,7 +69,7 @@ def test_wrong_keys_are_a_sentence(minio: Provisioned, keys: tuple[str, str]) ->
             act()
 
 
-def test_server_away_is_a_sentence_in_bounded_time() -> None:
+def test_unreachable_server_is_reported_in_bounded_time() -> None:
     away = open_store("s3://house-data", f"http://127.0.0.1:{free_port()}", "key", "secret")
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"failed on s3://house-data/a: .*[Cc]onnection refused"):
@@ -84,13 +84,13 @@ def test_provisioning_again_changes_nothing(minio: Provisioned) -> None:
     assert client(minio).get_object("house-data", "kept").read() == b"x"
 
 
-def test_only_data_are_versioned(minio: Provisioned) -> None:
-    told = {bucket: client(minio).get_bucket_versioning(bucket).status for bucket in BUCKETS}
-    assert told == {"house-data": "Enabled", "mlflow": None, "airflow-logs": None}
+def test_only_the_data_bucket_is_versioned(minio: Provisioned) -> None:
+    versioning = {bucket: client(minio).get_bucket_versioning(bucket).status for bucket in BUCKETS}
+    assert versioning == {"house-data": "Enabled", "mlflow": None, "airflow-logs": None}
 
 
 @pytest.mark.parametrize(("own", "user"), BUCKETS.items())
-def test_user_reaches_its_own_bucket_and_no_other(minio: Provisioned, own: str, user: str) -> None:
+def test_user_has_access_to_its_own_bucket_only(minio: Provisioned, own: str, user: str) -> None:
     as_user = client(minio, user)
     assert as_user.get_object(own, ".provisioned").read() == b"ok"
     assert [bucket.name for bucket in as_user.list_buckets()] == [own]
@@ -103,6 +103,6 @@ def test_user_reaches_its_own_bucket_and_no_other(minio: Provisioned, own: str, 
         ):
             with pytest.raises(S3Error) as refused:
                 act()
-            assert refused.value.code == "AccessDenied", f"{user} may do something in {other}"
+            assert refused.value.code == "AccessDenied", f"{user} has access to {other}"
     with pytest.raises(S3Error, match="AccessDenied"):
         as_user.make_bucket("another")

@@ -1,4 +1,4 @@
-"""What is downloaded from MLflow has bounds, whatever it says of itself."""
+"""Downloads from MLflow are bounded, even if its listing is wrong."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core import registry
 from core.errors import BundleError, RegistryError
-from core.registry import RegistryClient
+from core.stores import registry
+from core.stores.registry import RegistryClient
 
 LOGGED = "mlflow-artifacts:/1/models/m-1/artifacts"
 
 
 def client(sizes: dict[str, int], content: Callable[[str], bytes]) -> RegistryClient:
-    """A server that lists files of these sizes (negative: none told) and hands out `content` of their names."""
+    """Client of a server that lists files of these sizes (negative: no size) and returns `content` of their names."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/artifacts"):
@@ -27,32 +27,32 @@ def client(sizes: dict[str, int], content: Callable[[str], bytes]) -> RegistryCl
     return RegistryClient("http://mlflow", transport=httpx.MockTransport(answer))
 
 
-def test_files_are_written_as_they_are(tmp_path: Path) -> None:
+def test_files_are_written_unchanged(tmp_path: Path) -> None:
     client({"a": 1, "b": -1}, str.encode).download_from(LOGGED, tmp_path / "new", max_bytes=2)
     assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {"a": b"a", "b": b"b"}
 
 
-def test_bundle_that_is_too_large_by_its_listing_is_not_fetched(tmp_path: Path) -> None:
-    def fetched(name: str) -> bytes:
-        raise AssertionError(f"{name} was asked for")
+def test_bundle_with_too_large_listing_is_not_downloaded(tmp_path: Path) -> None:
+    def download(name: str) -> bytes:
+        raise AssertionError(f"{name} was downloaded")
 
     with pytest.raises(BundleError, match=r"30,000,000,001 bytes or more, at most 1,000 .* MAX_BUNDLE_BYTES"):
-        client({"a": 1, "b": 30_000_000_000}, fetched).download_from(LOGGED, tmp_path, max_bytes=1000)
+        client({"a": 1, "b": 30_000_000_000}, download).download_from(LOGGED, tmp_path, max_bytes=1000)
 
 
-@pytest.mark.parametrize("told", [-1, 0, 10])
-def test_bundle_that_is_larger_than_its_listing_is_refused(told: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [-1, 0, 10])
+def test_bundle_that_is_larger_than_its_listing_is_refused(listed: int, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="bytes or more, at most 1,000"):
-        client({"a": told, "b": told}, lambda _: bytes(600)).download_from(LOGGED, tmp_path, max_bytes=1000)
+        client({"a": listed, "b": listed}, lambda _: bytes(600)).download_from(LOGGED, tmp_path, max_bytes=1000)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
 
 
-def test_bundle_of_too_many_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="it has 101 files"):
+def test_bundle_with_too_many_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="the model has 101 files"):
         client({str(at): 1 for at in range(101)}, str.encode).download_from(LOGGED, tmp_path)
 
 
-def test_server_that_is_too_slow_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_from_a_slow_server_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_DOWNLOAD_SECONDS", -1)
     with pytest.raises(RegistryError, match="took more than"):
         client({"a": 1}, str.encode).download_from(LOGGED, tmp_path)

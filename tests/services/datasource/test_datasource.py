@@ -1,4 +1,4 @@
-"""The data source keeps the contract of the real data API."""
+"""The data source has the contract of the real data API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHO = {"group_number": 1, "day": "Tuesday"}
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TestClient]]:
-    """Starts the application with other settings."""
+    """A function that starts the application with given settings."""
 
     def with_settings(**settings: str) -> TestClient:
         defaults = {"SCALE": "0.002", "LATENCY_SCALE": "0", "ADMIN_ENABLED": "true", "HOUSE_RECORDING_DIR": ""}
@@ -57,7 +57,7 @@ def test_drained_source_restarts_with_the_same_content(start: Callable[..., Test
     assert [answer.content for answer in drain(client)] == first
 
 
-def test_cursors_of_two_callers_are_apart(start: Callable[..., TestClient]) -> None:
+def test_callers_have_cursors_of_their_own(start: Callable[..., TestClient]) -> None:
     client = start()
     client.get("/data", params=WHO)
     assert client.get("/data", params=WHO | {"day": "Friday"}).json()["batch_number"] == 0
@@ -88,7 +88,7 @@ def test_bad_parameters(start: Callable[..., TestClient], query: dict[str, objec
     assert detail in str(answer.json()["detail"])
 
 
-def test_faults_come_once_and_only_when_asked_for(start: Callable[..., TestClient]) -> None:
+def test_planned_fault_happens_once(start: Callable[..., TestClient]) -> None:
     client = start()
 
     def faulty(kind: str) -> Response:
@@ -107,20 +107,20 @@ def test_faults_come_once_and_only_when_asked_for(start: Callable[..., TestClien
     assert client.get("/data", params=WHO).json()["batch_number"] == 4
 
 
-def test_faults_are_off_unless_configured(start: Callable[..., TestClient]) -> None:
+def test_faults_are_disabled_by_default(start: Callable[..., TestClient]) -> None:
     assert start(ADMIN_ENABLED="false").post("/admin/faults", json={"kind": "error"}).status_code == 404
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"batch {shape.number}")
 def test_synthetic_batch_has_the_shape_of_the_real_one(shape: object) -> None:
     frame, _ = synthetic.generate(shape.number, seed=7, scale=0.05)  # type: ignore[attr-defined]
-    want = SHAPES[shape.number]  # type: ignore[attr-defined]
-    assert frame.height == round(want.rows * 0.05)
-    assert set(frame["status"].unique()) == set(want.statuses)
-    assert set(frame["state"].unique()) <= set(want.states)
+    expected = SHAPES[shape.number]  # type: ignore[attr-defined]
+    assert frame.height == round(expected.rows * 0.05)
+    assert set(frame["status"].unique()) == set(expected.statuses)
+    assert set(frame["state"].unique()) <= set(expected.states)
     clean = frame.filter(pl.col("price") >= 1_000)
-    assert clean["price"].is_between(*want.price).all()
-    assert frame.height - clean.height == round(want.dirty_prices * 0.05)
+    assert clean["price"].is_between(*expected.price).all()
+    assert frame.height - clean.height == round(expected.dirty_prices * 0.05)
     assert frame.null_count().sum_horizontal().item() == 0
 
 
@@ -130,7 +130,7 @@ def test_synthetic_price_is_noise_free_price_times_known_noise() -> None:
     assert 0.6 * synthetic.NOISE < relative < 1.0 * synthetic.NOISE
 
 
-def test_drawn_columns_of_recordings_do_not_know_the_price() -> None:
+def test_drawn_columns_of_recordings_do_not_depend_on_the_price() -> None:
     rng = np.random.default_rng(3)
     rows = {name: rng.random(500) for name in recorded.REAL_COLUMNS}
     numeric = pl.DataFrame(rows)
@@ -139,18 +139,18 @@ def test_drawn_columns_of_recordings_do_not_know_the_price() -> None:
     assert recorded._complete(numeric, 0, 1).select(drawn).equals(recorded._complete(other, 0, 1).select(drawn))
 
 
-def test_unknown_batch_is_refused_with_the_known_ones() -> None:
+def test_unknown_batch_is_refused_with_the_available_ones() -> None:
     from datasource.settings import DatasourceSettings
     from datasource.source import Source
 
-    with pytest.raises(ValueError, match=r"BATCHES names \[9\]; synthetic are \[0, 1, 2, 3, 4, 5\]"):
+    with pytest.raises(ValueError, match=r"BATCHES names \[9\], but the synthetic batches are \[0, 1, 2, 3, 4, 5\]"):
         Source(DatasourceSettings(batches="0,9", house_recording_dir=""))
 
 
-def test_metrics_are_this_applications_alone(start: Callable[..., TestClient]) -> None:
+def test_metrics_are_not_in_the_global_registry(start: Callable[..., TestClient]) -> None:
     client = start()
     client.get("/data", params=WHO)
     text = client.get("/metrics").text
     assert 'http_requests_total{handler="/data",method="GET",status="2xx"} 1.0' in text
     assert "process_resident_memory_bytes" in text
-    assert b'handler="/data"' not in generate_latest(REGISTRY), "the global registry is another application's"
+    assert b'handler="/data"' not in generate_latest(REGISTRY), "the global registry belongs to another application"

@@ -1,4 +1,4 @@
-"""Settings, listings and stand-ins for unit tests of the stages."""
+"""Settings, listings and fakes for unit tests of the stages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import mlflow
 import polars as pl
 import pytest
 
-from ci.local import LocalPlatform
+from ci.local.processes import LocalPlatform
 from core.ledger import Batch
-from core.storage import FolderStore
+from core.stores.objects import FolderStore
 from datasource import synthetic
 from pipeline import rows
 from pipeline.settings import PipelineSettings
 from tests.services.conftest import Provisioned
+from tests.services.ledgers import new_ledger
 from tests.services.pipeline.loop import SCALE, Loop
 
 SETTINGS = PipelineSettings(
@@ -29,24 +30,24 @@ SETTINGS = PipelineSettings(
 
 
 @pytest.fixture
-def known() -> PipelineSettings:
-    """The stages' settings with their defaults."""
+def pipeline_settings() -> PipelineSettings:
+    """Settings of the stages, with their defaults."""
     return SETTINGS
 
 
 @pytest.fixture(scope="session")
 def listings() -> pl.DataFrame:
-    """2,304 listings of two statuses and all states."""
+    """2,304 listings with two statuses and all states."""
     return pl.concat([synthetic.generate(number, seed=7, scale=0.01)[0] for number in (0, 2)]).unique(
         maintain_order=True
     )
 
 
 class Batches:
-    """A ledger of stored batches, which keeps what it is told."""
+    """A fake ledger of stored batches. `recorded` holds the values of the last call."""
 
     def __init__(self) -> None:
-        self.told: dict[str, Any] = {}
+        self.recorded: dict[str, Any] = {}
         self._batches: dict[int, Batch] = {}
 
     def add(self, number: int, rows: int, key: str) -> None:
@@ -56,17 +57,17 @@ class Batches:
         return self._batches[number]
 
     def set_validated(self, _: Batch, valid: int, duplicates: int, quarantine: dict[str, int]) -> None:
-        self.told = {"valid": valid, "duplicates": duplicates, "quarantine": quarantine}
+        self.recorded = {"valid": valid, "duplicates": duplicates, "quarantine": quarantine}
 
     def set_split(self, _: Batch) -> None:
-        self.told = {"split": True}
+        self.recorded = {"split": True}
 
     def refuse(self, _: Batch, reason: str) -> None:
-        self.told = {"refused": reason}
+        self.recorded = {"refused": reason}
 
 
 class StageContext:
-    """A context with stored batches, at first with one."""
+    """A fake context, with one stored batch at first."""
 
     settings = SETTINGS
 
@@ -81,22 +82,22 @@ class StageContext:
 
 
 @pytest.fixture(scope="module")
-def platform(local: LocalPlatform) -> Iterator[LocalPlatform]:
-    """MLflow and a data source, for the loops of one module."""
-    local.start_mlflow()
-    local.start_datasource(scale=str(SCALE), latency_scale="0", admin_enabled="true", house_recording_dir="")
-    with pytest.MonkeyPatch.context() as left_as_found:
-        left_as_found.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # as for stages that are processes
-        left_as_found.setenv("MLFLOW_EXPERIMENT_ID", "")
-        left_as_found.setattr("mlflow.tracking.fluent._active_experiment_id", None)
-        yield local
+def platform(tracking: LocalPlatform) -> Iterator[LocalPlatform]:
+    """The MLflow server of all modules, and a data source of this module."""
+    tracking.start_datasource(scale=str(SCALE), latency_scale="0", admin_enabled="true", house_recording_dir="")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # same as for stages in their own process
+        environment.setenv("MLFLOW_EXPERIMENT_ID", "")
+        environment.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+        yield tracking
         mlflow.set_tracking_uri("")
-    for name in ("datasource", "mlflow"):
-        local.stop(name)
+    tracking.stop("datasource")
 
 
 @pytest.fixture
 def loop(platform: LocalPlatform, minio: Provisioned, request: pytest.FixtureRequest) -> Iterator[Loop]:
-    """A loop of this test alone; its faults end with it."""
-    yield Loop(platform, minio, f"loop-{abs(hash(request.node.nodeid))}")
+    """A loop for one test. Its faults are removed afterwards."""
+    name = f"loop-{abs(hash(request.node.nodeid))}"
+    new_ledger(platform, name)
+    yield Loop(platform, minio, name)
     httpx.delete(f"{platform.datasource_url}/admin/faults").raise_for_status()

@@ -1,4 +1,4 @@
-"""A learning path on real PostgreSQL, MLflow and MinIO, driven stage by stage."""
+"""A pipeline on real PostgreSQL, MLflow and MinIO, run stage by stage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import mlflow
 
-from ci.local import LocalPlatform, StageResult
-from core.bundle import Bundle, load_bundle
+from ci.local.processes import LocalPlatform, StageResult
 from core.errors import DataError
+from core.model.bundle import Bundle, load_bundle
 from pipeline import STAGES
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
@@ -22,12 +22,21 @@ from tests.services.conftest import Provisioned
 
 SCALE = 0.01
 STAGE = {stage.name: stage for stage in STAGES}
-WON = ("fetch", "validate", "split", "decide", "train", "evaluate", "promote", "report")  # the way of a new champion
+WON = (
+    "fetch",
+    "validate",
+    "split",
+    "decide",
+    "train",
+    "evaluate",
+    "promote",
+    "report",
+)  # the stages of a run with a new champion
 
 
 @dataclass
 class Loop:
-    """A learning path of its own: ledger, objects, model and cursor."""
+    """A pipeline with its own ledger, objects, model and cursor."""
 
     platform: LocalPlatform
     minio: Provisioned
@@ -52,24 +61,25 @@ class Loop:
 
     @cached_property
     def context(self) -> Context:
-        told = {name.lower(): value for name, value in self.platform.stage_environment(**self.environment).items()}
-        return Context(PipelineSettings(**{name: told[name] for name in told.keys() & PipelineSettings.model_fields}))
+        variables = {name.lower(): value for name, value in self.platform.stage_environment(**self.environment).items()}
+        names = variables.keys() & PipelineSettings.model_fields
+        return Context(PipelineSettings(**{name: variables[name] for name in names}))
 
     def process(self, name: str, references: dict[str, Any] | None = None) -> StageResult:
-        """Run one stage as its pod does."""
+        """Run one stage in its own process, as its pod does."""
         return self.platform.run_stage(STAGE[name], references or {}, **self.environment)
 
     def stage(self, name: str, references: dict[str, Any]) -> dict[str, Any]:
-        """Run one stage within this process, which is quicker; gives its result."""
+        """Run one stage within this process, which is faster, and return its result."""
         needed = {need: references[need] for need in STAGE[name].needs}
-        result: dict[str, Any] = importlib.import_module(f"pipeline.{name}").run(self.context, **needed)
+        result: dict[str, Any] = importlib.import_module(f"pipeline.stages.{name}").run(self.context, **needed)
         return result
 
     def learn(self) -> int:
-        """Fetch to decide, within this process: all that comes before a training. Gives the batch's number.
+        """Run fetch to decide within this process, and return the number of the batch.
 
         Raises:
-            DataError: the data API failed, or the batch is refused.
+            DataError: the data API failed, or the batch was refused.
             SkipRun: the decision is to skip, or there is no new batch.
         """
         batch = self.stage("fetch", {})["batch"]
@@ -80,10 +90,10 @@ class Loop:
         return int(batch)
 
     def turn(self) -> str:
-        """All stages on the next batch, within this process; gives the verdict.
+        """Run all stages on the next batch within this process, and return the verdict.
 
         Raises:
-            DataError, SkipRun: as `learn`.
+            DataError, SkipRun: see `learn`.
         """
         batch = self.learn()
         run_id = self.stage("train", {"batch": batch})["run_id"]
@@ -93,33 +103,33 @@ class Loop:
         return summary
 
     def drain(self) -> list[str]:
-        """Learn until the data API has no more; gives what went otherwise than to a training, in order."""
-        told: list[str] = []
-        while not told or "no more data" not in told[-1]:
+        """Run `learn` until the data API has no more data. Returns the messages of all errors and skips, in order."""
+        messages: list[str] = []
+        while not messages or "no more data" not in messages[-1]:
             try:
                 self.learn()
             except (DataError, SkipRun) as error:
-                told.append(str(error))
-        return told
+                messages.append(str(error))
+        return messages
 
     def restart(self) -> None:
-        """Put the data API's cursor back to the first batch."""
-        who = {"group_number": "1", "day": self.name}
-        httpx.get(f"{self.platform.datasource_url}/restart_data_generation", params=who).raise_for_status()
+        """Move the cursor of the data API back to the first batch."""
+        query = {"group_number": "1", "day": self.name}
+        httpx.get(f"{self.platform.datasource_url}/restart_data_generation", params=query).raise_for_status()
 
     def champion(self) -> str | None:
-        found = self.context.registry.champion(self.name, "champion")
-        return found.version if found else None
+        version = self.context.registry.version_by_alias(self.name, "champion")
+        return version.version if version else None
 
     def bundle(self, folder: Path) -> Bundle:
-        """The champion's, as the predictor loads it."""
-        found = self.context.registry.champion(self.name, "champion")
-        assert found is not None
-        self.context.registry.download(found, folder)
+        """The bundle of the champion, loaded as the predictor loads it."""
+        version = self.context.registry.version_by_alias(self.name, "champion")
+        assert version is not None
+        self.context.registry.download(version, folder)
         return load_bundle(folder)
 
     def everything(self) -> dict[str, Any]:
-        """All that the stages wrote anywhere."""
+        """Everything that the stages wrote: ledger, objects, runs, versions, alias."""
         mlflow.set_tracking_uri(self.platform.mlflow_url)
         client = mlflow.MlflowClient()
         runs = mlflow.search_runs(experiment_names=[self.name], output_format="list")

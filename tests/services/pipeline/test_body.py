@@ -1,4 +1,4 @@
-"""What is stored of a body is a function of its listings: whatever their spelling, and nothing of them is lost."""
+"""The stored content of a body depends on its listings only, not on their spelling, and no value is lost."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from core.features import RAW_SCHEMA, parse_listings
+from core.listing.parsing import parse_listings
+from core.listing.schema import RAW_SCHEMA
 from datasource import synthetic
-from pipeline import body
-from pipeline.body import UNKNOWN, UNREAD, Content, NoBatch, content_hash, fields, from_records, read
+from pipeline.ingest import body
+from pipeline.ingest.body import UNKNOWN, UNREAD, BatchContent, InvalidBody, content_hash, fields, from_records, read
 
 TEXT = [name for name, kind in RAW_SCHEMA.items() if kind == pl.String()]
 ROWS = synthetic.generate(0, seed=7, scale=0.002)[0]
 
-# a whole number has no negative zero
+# -0.0 becomes 0.0, because integers have no negative zero
 number = some.none() | (some.integers(-(10**6), 10**6) | some.floats(-1e12, 1e12)).map(lambda value: value + 0.0)
 text = some.none() | some.sampled_from(["sold", "Agawam", "2012-10-12", "Ωmega", 'a "quoted" },{ name', " x "])
 listing = some.fixed_dictionaries({name: text if name in TEXT else number for name in RAW_SCHEMA})
 
 
-def respelt(listings: list[dict[str, Any]], draw: some.DataObject) -> Iterator[dict[str, Any]]:
-    """The same listings, each in a spelling of its own."""
+def respell(listings: list[dict[str, Any]], draw: some.DataObject) -> Iterator[dict[str, Any]]:
+    """The same listings, each with its own spelling in JSON."""
     for row in listings:
         spelling = draw.draw(some.sampled_from(["own", "whole", "padded", "other fields", "nothing for null"]))
-        told = dict(row)
+        respelled = dict(row)
         if spelling == "whole":
-            told = {n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in row.items()}
+            respelled = {n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in row.items()}
         elif spelling == "padded" and isinstance(row["zip_code"], float) and row["zip_code"].is_integer():
-            told["zip_code"] = f"{int(row['zip_code']):06}"
+            respelled["zip_code"] = f"{int(row['zip_code']):06}"
         elif spelling == "other fields":
-            told = {"colour": "red", **dict(reversed(row.items())), "more": [{"a": 1}, {"b": 2}]}
+            respelled = {"colour": "red", **dict(reversed(row.items())), "more": [{"a": 1}, {"b": 2}]}
         elif spelling == "nothing for null":
-            told = {n: v for n, v in row.items() if v is not None}
-        yield told
+            respelled = {n: v for n, v in row.items() if v is not None}
+        yield respelled
 
 
-def sent(listings: list[dict[str, Any]], number: int = 3) -> Content:
+def sent(listings: list[dict[str, Any]], number: int = 3) -> BatchContent:
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps({"data": listings, "day": "Tuesday", "batch_number": number}).encode())
         file.flush()
@@ -52,13 +53,13 @@ def sent(listings: list[dict[str, Any]], number: int = 3) -> Content:
 
 @given(some.lists(listing, min_size=1, max_size=12), some.data(), some.integers(1, 5))
 @settings(max_examples=200)
-def test_content_and_hash_are_the_same_for_every_spelling(
+def test_content_and_hash_do_not_depend_on_the_spelling(
     listings: list[dict[str, Any]], draw: some.DataObject, chunk: int
 ) -> None:
     own = sent(listings)
     with pytest.MonkeyPatch.context() as smaller:
         smaller.setattr(body, "_CHUNK", chunk)
-        other = sent([dict.fromkeys(RAW_SCHEMA) | listings[0], *respelt(listings[1:], draw)])
+        other = sent([dict.fromkeys(RAW_SCHEMA) | listings[0], *respell(listings[1:], draw)])
     assert other.sha256 == own.sha256
     assert other.raw.select(*RAW_SCHEMA).equals(own.raw.select(*RAW_SCHEMA))
     assert own.raw.equals(parse_listings(listings))
@@ -88,7 +89,7 @@ odd = some.sampled_from([True, [1], {"a": "b"}, "many", [], {}, "1e", [{"a": 1},
     some.integers(1, 5),
 )  # fmt: skip
 @settings(max_examples=100)
-def test_what_cannot_be_read_is_kept_as_it_came_beside_what_can(
+def test_unreadable_values_are_stored_unchanged_with_the_readable_ones(
     rows: list[tuple[dict[str, Any], dict[str, Any]]], chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as smaller:
@@ -102,13 +103,13 @@ def test_what_cannot_be_read_is_kept_as_it_came_beside_what_can(
             assert kept[name] == value, name
 
 
-def test_hash_is_that_of_earlier_releases() -> None:
-    """Else every stored batch comes again as a new one."""
+def test_hash_is_the_same_as_in_earlier_releases() -> None:
+    """Otherwise, every stored batch would count as new."""
     before = hashlib.sha256(ROWS.write_ndjson().encode()).hexdigest()
     assert content_hash(ROWS) == before == sent(ROWS.to_dicts()).sha256
 
 
-def test_what_cannot_be_read_counts_as_content() -> None:
+def test_unreadable_values_change_the_hash() -> None:
     good = dict.fromkeys(RAW_SCHEMA) | {"price": 1.0}
     hashes = {
         sent(rows).sha256
@@ -117,17 +118,17 @@ def test_what_cannot_be_read_counts_as_content() -> None:
     assert len(hashes) == 5
 
 
-def test_field_that_no_row_has_is_no_column_and_rows_are_counted_without_any() -> None:
+def test_field_without_values_has_no_column_and_empty_rows_are_counted() -> None:
     assert from_records([{"price": 1}, {"bed": 2}]).columns == ["price", "bed"]
     nothing = from_records([{}, {"colour": "red"}, {}])
     assert (nothing.height, fields(nothing[UNKNOWN])) == (3, {"colour": ["red"]})
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 200, -1, -2])
-def test_body_that_is_cut_off_is_no_batch(cut: int) -> None:
+def test_body_that_is_cut_off_is_invalid(cut: int) -> None:
     whole = json.dumps({"batch_number": 1, "data": ROWS.head(3).to_dicts()}).encode()
     with tempfile.TemporaryFile() as file:
         file.write(whole[:cut])
         file.flush()
-        with pytest.raises(NoBatch, match="is no JSON"):
+        with pytest.raises(InvalidBody, match="is not JSON"):
             read(file)

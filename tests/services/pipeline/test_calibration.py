@@ -1,4 +1,4 @@
-"""Ranges hold the share of prices that they promise, for whole listings and for those of which little is known."""
+"""Prediction intervals have their nominal coverage, for complete listings and for listings with few fields."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.bundle import Bundle, load_bundle
-from core.features import RAW_SCHEMA
-from core.ranges import GROUPS, LEVEL
+from core.listing.schema import RAW_SCHEMA
+from core.model.bundle import Bundle, load_bundle
+from core.model.intervals import GROUPS, LEVEL
 from datasource import synthetic
-from pipeline.calibration import _BIN_ROWS, _LEAST_ROWS, bins, calibrate, measured
-from pipeline.encoded import Part
+from pipeline.evaluation.scores import coverage
 from pipeline.rows import Split
-from pipeline.rules import valid_rows
-from pipeline.scores import coverage
 from pipeline.settings import PipelineSettings
-from pipeline.split import split
-from pipeline.train import Data, learn
+from pipeline.training.calibration import _MIN_BIN_ROWS, _MIN_ROWS, calibrate, calibration_rows, fit_bins
+from pipeline.training.encoded import Part
+from pipeline.training.splits import split
+from pipeline.training.trainer import TrainingData, train_model
+from pipeline.validation.row_checks import valid_rows
 
-from .chance import surely
+from .chance import within_chance
 
 SETTINGS = PipelineSettings.model_construct(num_threads=1, num_boost_round=100, learning_rate=0.2)
 
@@ -32,7 +32,7 @@ def parts() -> dict[Split, pl.DataFrame]:
 @pytest.fixture(scope="module")
 def bundle(parts: dict[Split, pl.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("bundle")
-    learn(Data.of(dict(parts)), SETTINGS, folder)
+    train_model(TrainingData.of(dict(parts)), SETTINGS, folder)
     return load_bundle(folder)
 
 
@@ -64,20 +64,20 @@ def without(listings: pl.DataFrame, *unknown: str) -> pl.DataFrame:
     ],
     ids="+".join,
 )
-def test_share_within_the_range_is_as_promised_whatever_is_known(
+def test_coverage_is_nominal_for_any_missing_fields(
     parts: dict[Split, pl.DataFrame], bundle: Bundle, unknown: tuple[str, ...]
 ) -> None:
-    found = bundle.estimate(without(parts["test"], *unknown))
-    share = coverage(parts["test"]["price"].to_numpy(), found)["coverage"]
-    assert surely(share, parts["test"].height, parts["validation"].height), share
+    result = bundle.estimate(without(parts["test"], *unknown))
+    share = coverage(parts["test"]["price"].to_numpy(), result)["coverage"]
+    assert within_chance(share, parts["test"].height, parts["validation"].height), share
 
 
-def test_less_known_is_a_wider_range(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
+def test_missing_fields_widen_the_interval(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     def width(*unknown: str) -> float:
-        found = bundle.estimate(without(parts["test"], *unknown))
-        assert found.low is not None
-        assert found.high is not None
-        return float(((found.high - found.low) / found.prices).mean())
+        result = bundle.estimate(without(parts["test"], *unknown))
+        assert result.low is not None
+        assert result.high is not None
+        return float(((result.high - result.low) / result.prices).mean())
 
     places = [width(), width("zip_code"), width("zip_code", "city"), width("zip_code", "city", "state")]
     assert places == sorted(places)
@@ -86,63 +86,61 @@ def test_less_known_is_a_wider_range(parts: dict[Split, pl.DataFrame], bundle: B
     assert places[0] < width("prev_sold_date")
 
 
-@pytest.mark.parametrize("rows", [_LEAST_ROWS, 10, 499, 1000, 4000])
-def test_tails_are_a_tenth_of_one_row_more_than_there_are(rows: int) -> None:
+@pytest.mark.parametrize("rows", [_MIN_ROWS, 10, 499, 1000, 4000])
+def test_each_tail_is_a_tenth_of_the_rows_plus_one(rows: int) -> None:
     predicted = np.full(rows, 100.0)
     paid = np.random.default_rng(1).permutation(np.linspace(50, 150, rows))
-    found = bins(predicted, paid)
-    assert found.edges == []
-    below, above = (paid < 100 * found.low[0] - 1e-3).sum(), (paid > 100 * found.high[0] + 1e-3).sum()
+    result = fit_bins(predicted, paid)
+    assert result.edges == []
+    below, above = (paid < 100 * result.low[0] - 1e-3).sum(), (paid > 100 * result.high[0] + 1e-3).sum()
     assert below == above == int((rows + 1) / 10) - 1
     assert 1 - (below + above + 2) / (rows + 1) >= LEVEL - 1e-9
 
 
-def test_bins_hold_rows_enough_and_each_has_its_own_factors() -> None:
+def test_bins_have_enough_rows_and_their_own_factors() -> None:
     draw = np.random.default_rng(1)
     predicted = np.exp(draw.normal(12, 0.5, 30_000))
     spread = np.where(predicted < 150_000, 0.5, 0.1)
-    found = bins(predicted, predicted * np.exp(spread * draw.normal(size=len(predicted))))
-    counts = np.bincount(np.searchsorted(found.edges, predicted, side="right"))
-    assert len(counts) == len(found.low) == 20
-    assert counts.min() >= _BIN_ROWS
-    normal = 1.2816  # of a standard normal variable, a tenth lies above
-    assert found.high[0] == pytest.approx(np.exp(0.5 * normal), rel=0.05)
-    assert found.high[-1] == pytest.approx(np.exp(0.1 * normal), rel=0.05)
-    assert found.low[0] == pytest.approx(np.exp(-0.5 * normal), rel=0.05)
+    result = fit_bins(predicted, predicted * np.exp(spread * draw.normal(size=len(predicted))))
+    counts = np.bincount(np.searchsorted(result.edges, predicted, side="right"))
+    assert len(counts) == len(result.low) == 20
+    assert counts.min() >= _MIN_BIN_ROWS
+    normal = 1.2816  # 90 % quantile of the standard normal distribution
+    assert result.high[0] == pytest.approx(np.exp(0.5 * normal), rel=0.05)
+    assert result.high[-1] == pytest.approx(np.exp(0.1 * normal), rel=0.05)
+    assert result.low[0] == pytest.approx(np.exp(-0.5 * normal), rel=0.05)
 
 
-def test_price_lies_within_its_range_even_where_the_model_is_always_wrong() -> None:
-    found = bins(np.full(100, 1000.0), np.linspace(3000, 4000, 100))
-    assert found.low == [1.0]
-    assert found.high[0] > 3
-    assert bins(np.full(100, 1000.0), np.linspace(300, 400, 100)).high == [1.0]
+def test_price_is_within_its_interval_even_if_the_model_is_always_wrong() -> None:
+    result = fit_bins(np.full(100, 1000.0), np.linspace(3000, 4000, 100))
+    assert result.low == [1.0]
+    assert result.high[0] > 3
+    assert fit_bins(np.full(100, 1000.0), np.linspace(300, 400, 100)).high == [1.0]
 
 
-def test_few_rows_tell_nothing(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
+def test_too_few_rows_give_no_intervals(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     def of(rows: pl.DataFrame) -> object:
-        return calibrate(bundle.booster, bundle.encodings, measured([Part.of(rows)]))
+        return calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(rows)]))
 
-    assert of(parts["validation"].head(_LEAST_ROWS - 1)) is None
-    assert of(parts["validation"].head(_LEAST_ROWS)) is not None
+    assert of(parts["validation"].head(_MIN_ROWS - 1)) is None
+    assert of(parts["validation"].head(_MIN_ROWS)) is not None
 
 
-def test_group_without_rows_is_as_the_next_one_that_less_is_known_of(
-    parts: dict[Split, pl.DataFrame], bundle: Bundle
-) -> None:
+def test_group_without_rows_uses_the_group_with_fewer_fields(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     unseen = parts["validation"].with_columns(zip_code=99_998.0)
-    found = calibrate(bundle.booster, bundle.encodings, measured([Part.of(unseen)]))
-    assert found is not None
-    assert len(found.groups) == GROUPS
-    assert found.groups[3] == found.groups[2] != found.groups[1]
-    nothing = calibrate(bundle.booster, bundle.encodings, measured([Part.of(without(unseen, "house_size"))]))
+    result = calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(unseen)]))
+    assert result is not None
+    assert len(result.groups) == GROUPS
+    assert result.groups[3] == result.groups[2] != result.groups[1]
+    nothing = calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(without(unseen, "house_size"))]))
     assert nothing is not None
     sized, unsized = nothing.groups[7::8], nothing.groups[3::8]
     assert sized == unsized
     assert unsized == nothing.groups[2::8] != nothing.groups[1::8]
 
 
-def test_batches_are_measured_together(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
+def test_batches_are_calibrated_together(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     validation = parts["validation"]
-    together = calibrate(bundle.booster, bundle.encodings, measured([Part.of(validation)]))
+    together = calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(validation)]))
     apart = [Part.of(validation[:1000]), Part.of(validation[1000:])]
-    assert calibrate(bundle.booster, bundle.encodings, measured(apart)) == together == bundle.ranges
+    assert calibrate(bundle.booster, bundle.encodings, calibration_rows(apart)) == together == bundle.intervals

@@ -1,4 +1,4 @@
-"""Whatever the data API answers, it is a batch, the end of data, or one sentence that says what to do."""
+"""Every answer of the data API becomes a batch, the end of the data, or an error with a remedy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from ci.local import free_port
+from ci.local.processes import free_port
 from core.errors import DataError
-from pipeline.data_api import LostAnswer, next_batch
+from pipeline.ingest.data_api import LostAnswer, next_batch
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[Answer], str]]:
-    """Starts a server that answers every request in this way; gives its URL."""
+    """Starts a server that answers every request with this handler; returns its URL."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Answer) -> str:
@@ -42,8 +42,8 @@ def answering() -> Iterator[Callable[[Answer], str]]:
         server.server_close()
 
 
-def says(status: int, body: bytes | Any, length: int | None = None, delay: float = 0) -> Answer:
-    """An answer; with `length` it promises more, or less, than it sends, with `delay` it comes in two parts."""
+def serve(status: int, body: bytes | Any, length: int | None = None, delay: float = 0) -> Answer:
+    """An answer. `length` sets a wrong Content-Length; with `delay` the body comes in two parts."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -62,18 +62,18 @@ def ask(url: str, timeout: float = 5) -> Any:
     return next_batch(url, 1, "Tuesday", timeout)
 
 
-def test_batch_is_taken_as_it_comes(answering: Callable[[Answer], str]) -> None:
-    asked: list[str] = []
+def test_batch_is_read_with_one_call(answering: Callable[[Answer], str]) -> None:
+    paths: list[str] = []
     body = {"group_number": 1, "day": "Tuesday", "batch_number": 3, "data": [{"price": 1, "zip_code": "01001"}, {}]}
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        asked.append(handler.path)
-        says(200, body)(handler)
+        paths.append(handler.path)
+        serve(200, body)(handler)
 
-    found = ask(answering(answer))
-    assert (found.content.batch_number, found.size) == (3, len(json.dumps(body)))
-    assert found.content.raw.to_dicts() == [{"price": 1.0, "zip_code": 1001.0}, {"price": None, "zip_code": None}]
-    assert asked == ["/data?group_number=1&day=Tuesday"], "one call: the cursor moves with each"
+    result = ask(answering(answer))
+    assert (result.content.batch_number, result.size) == (3, len(json.dumps(body)))
+    assert result.content.raw.to_dicts() == [{"price": 1.0, "zip_code": 1001.0}, {"price": None, "zip_code": None}]
+    assert paths == ["/data?group_number=1&day=Tuesday"], "one call: the cursor moves with each"
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,17 @@ def test_batch_is_taken_as_it_comes(answering: Callable[[Answer], str]) -> None:
         "YA SE RECOLECTÓ TODO",
     ],
 )
-def test_end_of_data_is_read_from_the_detail_whatever_its_accents(
-    answering: Callable[[Answer], str], detail: str
-) -> None:
-    assert ask(answering(says(400, {"detail": detail}))) is None
-    assert ask(answering(says(400, json.dumps({"detail": detail}, ensure_ascii=False).encode()))) is None
+def test_end_of_data_is_recognised_with_any_accents(answering: Callable[[Answer], str], detail: str) -> None:
+    assert ask(answering(serve(400, {"detail": detail}))) is None
+    assert ask(answering(serve(400, json.dumps({"detail": detail}, ensure_ascii=False).encode()))) is None
 
 
-def test_end_of_data_in_another_encoding_is_the_end_too(answering: Callable[[Answer], str]) -> None:
-    assert ask(answering(says(400, '{"detail": "Ya se recolectó todo"}'.encode("latin-1")))) is None
+def test_end_of_data_is_recognised_in_another_encoding(answering: Callable[[Answer], str]) -> None:
+    assert ask(answering(serve(400, '{"detail": "Ya se recolectó todo"}'.encode("latin-1")))) is None
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "message"),
     [
         (400, {"detail": "Número de grupo inválido"}, "refused group 1 with 400: Número de grupo inválido"),
         (500, {"detail": "Ya se recolectó"}, "refused group 1 with 500"),
@@ -108,12 +106,12 @@ def test_end_of_data_in_another_encoding_is_the_end_too(answering: Callable[[Ans
         (404, b"", "refused group 1 with 404"),
     ],
 )
-def test_refusal_is_told_and_nothing_is_lost(
-    answering: Callable[[Answer], str], status: int, body: Any, told: str
+def test_refusal_is_reported_and_loses_no_batch(
+    answering: Callable[[Answer], str], status: int, body: Any, message: str
 ) -> None:
     with pytest.raises(DataError) as refused:
-        ask(answering(says(status, body)))
-    assert told in sentence(refused.value)
+        ask(answering(serve(status, body)))
+    assert message in sentence(refused.value)
     assert not isinstance(refused.value, LostAnswer)
 
 
@@ -121,56 +119,54 @@ GOOD = {"batch_number": 1, "data": [{"price": 1}]}
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
-        (says(200, json.dumps(GOOD).encode()[:-8]), "is no JSON"),
-        (says(200, b""), "answer of 0 bytes is no JSON"),
-        (says(200, b"<html>please sign in</html>"), "or is another program's"),
-        (says(200, b"\xff\xfe\x00"), "is no JSON"),
-        (says(200, json.dumps(GOOD).encode(), length=10_000), "broke off"),
-        (says(200, {"data": [{}]}), "is no batch (Object missing required field `batch_number`): is this the right"),
-        (says(200, {"batch_number": 1}), "missing required field `data`"),
-        (says(200, []), "is no batch (Expected `object`, got `array`)"),
-        (says(200, None), "is no batch (Expected `object`, got `null`)"),
-        (says(200, {"batch_number": "1", "data": [{}]}), "got `str` - at `$.batch_number`"),
-        (says(200, {"batch_number": True, "data": [{}]}), "got `bool` - at `$.batch_number`"),
-        (says(200, {"batch_number": -1, "data": [{}]}), "`int` >= 0 - at `$.batch_number`"),
-        (says(200, {"batch_number": 1, "data": []}), "length >= 1 - at `$.data`"),
-        (says(200, {"batch_number": 1, "data": {"price": [1]}}), "got `object` - at `$.data`"),
-        (says(200, {"batch_number": 1, "data": [[1, 2]]}), "Expected `object`, got `array` - at `$[0]`"),
-        (says(200, b'{"batch_number": 1, "data": [{"city": "\xff"}]}'), "is no JSON"),
-        (says(302, b""), "is no JSON"),
+        (serve(200, json.dumps(GOOD).encode()[:-8]), "is not JSON"),
+        (serve(200, b""), "0 bytes, is not JSON"),
+        (serve(200, b"<html>please sign in</html>"), "or another service answered"),
+        (serve(200, b"\xff\xfe\x00"), "is not JSON"),
+        (serve(200, json.dumps(GOOD).encode(), length=10_000), "broke off"),
+        (serve(200, {"data": [{}]}), "is not a batch (Object missing required field `batch_number`). Check"),
+        (serve(200, {"batch_number": 1}), "missing required field `data`"),
+        (serve(200, []), "is not a batch (Expected `object`, got `array`)"),
+        (serve(200, None), "is not a batch (Expected `object`, got `null`)"),
+        (serve(200, {"batch_number": "1", "data": [{}]}), "got `str` - at `$.batch_number`"),
+        (serve(200, {"batch_number": True, "data": [{}]}), "got `bool` - at `$.batch_number`"),
+        (serve(200, {"batch_number": -1, "data": [{}]}), "`int` >= 0 - at `$.batch_number`"),
+        (serve(200, {"batch_number": 1, "data": []}), "length >= 1 - at `$.data`"),
+        (serve(200, {"batch_number": 1, "data": {"price": [1]}}), "got `object` - at `$.data`"),
+        (serve(200, {"batch_number": 1, "data": [[1, 2]]}), "Expected `object`, got `array` - at `$[0]`"),
+        (serve(200, b'{"batch_number": 1, "data": [{"city": "\xff"}]}'), "is not JSON"),
+        (serve(302, b""), "is not JSON"),
         (lambda handler: handler.connection.close(), "broke off"),
         (lambda handler: handler.wfile.write(b"rubbish\r\n\r\n"), "broke off"),
     ],
 )
-def test_answer_that_is_no_batch_is_lost_and_told(
-    answering: Callable[[Answer], str], answer: Answer, told: str
-) -> None:
+def test_invalid_answer_is_reported_as_lost(answering: Callable[[Answer], str], answer: Answer, message: str) -> None:
     with pytest.raises(LostAnswer) as lost:
         ask(answering(answer))
-    assert told in sentence(lost.value)
+    assert message in sentence(lost.value)
 
 
-def test_silence_is_told_after_the_time_out_with_what_may_be_lost(answering: Callable[[Answer], str]) -> None:
+def test_timeout_is_reported_as_a_lost_answer(answering: Callable[[Answer], str]) -> None:
     began = time.monotonic()
     with pytest.raises(LostAnswer) as late:
         ask(answering(lambda _: time.sleep(1)), timeout=0.2)
     assert time.monotonic() - began < 1
     assert "sent nothing for 0.2 s. Its cursor may have moved" in sentence(late.value)
     with pytest.raises(LostAnswer, match=r"sent nothing for 0\.2 s"):
-        ask(answering(says(200, GOOD, delay=1)), timeout=0.2)
+        ask(answering(serve(200, GOOD, delay=1)), timeout=0.2)
 
 
-def test_slow_is_no_silence(answering: Callable[[Answer], str]) -> None:
-    assert ask(answering(says(200, GOOD, delay=0.3)), timeout=0.5).content.batch_number == 1
+def test_slow_answer_is_not_a_timeout(answering: Callable[[Answer], str]) -> None:
+    assert ask(answering(serve(200, GOOD, delay=0.3)), timeout=0.5).content.batch_number == 1
 
 
-def test_service_away_is_told_and_nothing_is_lost() -> None:
+def test_unreachable_service_is_reported_and_loses_no_batch() -> None:
     with pytest.raises(DataError) as away:
         ask(f"http://127.0.0.1:{free_port()}")
     assert "cannot be reached" in sentence(away.value)
-    assert "is it up, and may this pod reach it?" in sentence(away.value)
+    assert "Check that it is up, and that a NetworkPolicy lets this pod reach it" in sentence(away.value)
     assert not isinstance(away.value, LostAnswer)
 
 

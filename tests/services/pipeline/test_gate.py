@@ -1,4 +1,4 @@
-"""The rule of promotion: what it says in figures, and what holds whatever the errors are."""
+"""The promotion gate: its verdict and sentence, and properties that hold for any errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from pipeline.gate import gain_interval, guarded_segments, judge, row_blocks
-from pipeline.scores import score
+from pipeline.evaluation.gate import gain_interval, guarded_segments, judge, row_blocks
+from pipeline.evaluation.scores import score
 from pipeline.settings import PipelineSettings
 
 KNOWN = PipelineSettings(
@@ -27,7 +27,7 @@ Changes = dict[str, Any]
 
 
 def evaluation(mae: float, rmse: float, **changes: Any) -> dict[str, Any]:
-    """A challenger with these errors against a champion of MAE 100 and RMSE 200; the gain is sure."""
+    """A challenger with these errors against a champion with MAE 100 and RMSE 200, with a narrow interval."""
     gain = 1 - mae / 100
     return {
         "rows": 1500,
@@ -56,7 +56,7 @@ WORSE = {
 
 
 @pytest.mark.parametrize(
-    ("mae", "rmse", "changes", "wins", "told"),
+    ("mae", "rmse", "changes", "wins", "message"),
     [
         pytest.param(*case, id=name)
         for name, *case in [
@@ -68,21 +68,21 @@ WORSE = {
             ("RMSE at its limit", 90.0, 201.9, {}, True, "RMSE $202 against $200 (+1.0%)"),
             ("RMSE over it", 90.0, 202.1, {}, False, "; but the RMSE may be at most 1% worse"),
             ("by chance", 96.0, 200.0, UNSURE, False,
-             "; but the gain must be surely above 0%, not only by chance"),
+             "; but the lower end of the interval of the gain must be above 0%"),
             ("segments", 90.0, 190.0, WORSE, False,
-             "; but no segment of 50 rows may be more than 10% worse, as status sold (+40%), state Ohio (+25%) are"),
+             "; but no segment of 50 rows may be more than 10% worse: status sold (+40%), state Ohio (+25%) are"),
             ("all", 100.0, 210.0, UNSURE | WORSE, False,
-             "by chance and the RMSE may be at most 1% worse and no segment of 50 rows"),
+             "must be above 0% and the RMSE may be at most 1% worse and no segment of 50 rows"),
             ("first", 100.0, 200.0, {"champion": None}, True, "it is the first model: MAE $100 on 1,500 rows"),
             ("champion that cannot serve", 100.0, 200.0, {"champion": None, "champion_unusable": "it is broken"}, True,
              "the champion cannot serve: it is broken"),
         ]
     ],
 )  # fmt: skip
-def test_rule_and_its_sentence(mae: float, rmse: float, changes: Changes, wins: bool, told: str) -> None:
-    found = judge(evaluation(mae, rmse, **changes), KNOWN)
-    assert found[0] is wins
-    assert told in found[1]
+def test_verdict_and_reason(mae: float, rmse: float, changes: Changes, wins: bool, message: str) -> None:
+    result = judge(evaluation(mae, rmse, **changes), KNOWN)
+    assert result[0] is wins
+    assert message in result[1]
 
 
 @pytest.mark.parametrize("changes", [{}, {"champion": None}], ids=["champion", "first"])
@@ -100,7 +100,7 @@ def test_thresholds_are_settings() -> None:
 
 
 def judged(champion: np.ndarray, challenger: np.ndarray, settings: PipelineSettings = KNOWN) -> bool:
-    """The verdict on two models by their errors on 400 rows of two states, in dollars."""
+    """The verdict on two models from their errors in dollars, on 400 rows of two states."""
     actual = np.full(ROWS, 1_000_000.0)
     listings = pl.DataFrame({"status": ["sold"] * ROWS, "state": ["Utah", "Ohio"] * (ROWS // 2)})
     pair = np.abs(champion), np.abs(challenger)
@@ -116,17 +116,17 @@ def judged(champion: np.ndarray, challenger: np.ndarray, settings: PipelineSetti
 
 
 @given(some.integers(0, 2**32 - 1), some.floats(0.5, 1.3), some.floats(0, 1))
-def test_better_challenger_is_never_rejected_where_a_worse_one_wins(seed: int, level: float, better: float) -> None:
+def test_better_challenger_wins_if_a_worse_one_wins(seed: int, level: float, better: float) -> None:
     rng = np.random.default_rng(seed)
     champion = rng.normal(0, 1000, ROWS)
     worse = champion * level * rng.lognormal(0, 0.3, ROWS)
-    shrunk = worse * np.where(rng.random(ROWS) < 0.5, better, 1.0)  # nowhere a larger error
+    shrunk = worse * np.where(rng.random(ROWS) < 0.5, better, 1.0)  # no error is larger
     if judged(champion, worse):
         assert judged(champion, shrunk)
 
 
 @given(some.integers(0, 2**32 - 1), some.floats(0.01, 1e4))
-def test_verdict_does_not_depend_on_the_currency_nor_on_the_order_of_rows(seed: int, rate: float) -> None:
+def test_interval_does_not_depend_on_currency_or_row_order(seed: int, rate: float) -> None:
     rng = np.random.default_rng(seed)
     champion, challenger = rng.normal(0, 1000, ROWS), rng.normal(0, 850, ROWS)
     blocks = np.arange(ROWS) // 4
@@ -157,33 +157,33 @@ def test_stricter_settings_never_promote_more() -> None:
             assert judged(champion, challenger) >= judged(champion, challenger, stricter)
 
 
-def test_interval_holds_the_true_gain_as_often_as_it_says() -> None:
-    """Errors of 60 blocks of 10 rows that share their luck; the true gain is 10 %."""
+def test_interval_contains_the_true_gain_as_often_as_its_level() -> None:
+    """60 blocks of 10 rows with correlated errors; the true gain is 10 %."""
     held, narrow = 0, 0
     for seed in range(120):
         rng = np.random.default_rng(seed)
         luck = np.repeat(rng.lognormal(0, 0.5, (60, 2)), 10, axis=0)
         champion, challenger = (rng.lognormal(0, 0.2, (600, 2)) * luck * [100, 90]).T
         blocks = np.repeat(np.arange(60), 10)
-        found = gain_interval(champion, challenger, blocks, 0.9, seed)
+        result = gain_interval(champion, challenger, blocks, 0.9, seed)
         by_row = gain_interval(champion, challenger, np.arange(600), 0.9, seed)
-        held += found["low"] <= 0.1 <= found["high"]
+        held += result["low"] <= 0.1 <= result["high"]
         narrow += by_row["low"] <= 0.1 <= by_row["high"]
-    assert 98 <= held <= 118, f"a 90 % interval held the truth in {held} of 120"
-    assert narrow < 80, f"drawn row by row it would have: {narrow} of 120"
+    assert 98 <= held <= 118, f"a 90 % interval contained the true gain in {held} of 120 cases"
+    assert narrow < 80, f"row by row it contained the true gain in {narrow} of 120 cases"
 
 
 def test_noise_does_not_promote() -> None:
-    """Two equally good models, and a rule that asks for no more than a sure gain."""
+    """Two equally good models, and a gate that only needs a significant gain."""
     easy = KNOWN.model_copy(update={"min_mae_gain": 0.0, "max_rmse_loss": 1.0, "max_segment_loss": 1.0})
     won = sum(
         judged(rng.normal(0, 1000, ROWS), rng.normal(0, 1000, ROWS), easy)
         for rng in map(np.random.default_rng, range(200))
     )
-    assert won <= 12, f"{won} of 200 won by chance, 5 are expected"
+    assert won <= 12, f"{won} of 200 won by chance, and 5 are expected"
 
 
-def test_rows_without_a_zip_code_are_drawn_alone() -> None:
+def test_rows_without_a_zip_code_are_their_own_block() -> None:
     blocks = row_blocks(np.array([1001.0, np.nan, 1001.0, np.nan, 2002.0]))
     assert blocks[0] == blocks[2]
     assert len(set(blocks.tolist())) == 4
@@ -192,16 +192,16 @@ def test_rows_without_a_zip_code_are_drawn_alone() -> None:
 @pytest.mark.parametrize(("champion", "challenger", "gain"), [(0.0, 0.0, 0.0), (0.0, 1.0, -math.inf), (2.0, 1.0, 0.5)])
 def test_champion_without_errors_cannot_be_beaten(champion: float, challenger: float, gain: float) -> None:
     rows = np.ones(50)
-    found = gain_interval(rows * champion, rows * challenger, np.arange(50), 0.95, 1)
-    assert (found["low"], found["gain"], found["high"]) == (gain, gain, gain)
+    result = gain_interval(rows * champion, rows * challenger, np.arange(50), 0.95, 1)
+    assert (result["low"], result["gain"], result["high"]) == (gain, gain, gain)
 
 
-def test_segments_are_of_what_was_known_when_asked() -> None:
+def test_segments_use_values_known_at_prediction_time() -> None:
     listings = pl.DataFrame({"status": ["sold", "sold", None], "state": ["Utah", "Ohio", "Ohio"]})
-    found = guarded_segments(
+    result = guarded_segments(
         listings, np.array([50_000.0, 250_000.0, 2e6]), np.array([1.0, 3.0, 5.0]), np.array([2.0, 2.0, 2.0])
     )
-    assert {part["segment"]: (part["rows"], part["champion_mae"], part["challenger_mae"]) for part in found} == {
+    assert {part["segment"]: (part["rows"], part["champion_mae"], part["challenger_mae"]) for part in result} == {
         "status sold": (2, 2.0, 2.0),
         "state Ohio": (2, 4.0, 2.0),
         "state Utah": (1, 1.0, 2.0),

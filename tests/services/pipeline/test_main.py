@@ -1,4 +1,4 @@
-"""How a stage ends: exit codes, and a result that fits a pod's termination message."""
+"""How a stage ends: its exit code, and a result that fits into a termination message."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-import pipeline.fetch
-import pipeline.validate
+import pipeline.stages.fetch
+import pipeline.stages.validate
 from core.errors import DataError
 from pipeline import STAGES
-from pipeline.__main__ import parser, report, run
+from pipeline.arguments import parser
 from pipeline.outcome import SkipRun
+from pipeline.runner import report, run
 from pipeline.settings import PipelineSettings
 
 FETCH, VALIDATE = STAGES[:2]
@@ -26,14 +27,14 @@ NEEDED = {name.upper(): "x" for name, field in PipelineSettings.model_fields.ite
 
 @pytest.fixture
 def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], tuple[int, Any]]:
-    """Runs fetch with other work; gives the exit code and the reported result."""
+    """Runs fetch with other work; returns the exit code and the reported result."""
     for name, value in (NEEDED | {"RESULT_FILE": str(tmp_path / "result.json")}).items():
         monkeypatch.setenv(name, value)
 
     def with_work(work: Callable[..., Any]) -> tuple[int, Any]:
-        monkeypatch.setattr(pipeline.fetch, "run", work)
+        monkeypatch.setattr(pipeline.stages.fetch, "run", work)
         code, result = run(FETCH, {}), json.loads((tmp_path / "result.json").read_text())
-        assert result.pop("peak_mib") > 10  # a Python process holds so much
+        assert result.pop("peak_mib") > 10  # a Python process needs more than this
         return code, result
 
     return with_work
@@ -52,12 +53,12 @@ def test_done_is_0_with_the_result(ending: Callable[..., Any], capsys: pytest.Ca
     assert "fetch: batch 3: 4,055 rows (" in capsys.readouterr().out
 
 
-def test_nothing_to_do_is_99_with_the_reason_and_what_is_known(ending: Callable[..., Any]) -> None:
+def test_nothing_to_do_is_99_with_the_reason_and_facts(ending: Callable[..., Any]) -> None:
     code, result = ending(fails(SkipRun("too small", batch=3)))
     assert (code, result) == (99, {"batch": 3, "summary": "too small"})
 
 
-def test_failure_is_1_with_its_sentence(ending: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_is_1_with_its_message(ending: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(fails(DataError("the data API is away"))) == (1, {"error": "the data API is away"})
     assert "the data API is away" in capsys.readouterr().err
 
@@ -68,25 +69,27 @@ def test_missing_setting_is_1_with_variable_and_chart_value(
     monkeypatch.delenv("LEDGER_DSN")
     code, result = ending(lambda _: {})
     assert code == 1
-    assert "LEDGER_DSN (chart: airflow.pipeline.config.ledgerDsn)" in result["error"]
+    assert "LEDGER_DSN (Secret pipeline, key LEDGER_DSN)" in result["error"]
 
 
-def test_unforeseen_exception_is_reported_and_not_swallowed(ending: Callable[..., Any], tmp_path: Path) -> None:
+def test_unexpected_exception_is_reported_and_raised(ending: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         ending(fails(ZeroDivisionError("division by zero")))
     assert json.loads((tmp_path / "result.json").read_text()) == {"error": "ZeroDivisionError: division by zero"}
 
 
-def test_references_reach_the_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_references_are_passed_to_the_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, value in (NEEDED | {"RESULT_FILE": "/dev/null"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(pipeline.validate, "run", lambda _, batch: {"summary": f"batch {batch}"})
+    monkeypatch.setattr(pipeline.stages.validate, "run", lambda _, batch: {"summary": f"batch {batch}"})
     assert run(VALIDATE, {"batch": 4}) == 0
     assert "validate: batch 4 (" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "ó" * 100_000, "\u0000" * 5_000, "😀" * 5_000, '"' * 5_000])
-def test_result_fits_a_termination_message_and_keeps_its_references(
+def test_result_fits_into_a_termination_message_and_keeps_its_references(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESULT_FILE", str(tmp_path / "result"))
@@ -99,17 +102,17 @@ def test_result_fits_a_termination_message_and_keeps_its_references(
     assert text.startswith(result["summary"])
 
 
-def test_without_a_result_file_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_result_file_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESULT_FILE", raising=False)
     if not os.access("/dev/termination-log", os.W_OK):
         report({"summary": "done"})
 
 
-def test_command_line_asks_for_the_references_that_the_stage_needs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_requires_the_references_of_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
     for stage in STAGES:
         words = [word for name in stage.needs for word in (f"--{name.replace('_', '-')}", "7")]
-        given = vars(parser().parse_args([stage.name, *words]))
-        assert set(given) == {"stage", *stage.needs}
+        arguments = vars(parser().parse_args([stage.name, *words]))
+        assert set(arguments) == {"stage", *stage.needs}
         if stage.needs:
             with pytest.raises(SystemExit):
                 parser().parse_args([stage.name])
@@ -122,38 +125,38 @@ def test_command_line_asks_for_the_references_that_the_stage_needs(capsys: pytes
 @pytest.mark.parametrize(
     "words", [("lineage", "--version"), ("shadow", "--version"), ("rollback", "--reason=x", "--to")]
 )
-def test_command_line_refuses_what_is_no_version(
+def test_command_line_refuses_an_invalid_version(
     words: tuple[str, ...], version: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args([*words[:-1], f"{words[-1]}={version}"])
-    assert f"{version!r} is no version: they are 1, 2, 3, ..." in capsys.readouterr().err
+    assert f"{version!r} is not a version. Versions are 1, 2, 3, ..." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("work", "code"), [("{'summary': 'done'}", 0), ("1 / 0", 1)])
-def test_process_ends_with_that_code(work: str, code: int, tmp_path: Path) -> None:
+def test_process_ends_with_the_exit_code(work: str, code: int, tmp_path: Path) -> None:
     program = (
-        "import sys, pipeline.fetch\n"
-        f"pipeline.fetch.run = lambda _: {work}\n"
+        "import sys, pipeline.stages.fetch\n"
+        f"pipeline.stages.fetch.run = lambda _: {work}\n"
         "sys.argv = ['pipeline', 'fetch']\n"
-        "from pipeline.__main__ import main; main()"
+        "from pipeline.runner import main; main()"
     )
     env = {**os.environ, **NEEDED, "RESULT_FILE": str(tmp_path / "result")}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == code
-    assert ("ZeroDivisionError" in done.stderr) is (code == 1), "the traceback is for the log"
+    assert ("ZeroDivisionError" in done.stderr) is (code == 1), "the log has the traceback"
 
 
-def test_threads_of_a_stage_wait_without_spinning(tmp_path: Path) -> None:
+def test_waiting_threads_do_not_spin(tmp_path: Path) -> None:
     program = (
-        "import os, sys, pipeline.fetch\n"
+        "import os, sys, pipeline.stages.fetch\n"
         "loaded = lambda: 'libgomp' in open('/proc/self/maps').read()\n"
-        "pipeline.fetch.run = lambda _: {'summary': f\"{os.environ.get('OMP_WAIT_POLICY')} {loaded()}\"}\n"
+        "pipeline.stages.fetch.run = lambda _: {'summary': f\"{os.environ.get('OMP_WAIT_POLICY')} {loaded()}\"}\n"
         "sys.argv = ['pipeline', 'fetch']\n"
-        "from pipeline.__main__ import main; main()"
+        "from pipeline.runner import main; main()"
     )
     env = {**os.environ, **NEEDED, "RESULT_FILE": str(tmp_path / "result")}
     env.pop("OMP_WAIT_POLICY", None)
     subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True)
-    told = json.loads((tmp_path / "result").read_text())["summary"]
-    assert told == "PASSIVE False", "OpenMP reads the setting when it is loaded, and never again"
+    summary = json.loads((tmp_path / "result").read_text())["summary"]
+    assert summary == "PASSIVE False", "OpenMP reads the setting only when it is loaded"

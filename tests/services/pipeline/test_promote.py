@@ -1,4 +1,4 @@
-"""No failure between evaluation and alias leaves another champion, or a verdict that was never acted on."""
+"""A failure between evaluation and alias changes neither the champion nor the recorded verdict."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from core.errors import BundleError, RegistryError
-from core.registry import ModelVersion
-from pipeline import promote, reject, verdict
+from core.stores.registry import ModelVersion
+from pipeline.evaluation import verdict
 from pipeline.settings import PipelineSettings
+from pipeline.stages import promote, reject
 
 WON: dict[str, Any] = {
     "challenger": {"mae": 90.0},
@@ -27,7 +28,7 @@ LOST = WON | {"promoted": False, "reason": "MAE $99 against $100"}
 
 @dataclass
 class Outside:
-    """MLflow and ledger as promote sees them; `broken` is the call that fails."""
+    """Fake MLflow and ledger. `broken` is the call that fails."""
 
     seen: dict[str, Any]
     champion_now: str | None = "1"
@@ -60,14 +61,14 @@ class Outside:
         self._call("set_alias")
         self.champion_now = version
 
-    def champion(self, name: str, _: str) -> ModelVersion | None:
+    def version_by_alias(self, name: str, _: str) -> ModelVersion | None:
         return ModelVersion(name, self.champion_now, "other", {}, "") if self.champion_now else None
 
     def promotion(self, _: str) -> dict[str, Any] | None:
         return self.verdict
 
     @contextmanager
-    def alone(self) -> Iterator[Outside]:
+    def exclusive(self) -> Iterator[Outside]:
         before = self.verdict
         try:
             yield self
@@ -83,65 +84,69 @@ class Outside:
         self._call("add_move")
 
 
-def act(outside: Outside, known: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def act(outside: Outside, pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(verdict, "Tracking", lambda *_: outside)
     stage = promote if outside.seen["promoted"] else reject
-    return stage.run(SimpleNamespace(settings=known, registry=outside, ledger=outside), "run")  # type: ignore[arg-type]
+    return stage.run(SimpleNamespace(settings=pipeline_settings, registry=outside, ledger=outside), "run")  # type: ignore[arg-type]
 
 
-def test_winner_becomes_champion_after_everything_was_checked(
-    known: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+def test_winner_becomes_champion_after_all_checks(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = Outside(WON)
-    result = act(outside, known, monkeypatch)
+    result = act(outside, pipeline_settings, monkeypatch)
     assert (result["promoted"], result["version"]) == (True, "2")
     assert outside.calls == ["check_golden", "register", "tag_version", "add_promotion", "add_move", "set_alias"]
 
 
-def test_loser_is_registered_with_the_reason_and_the_champion_stays(
-    known: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+def test_loser_is_registered_with_its_reason(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = Outside(LOST)
-    result = act(outside, known, monkeypatch)
+    result = act(outside, pipeline_settings, monkeypatch)
     assert result["summary"].startswith("version 2 rejected: MAE $99 against $100")
     assert outside.calls == ["check_golden", "register", "tag_version", "add_promotion"]
 
 
 @pytest.mark.parametrize("broken", ["check_golden", "register", "tag_version", "set_alias"])
-def test_failure_leaves_the_alias(known: PipelineSettings, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_failure_does_not_move_the_alias(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     outside = Outside(WON, broken=broken)
     with pytest.raises((BundleError, RegistryError), match=f"{broken} failed"):
-        act(outside, known, monkeypatch)
+        act(outside, pipeline_settings, monkeypatch)
     assert outside.champion_now == "1"
-    assert outside.verdict is None, "a verdict was noted that was never acted on"
+    assert outside.verdict is None, "the verdict was recorded although it was not carried out"
     outside.broken = ""
-    assert act(outside, known, monkeypatch)["promoted"], "run again, it does its work"
+    assert act(outside, pipeline_settings, monkeypatch)["promoted"], "a second run succeeds"
     assert outside.champion_now == "2"
 
 
-def test_champion_that_changed_since_the_evaluation_stays(
-    known: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+def test_champion_that_changed_since_the_evaluation_is_kept(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = Outside(WON, champion_now="7")
     with pytest.raises(RegistryError, match="compared with version 1, but the champion is version 7 now: run evaluate"):
-        act(outside, known, monkeypatch)
+        act(outside, pipeline_settings, monkeypatch)
     assert outside.champion_now == "7"
 
 
-def test_verdict_stands_and_a_later_champion_too(known: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_run_keeps_the_verdict_and_a_later_champion(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outside = Outside(WON)
-    first = act(outside, known, monkeypatch)
+    first = act(outside, pipeline_settings, monkeypatch)
     outside.champion_now = "3"
-    assert act(outside, known, monkeypatch) == first
-    assert outside.champion_now == "3", "an old promotion, run again, took the alias back"
+    assert act(outside, pipeline_settings, monkeypatch) == first
+    assert outside.champion_now == "3", "a second run of an old promotion moved the alias back"
 
 
 @pytest.mark.parametrize(("seen", "stage"), [(LOST, promote), (WON, reject)])
-def test_stage_that_the_gate_did_not_name_does_nothing(
-    known: PipelineSettings, monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any], stage: Any
+def test_stage_refuses_the_opposite_verdict(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any], stage: Any
 ) -> None:
     outside = Outside(seen)
     monkeypatch.setattr(verdict, "Tracking", lambda *_: outside)
-    with pytest.raises(RegistryError, match="the gate said otherwise: MAE"):
-        stage.run(SimpleNamespace(settings=known, registry=outside, ledger=outside), "run")
+    with pytest.raises(RegistryError, match=r"the verdict of the gate is (promote|reject): MAE"):
+        stage.run(SimpleNamespace(settings=pipeline_settings, registry=outside, ledger=outside), "run")
     assert not outside.calls

@@ -1,7 +1,7 @@
-"""What is stored is a function of the batches that came: not of their order, nor of what went wrong on the way.
+"""The stored rows depend only on the batches, not on their order, nor on faults.
 
-A real ledger and a real data source, whose faults come in any sequence, and a process that is killed between any two
-steps. Prints what the ledger holds after each fault (`pytest -s`).
+The tests use a real ledger and a real data source with any sequence of faults, and kill the process between any two
+steps. `pytest -s` prints the content of the ledger after each fault.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from ci.local import LocalPlatform
+from ci.local.processes import LocalPlatform
 from core.ledger import Ledger
 from datasource import synthetic
-from pipeline import data_api
-from pipeline.body import Content, content_hash
-from tests.services.pipeline.world import TIMEOUT, World
+from pipeline.ingest import data_api
+from pipeline.ingest.body import BatchContent, content_hash
+from tests.kit.world import TIMEOUT, World
+from tests.services.ledgers import new_ledger
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -41,14 +42,12 @@ def source(local: LocalPlatform) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dsn(local: LocalPlatform) -> str:
-    dsn = local.database("purity")
-    Ledger(dsn).ensure_schema()
-    return dsn
+    return new_ledger(local, "purity")
 
 
 @pytest.fixture(scope="module")
 def new_world(source: str, dsn: str) -> Callable[[Path], World]:
-    """Makes a world in which nothing has happened yet."""
+    """Creates an empty world."""
 
     def make(folder: Path) -> World:
         with psycopg.connect(dsn) as connection:
@@ -63,7 +62,7 @@ def new_world(source: str, dsn: str) -> Callable[[Path], World]:
 
 @pytest.fixture(scope="module")
 def undisturbed(new_world: Callable[[Path], World], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Checksum of all batches, each received once and in order."""
+    """Checksum of all batches after a run without faults."""
     world = new_world(tmp_path_factory.mktemp("undisturbed"))
     world.drain()
     assert [batch.batch_number for batch in world.usable()] == NUMBERS
@@ -87,7 +86,7 @@ event = some.one_of(
 
 
 def happen(world: World, what: str, which: Any, calls: int) -> None:
-    """One event, and the run that meets it."""
+    """Cause one event, and do the run that it affects."""
     if what == "fault":
         world.fault(**FAULTS[which], calls=calls)
     elif what == "restart":
@@ -98,7 +97,7 @@ def happen(world: World, what: str, which: Any, calls: int) -> None:
 
 @given(some.lists(event, max_size=10))
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
-def test_stored_content_is_the_same_whatever_went_wrong(
+def test_stored_content_does_not_depend_on_faults(
     new_world: Callable[[Path], World], undisturbed: str, events: list[tuple[str, Any, int]]
 ) -> None:
     with TemporaryDirectory() as folder:
@@ -108,8 +107,8 @@ def test_stored_content_is_the_same_whatever_went_wrong(
         world.drain()
         world.check()
         missing = sorted(set(NUMBERS) - {batch.batch_number for batch in world.usable()})
-        assert world.ledger.gaps() == missing, "what is missing is known"
-        if missing:  # lost in the recovery too, which is tried once
+        assert world.ledger.gaps() == missing, "the ledger knows the missing batches"
+        if missing:  # lost again during the recovery, which happens once
             world.restart()
             world.drain()
         assert world.ledger.gaps() == []
@@ -119,7 +118,7 @@ def test_stored_content_is_the_same_whatever_went_wrong(
 
 @pytest.mark.parametrize("before", [1, 3], ids=["on a batch between", "on the last batch"])
 @pytest.mark.parametrize("step", range(25))
-def test_run_killed_before_any_step_loses_nothing(
+def test_run_that_is_killed_before_any_step_loses_nothing(
     new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path, step: int, before: int
 ) -> None:
     world = new_world(tmp_path)
@@ -132,7 +131,7 @@ def test_run_killed_before_any_step_loses_nothing(
 
 
 def test_batches_may_come_in_any_order(new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path) -> None:
-    """1, 3, 0, 2: the others are lost at first."""
+    """In the order 1, 3, 0, 2: batches 0 and 2 are lost at first."""
     world = new_world(tmp_path)
     for _ in range(2):
         happen(world, "fault", "truncated JSON", 1)
@@ -144,18 +143,18 @@ def test_batches_may_come_in_any_order(new_world: Callable[[Path], World], undis
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 0, 2, 1)], ids=str)
-def test_of_several_contents_of_a_number_the_same_one_is_used_whatever_their_order(
+def test_content_that_is_used_does_not_depend_on_the_order_of_contents(
     new_world: Callable[[Path], World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...]
 ) -> None:
     whole = synthetic.generate(0, seed=7, scale=0.002)[0]
-    contents = [whole.head(90), whole, whole.rename({"price": "precio"})]  # shorter, whole, not usable
-    answers = [data_api.Answer(Content(0, contents[at], content_hash(contents[at])), 1) for at in order]
+    contents = [whole.head(90), whole, whole.rename({"price": "precio"})]  # shorter, complete, unusable
+    answers = [data_api.BatchAnswer(BatchContent(0, contents[at], content_hash(contents[at])), 1) for at in order]
     monkeypatch.setattr(data_api, "next_batch", lambda *_: answers.pop(0) if answers else None)
     world = new_world(tmp_path)
     for _ in range(len(order) + 1):
         world.run()
     assert not answers
-    assert world.told[-1] == "the data API has no more data"
+    assert world.messages[-1] == "the data API has no more data"
     [used] = world.usable()
     assert (used.sha256, used.valid) == (content_hash(whole), whole.height)
     world.check()
@@ -165,7 +164,7 @@ def test_of_several_contents_of_a_number_the_same_one_is_used_whatever_their_ord
 
 
 TABLE = {
-    # of the run that met the fault: outcomes of its calls, states of batch 1, gaps
+    # after the run with the fault: outcomes of its calls, states of batch 1, gaps
     "delay": (["batch"], ["split"], []),
     "time-out after the cursor moved": (["lost"], [], [1]),
     "500": (["refused"], [], []),
@@ -177,7 +176,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_what_the_ledger_holds_after_each_fault(
+def test_ledger_after_each_fault(
     new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path, dsn: str, name: str
 ) -> None:
     world = new_world(tmp_path)
@@ -186,15 +185,15 @@ def test_what_the_ledger_holds_after_each_fault(
 
     def calls() -> list[str]:
         with psycopg.connect(dsn) as connection:
-            found = connection.execute("select outcome, batch_number from ledger.calls order by id").fetchall()
-        return [outcome if number is None else f"{outcome} {number}" for outcome, number in found]
+            calls = connection.execute("select outcome, batch_number from ledger.calls order by id").fetchall()
+        return [outcome if number is None else f"{outcome} {number}" for outcome, number in calls]
 
     def contents() -> str:
-        told: dict[str, list[str]] = {}
+        contents_by_batch: dict[str, list[str]] = {}
         for number in NUMBERS:
             for step in world.ledger.transitions(number):
-                told.setdefault(f"{number} ({step['sha256'][:4]})", []).append(str(step["state"]))
-        return "; ".join(f"{name}: {' > '.join(states)}" for name, states in told.items())
+                contents_by_batch.setdefault(f"{number} ({step['sha256'][:4]})", []).append(str(step["state"]))
+        return "; ".join(f"{name}: {' > '.join(states)}" for name, states in contents_by_batch.items())
 
     print(f"\n| {name} | {', '.join(calls())} | {contents()} | {world.ledger.gaps() or 'none'} |", end=" ")
     outcomes, states, gaps = TABLE[name]

@@ -1,4 +1,4 @@
-"""The requirements of a model are closed: nothing that they need is missing, or of another version than here."""
+"""The requirements of a model are complete, and pinned to the installed versions."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from importlib.metadata import distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipeline import requirements
+from pipeline.training import requirements
 
 
-def test_every_package_is_pinned_with_all_that_it_needs() -> None:
-    found = {line.name: line for line in map(Requirement, requirements.pinned())}
-    assert found.keys() >= set(requirements.DIRECT)
-    for name, line in found.items():
+def test_every_package_is_pinned_with_its_dependencies() -> None:
+    pinned = {line.name: line for line in map(Requirement, requirements.pinned())}
+    assert pinned.keys() >= set(requirements.DIRECT)
+    for name, line in pinned.items():
         assert str(line.specifier) == f"=={distribution(name).version}"
-        for needed in map(Requirement, distribution(name).requires or []):
-            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
-                other = canonicalize_name(needed.name)
-                assert other in found, f"{name} needs {other}"
-                assert needed.specifier.contains(distribution(other).version, prereleases=True)
+        for requirement in map(Requirement, distribution(name).requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                other = canonicalize_name(requirement.name)
+                assert other in pinned, f"{name} needs {other}"
+                assert requirement.specifier.contains(distribution(other).version, prereleases=True)
 
 
 def test_servers_and_tools_of_the_platform_are_none_of_a_models_needs() -> None:
@@ -28,8 +28,8 @@ def test_servers_and_tools_of_the_platform_are_none_of_a_models_needs() -> None:
 
 
 def test_extras_bring_what_they_need() -> None:
-    found = requirements.pinned(("house-core",))  # needs psycopg[binary]
-    assert any(line.startswith("psycopg-binary==") for line in found)
+    pinned = requirements.pinned(("house-core",))  # needs psycopg[binary]
+    assert any(line.startswith("psycopg-binary==") for line in pinned)
 
 
 def test_same_order_every_time() -> None:

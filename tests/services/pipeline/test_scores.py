@@ -1,4 +1,4 @@
-"""Errors in dollars, checked against their definitions; segments that cover all rows."""
+"""Errors in dollars follow their definitions, and segments cover all rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from core.bundle import Estimates
-from core.features import parse_listings
-from pipeline.scores import coverage, range_segments, score, segments
+from core.listing.parsing import parse_listings
+from core.model.estimates import Estimates
+from pipeline.evaluation.scores import coverage, interval_segments, score, segments
 
 
-def test_scores_are_those_of_scikit_learn() -> None:
+def test_scores_equal_those_of_scikit_learn() -> None:
     draw = np.random.default_rng(1)
     actual = np.exp(draw.normal(12, 0.5, 500))
     predicted = actual * np.exp(draw.normal(0, 0.2, 500))
@@ -25,17 +25,17 @@ def test_scores_are_those_of_scikit_learn() -> None:
     )
 
 
-def test_scores_of_the_right_prices_are_perfect_even_if_all_are_equal() -> None:
+def test_exact_prices_have_perfect_scores() -> None:
     assert score(np.array([1.0, 3.0]), np.array([1.0, 3.0])) == {"rmse": 0, "mae": 0, "r2": 1, "mape": 0}
     assert score(np.array([2.0, 2.0]), np.array([2.0, 2.0]))["r2"] == 0
 
 
-def test_segments_cover_all_rows_three_times_and_leave_out_small_ones() -> None:
+def test_segments_cover_all_rows_without_small_segments() -> None:
     rows = [{"price": 1000.0 * at, "state": "Texas", "status": "sold"} for at in range(1, 1200)]
     rows += [{"price": 50_000.0, "state": "Utah", "status": None}] * 30 + [{"price": 50_000.0, "state": "Ohio"}] * 29
     listings = parse_listings(rows)
-    found = segments(listings, listings["price"].to_numpy() + 1)
-    assert {name: part["rows"] for name, part in found.items()} == {
+    result = segments(listings, listings["price"].to_numpy() + 1)
+    assert {name: part["rows"] for name, part in result.items()} == {
         "price 0 to 100,000": 99 + 59,
         "price 100,000 to 200,000": 100,
         "price 200,000 to 300,000": 100,
@@ -46,27 +46,27 @@ def test_segments_cover_all_rows_three_times_and_leave_out_small_ones() -> None:
         "state Texas": 1199,
         "state Utah": 30,
     }
-    assert all(part["mae"] == pytest.approx(1) for part in found.values())
+    assert all(part["mae"] == pytest.approx(1) for part in result.values())
 
 
-def test_coverage_is_the_share_within_the_ends_and_they_belong_to_the_range() -> None:
+def test_coverage_includes_the_ends_of_the_interval() -> None:
     actual = np.array([1.0, 2.0, 3.0, 4.0])
     estimates = Estimates(actual, np.array([1.0, 0.0, 3.5, 0.0]), np.array([1.0, 1.5, 4.5, 8.0]))
     assert coverage(actual, estimates) == {"coverage": 0.5, "width": pytest.approx((0 + 1.5 + 1 + 8) / 4)}
     assert coverage(actual, Estimates(actual, None, None)) == {}
 
 
-def test_segments_of_ranges_are_of_what_is_known_when_asked() -> None:
+def test_interval_segments_use_the_estimate() -> None:
     listings = parse_listings([{"price": 50_000.0, "state": "Utah", "status": "sold"}] * 60)
     estimated = np.repeat([60_000.0, 150_000.0], 30)
-    found = range_segments(listings, Estimates(estimated, estimated * 0.5, estimated * 2))
-    assert {name: (part["rows"], part["coverage"]) for name, part in found.items()} == {
+    result = interval_segments(listings, Estimates(estimated, estimated * 0.5, estimated * 2))
+    assert {name: (part["rows"], part["coverage"]) for name, part in result.items()} == {
         "estimate 0 to 100,000": (30, 1.0),
         "estimate 100,000 to 200,000": (30, 0.0),
         "status sold": (60, 0.5),
         "state Utah": (60, 0.5),
     }
-    assert range_segments(listings, Estimates(estimated, None, None)) == {}
+    assert interval_segments(listings, Estimates(estimated, None, None)) == {}
 
 
 def test_no_rows_have_no_segments() -> None:

@@ -1,4 +1,4 @@
-"""A search is seeded, goes on where it was interrupted, and is never worse than what it began with."""
+"""A search is seeded, continues after an interruption, and is never worse than its first trial."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from core.storage import Store, open_store
+from core.stores.objects import Store, open_store
 from datasource import synthetic
-from pipeline.encoded import Part
-from pipeline.rules import valid_rows
-from pipeline.search import SPACE, relative_error, search
 from pipeline.settings import PipelineSettings
-from pipeline.split import split
+from pipeline.training.encoded import Part
+from pipeline.training.search import SPACE, relative_error, search
+from pipeline.training.splits import split
+from pipeline.validation.row_checks import valid_rows
 
 SETTINGS = PipelineSettings.model_construct()
-TRIALS = 14  # more than are drawn at random
+TRIALS = 14  # more than the random trials at the start
 
 
 def bowl(settings: PipelineSettings) -> float:
-    """Least where the learning rate is 0.1 and there are 60 leaves."""
+    """An objective with its minimum at a learning rate of 0.1 and 60 leaves."""
     return (settings.learning_rate - 0.1) ** 2 * 400 + (settings.num_leaves / 60 - 1) ** 2
 
 
@@ -29,41 +29,41 @@ def store(tmp_path: Path) -> Store:
     return open_store(f"file://{tmp_path}")
 
 
-def test_search_finds_better_settings_and_changes_nothing_else(store: Store) -> None:
-    found = search(bowl, SETTINGS, TRIALS, store, "one")
-    assert bowl(found) < 0.8 * bowl(SETTINGS)
-    changed = {name for name in PipelineSettings.model_fields if getattr(found, name, 0) != getattr(SETTINGS, name, 0)}
+def test_search_improves_the_objective_and_changes_only_its_settings(store: Store) -> None:
+    best = search(bowl, SETTINGS, TRIALS, store, "one")
+    assert bowl(best) < 0.8 * bowl(SETTINGS)
+    changed = {name for name in PipelineSettings.model_fields if getattr(best, name, 0) != getattr(SETTINGS, name, 0)}
     assert changed <= set(SPACE)
     trials = json.loads(store.get("search/one.json"))
     assert len(trials) == TRIALS
     assert trials[0]["values"] == {name: getattr(SETTINGS, name) for name in SPACE}, (
-        "the settings as they are come first"
+        "the first trial has the settings as they are"
     )
 
 
-def test_interrupted_search_ends_as_one_that_was_not(store: Store) -> None:
+def test_interrupted_search_has_the_same_result(store: Store) -> None:
     whole = search(bowl, SETTINGS, TRIALS, store, "whole")
-    asked = 0
+    calls = 0
 
     def killed(settings: PipelineSettings) -> float:
-        nonlocal asked
-        asked += 1
-        if asked % 5 == 0:
+        nonlocal calls
+        calls += 1
+        if calls % 5 == 0:
             raise KeyboardInterrupt
         return bowl(settings)
 
     while True:
         try:
-            found = search(killed, SETTINGS, TRIALS, store, "parts")
+            best = search(killed, SETTINGS, TRIALS, store, "parts")
             break
         except KeyboardInterrupt:
             pass
     assert store.get("search/parts.json") == store.get("search/whole.json")
-    assert found == whole
-    assert asked == TRIALS + 3, "a trial that was done was done again"
+    assert best == whole
+    assert calls == TRIALS + 3, "a finished trial ran again"
 
 
-def test_another_seed_searches_elsewhere(store: Store) -> None:
+def test_another_seed_gives_other_trials(store: Store) -> None:
     search(bowl, SETTINGS, 3, store, "seven")
     search(bowl, SETTINGS.model_copy(update={"seed": 8}), 3, store, "eight")
     assert store.get("search/seven.json") != store.get("search/eight.json")

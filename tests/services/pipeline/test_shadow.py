@@ -1,4 +1,4 @@
-"""A version is tried beside the champion only if it could serve, and nothing of it moves the champion."""
+"""A version can be the challenger only if it can serve, and the champion never moves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import mlflow
 import pytest
 from pydantic import ValidationError
 
-from ci.local import LocalPlatform
+from ci.local.processes import LocalPlatform
 from core.errors import BundleError, RegistryError
-from pipeline import shadow, smoke
-from pipeline.__main__ import parser
+from pipeline.arguments import parser
+from pipeline.commands import shadow, smoke
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
@@ -23,7 +23,7 @@ from pipeline.tracking import Tracking
 from tests.services.pipeline.conftest import SETTINGS
 
 
-def test_a_version_or_none_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_needs_a_version_or_off(capsys: pytest.CaptureFixture[str]) -> None:
     read = parser().parse_args
     one, none = read(["shadow", "--version", "4"]), read(["shadow", "--off"])
     assert (one.version, one.off, none.version, none.off) == ("4", False, None, True)
@@ -33,15 +33,15 @@ def test_a_version_or_none_is_asked_for(capsys: pytest.CaptureFixture[str]) -> N
     assert "--off" in capsys.readouterr().err
 
 
-def test_alias_of_the_champion_is_refused(known: PipelineSettings) -> None:
+def test_alias_of_the_champion_is_refused(pipeline_settings: PipelineSettings) -> None:
     with pytest.raises(ValidationError, match="it is the alias of the champion"):
-        PipelineSettings(**{**known.model_dump(), "shadow_alias": known.model_alias})
+        PipelineSettings(**{**pipeline_settings.model_dump(), "shadow_alias": pipeline_settings.model_alias})
 
 
 @pytest.mark.services
 @pytest.mark.timeout(900)
 class TestOnMlflow:
-    """Against a real server, on a model of its own with versions 1, the champion, 2, and 3, which is damaged."""
+    """On a real server, with versions 1 (the champion), 2, and 3 (damaged)."""
 
     @pytest.fixture
     def context(self, platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Context:
@@ -64,12 +64,12 @@ class TestOnMlflow:
         client = mlflow.MlflowClient(context.settings.mlflow_tracking_uri)
         return lambda: dict(client.get_registered_model(context.settings.model_name).aliases)
 
-    def test_alias_comes_moves_and_goes(
+    def test_alias_is_set_and_removed(
         self, platform: LocalPlatform, context: Context, aliases: Callable[[], dict[str, str]]
     ) -> None:
         own = {name: getattr(context.settings, name) for name in ("model_name", "experiment_name")}
         environment = {**os.environ, **platform.stage_environment(**own), "RESULT_FILE": os.devnull}
-        for words, told, code, named in (
+        for words, message, code, named in (
             (["--off"], "no version is the challenger already", 99, {}),
             (["--version", "2"], "version 2 is the challenger", 0, {"challenger": "2"}),
             (["--version", "2"], "version 2 is the challenger already", 99, {"challenger": "2"}),
@@ -78,9 +78,9 @@ class TestOnMlflow:
             command = [sys.executable, "-m", "pipeline", "shadow", *words]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             assert (done.returncode, aliases()) == (code, {"champion": "1"} | named), done.stderr
-            assert told in done.stdout
+            assert message in done.stdout
 
-    def test_version_that_could_not_serve_is_refused_and_the_one_before_stays(
+    def test_version_that_cannot_serve_is_refused_and_the_alias_stays(
         self, context: Context, aliases: Callable[[], dict[str, str]]
     ) -> None:
         shadow.run(context, "2", off=False)

@@ -1,4 +1,4 @@
-"""The smoke test on a real MLflow and through a proxy that breaks something: a step is a line, a fault a sentence."""
+"""The smoke test on a real MLflow server, directly and through a proxy that causes faults."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import httpx
 import mlflow
 import pytest
 
-from ci.local import LocalPlatform, free_port
-from core.bundle import load_bundle
+from ci.local.processes import LocalPlatform, free_port
 from core.errors import RegistryError
-from pipeline import smoke
+from core.model.bundle import load_bundle
+from pipeline.commands import smoke
 from pipeline.context import Context
-from tests.bodies import read_body
+from tests.kit.request_body import read_body
 from tests.services.pipeline.conftest import SETTINGS
 
 STEPS = ["versions", "train", "log", "register", "alias", "download", "load", "clean up"]
 
 
-def test_model_is_one_tree_that_knows_sizes(tmp_path: Path) -> None:
+def test_model_is_one_tree_that_uses_the_size(tmp_path: Path) -> None:
     smoke.grow(SETTINGS, tmp_path)
     bundle = load_bundle(tmp_path)
     assert bundle.booster.rounds == 1
@@ -37,12 +37,12 @@ def test_model_is_one_tree_that_knows_sizes(tmp_path: Path) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Passes everything on to MLflow, but for what the test changes."""
+    """Forwards requests to MLflow, except for the faults of a test."""
 
     target = ""
-    host = ""  # header that MLflow sees
-    refuse: tuple[str, str] | None = None  # method and part of a path that are answered with 500
-    change: tuple[str, bytes] | None = None  # end of a path, and what a GET of it is answered with
+    host = ""  # Host header that MLflow receives
+    refuse: tuple[str, str] | None = None  # method and part of a path that get an error 500
+    change: tuple[str, bytes] | None = None  # end of a path, and the body of the answer to its GET
 
     def _pass_on(self) -> None:
         body = read_body(self)
@@ -53,9 +53,9 @@ class Proxy(BaseHTTPRequestHandler):
             name: value for name, value in self.headers.items() if name.lower() not in ("host", "accept-encoding")
         }
         headers["Host"] = self.host or httpx.URL(self.target).netloc.decode()
-        given = httpx.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
+        answer = httpx.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
         changed = self.change if self.command == "GET" and self.change and self.path.endswith(self.change[0]) else None
-        self._answer(given.status_code, changed[1] if changed else given.content)
+        self._answer(answer.status_code, changed[1] if changed else answer.content)
 
     def _answer(self, status: int, content: bytes) -> None:
         self.send_response(status)
@@ -87,30 +87,30 @@ def proxied(platform: LocalPlatform) -> Iterator[Callable[..., str]]:
 
 
 def run(platform: LocalPlatform, mlflow_url: str = "", *words: str) -> subprocess.CompletedProcess[str]:
-    """As a pod does; without a ledger, which is none of its business."""
+    """Run the command as a pod does. It needs no ledger."""
     settings = {"ledger_dsn": "postgresql://127.0.0.1:9/none"} | (
         {"mlflow_tracking_uri": mlflow_url} if mlflow_url else {}
     )
     environment = {**os.environ, **platform.stage_environment(**settings), "RESULT_FILE": os.devnull}
     command = [sys.executable, "-m", "pipeline", "smoke", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
 def context(mlflow_url: str) -> Context:
-    """For a smoke test within this process, which is quicker."""
+    """A context for a smoke test within this process, which is faster."""
     return Context(SETTINGS.model_copy(update={"mlflow_tracking_uri": mlflow_url}))
 
 
-def steps(told: str) -> list[str]:
-    """Steps that were done, as a log tells them."""
-    return [found[1] for line in told.splitlines() if (found := re.match(r"(clean up|[a-z]+) +\S", line))]
+def steps(output: str) -> list[str]:
+    """The finished steps in a log."""
+    return [match[1] for line in output.splitlines() if (match := re.match(r"(clean up|[a-z]+) +\S", line))]
 
 
 def left(platform: LocalPlatform) -> dict[str, Any]:
-    """All that MLflow knows and keeps."""
+    """Everything that MLflow stores."""
     mlflow.set_tracking_uri(platform.mlflow_url)
     client = mlflow.MlflowClient()
-    experiments = [found.experiment_id for found in client.search_experiments()]
+    experiments = [match.experiment_id for match in client.search_experiments()]
     return {
         "models": [model.name for model in client.search_registered_models()],
         "runs": [run.info.run_id for run in client.search_runs(experiments)],
@@ -121,40 +121,42 @@ def left(platform: LocalPlatform) -> dict[str, Any]:
 
 @pytest.fixture
 def before(platform: LocalPlatform) -> dict[str, Any]:
-    """What other tests left on the same server."""
+    """Everything that MLflow stores before the test."""
     return left(platform)
 
 
 @pytest.mark.services
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 class TestOnMlflow:
-    """Against a real server."""
+    """On a real server."""
 
-    def test_every_step_is_a_line_and_nothing_stays(self, platform: LocalPlatform, before: dict[str, Any]) -> None:
+    def test_every_step_prints_a_line_and_nothing_is_left(
+        self, platform: LocalPlatform, before: dict[str, Any]
+    ) -> None:
         done = run(platform)
         assert done.returncode == 0, done.stderr
         assert steps(done.stderr) == STEPS
-        assert len(done.stderr.splitlines()) == len(STEPS), f"MLflow talks, too: {done.stderr}"
-        assert f"MLflow at {platform.mlflow_url} keeps a model and hands it out" in done.stdout
+        assert len(done.stderr.splitlines()) == len(STEPS), f"MLflow prints, too: {done.stderr}"
+        assert f"MLflow at {platform.mlflow_url} stores a model and returns it" in done.stdout
         assert left(platform) == before
-        told = json.loads(run(platform, "", "--json").stdout)
-        assert told["mlflow"] == mlflow.__version__
+        output = json.loads(run(platform, "", "--json").stdout)
+        assert output["mlflow"] == mlflow.__version__
 
     @pytest.mark.parametrize(
         ("faults", "step", "words"),
         [
             ({"change": ("/version", b"2.22.0")}, 0, "MLflow's server is 2.22.0, this client .*: deploy images of one"),
             ({"host": "mlflow.elsewhere:5000"}, 2, ".*Invalid Host header.*; add the host .* mlflow.allowedHosts"),
-            ({"refuse": ("PUT", "mlflow-artifacts")}, 2, ".*too many 500 .*; see MLflow's log .* MinIO takes obj"),
+            ({"refuse": ("PUT", "mlflow-artifacts")}, 2, ".*too many 500 .*; see MLflow's log .* MinIO is Ready"),
             ({"refuse": ("POST", "model-versions/create")}, 3, ".*too many 500 error responses.*; see MLflow's log"),
-            ({"refuse": ("POST", "registered-models/alias")}, 4, ".*too many 500 .*; let no other smoke test run"),
+            ({"refuse": ("POST", "registered-models/alias")}, 4, ".*too many 500 .*; make sure that no other"),
             ({"refuse": ("GET", "model-versions/get-download-uri")}, 5, "MLflow answered 500.*; see MLflow's log"),
             ({"change": ("/model.txt", b"tree")}, 6, "model.txt in .* is damaged: .*; see MLflow's log"),
             ({"refuse": ("DELETE", "registered-models")}, 7, ".*too many 500 error responses.*; see MLflow's log"),
         ],
         ids=["version", "host", "artifacts", "register", "alias", "download", "damaged", "clean up"],
     )  # fmt: skip
-    def test_fault_is_a_sentence_that_says_what_to_do(
+    def test_fault_gives_an_error_with_its_remedy(
         self,
         platform: LocalPlatform,
         before: dict[str, Any],
@@ -166,14 +168,14 @@ class TestOnMlflow:
     ) -> None:
         with pytest.raises(RegistryError, match=f"^step '{STEPS[step]}': {words}"):
             smoke.run(context(proxied(**faults)))
-        told = steps(capsys.readouterr().err)
-        assert told[:step] == STEPS[:step]
-        assert set(told[step:]) <= {"clean up"}, "what follows a fault was tried"
+        output = steps(capsys.readouterr().err)
+        assert output[:step] == STEPS[:step]
+        assert set(output[step:]) <= {"clean up"}, "a step after the fault ran"
         smoke.run(context(platform.mlflow_url))
-        assert left(platform) == before, "the next one does not remove what is left"
+        assert left(platform) == before, "the next test does not clean up"
 
-    def test_mlflow_away_is_a_sentence(self, platform: LocalPlatform) -> None:
+    def test_unreachable_mlflow_gives_one_line(self, platform: LocalPlatform) -> None:
         done = run(platform, f"http://127.0.0.1:{free_port()}")
-        [told] = done.stderr.splitlines()
+        [output] = done.stderr.splitlines()
         assert done.returncode == 1
-        assert re.match("smoke: step 'versions': MLflow at .* does not answer: .*; see whether it is Ready", told)
+        assert re.match("smoke: step 'versions': MLflow at .* does not answer: .*; check that it is Ready", output)

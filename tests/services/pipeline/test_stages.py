@@ -1,4 +1,4 @@
-"""The stages on real PostgreSQL, MLflow and MinIO: the whole loop, again, and with every fault of the data API."""
+"""The stages on real PostgreSQL, MLflow and MinIO: the whole loop, repeated stages, and every fault of the data API."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ci.local import SKIPPED, LocalPlatform, StageResult, free_port
-from ci.paths import CHECKOUT, cache_dir
+from ci.common.paths import CHECKOUT, cache_dir
+from ci.local.processes import SKIPPED, LocalPlatform, StageResult, free_port
 from core.errors import RegistryError
+from core.stores import layout
 from datasource import synthetic
 from datasource.settings import DatasourceSettings
-from pipeline import drift, rows
+from pipeline import rows
+from pipeline.decision import drift
 from pipeline.outcome import SkipRun
 from tests.services.conftest import Provisioned
 from tests.services.pipeline.loop import SCALE, STAGE, WON, Loop
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # MinIO is compiled first where it never was
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # the first run may compile MinIO
 
 BATCHES = range(6)
 REASONS = {
@@ -44,7 +46,7 @@ EASY = {"min_mae_gain": "0", "max_rmse_loss": "9", "max_segment_loss": "9"}
 
 @pytest.fixture(scope="module")
 def story(platform: LocalPlatform, minio: Provisioned) -> Loop:
-    """One loop that the first tests of this module follow, in their order."""
+    """One loop that the first tests of this module share, in their order."""
     return Loop(platform, minio, "story")
 
 
@@ -73,12 +75,12 @@ def test_first_batch_is_trained_on_and_its_model_promoted(story: Loop, first: di
     assert row["rows"] == row["valid"] + row["quarantined"] + row["duplicates"] == first["fetch"].result["rows"]
 
 
-def test_raw_rows_are_stored_as_they_came(story: Loop, first: dict[str, StageResult]) -> None:
+def test_raw_rows_are_stored_unmodified(story: Loop, first: dict[str, StageResult]) -> None:
     sent = synthetic.generate(0, DatasourceSettings().seed, SCALE)[0]
     assert rows.read(story.context.store, story.context.ledger.batch(0).raw_key).equals(sent)
 
 
-def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, StageResult]) -> None:
+def test_run_in_mlflow_records_its_inputs(story: Loop, first: dict[str, StageResult]) -> None:
     mlflow.set_tracking_uri(story.platform.mlflow_url)
     run = mlflow.MlflowClient().get_run(first["train"].result["run_id"])
     assert run.info.status == "FINISHED"
@@ -92,7 +94,7 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
     assert "promoted" in mlflow.artifacts.load_text(run.data.tags["report"])
     for kind in ("json", "html"):
         logged = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/validation.{kind}")
-        assert logged == story.context.store.get(rows.report_key(0, kind)).decode()
+        assert logged == story.context.store.get(layout.report_key(0, kind)).decode()
     for part in ("train", "validation", "test"):
         assert {f"{part}_{score}" for score in ("rmse", "mae", "r2", "mape")} <= set(run.data.metrics)
         assert int(run.data.params[f"{part}_rows"]) > 0
@@ -104,19 +106,19 @@ def test_run_in_mlflow_says_what_it_was_made_of(story: Loop, first: dict[str, St
 
 
 @pytest.mark.parametrize("name", WON[1:])
-def test_stage_run_again_alone_gives_the_same_and_adds_nothing(
+def test_repeated_stage_has_the_same_result_and_writes_nothing(
     story: Loop, first: dict[str, StageResult], name: str
 ) -> None:
     before = story.everything()
     again = json.loads(json.dumps(story.stage(name, references(first))))
-    if name == "train":  # it says that it was done before
+    if name == "train":  # its summary says that it ran before
         assert again["run_id"] == first[name].result["run_id"]
     else:
         assert again == first[name].result
     assert story.everything() == before
 
 
-def test_version_in_mlflow_says_where_it_comes_from(story: Loop, first: dict[str, StageResult]) -> None:
+def test_version_in_mlflow_records_its_origin(story: Loop, first: dict[str, StageResult]) -> None:
     mlflow.set_tracking_uri(story.platform.mlflow_url)
     run = mlflow.MlflowClient().get_run(first["train"].result["run_id"]).data.tags
     version = mlflow.MlflowClient().get_model_version(story.name, "1").tags
@@ -146,12 +148,12 @@ import mlflow, pandas
 model = mlflow.pyfunc.load_model(sys.argv[1])
 listings = json.load(sys.stdin)
 import core
-priced = [model.predict(given).tolist() for given in (listings, pandas.DataFrame(listings))]
+priced = [model.predict(data).tolist() for data in (listings, pandas.DataFrame(listings))]
 print(json.dumps({"core": core.__file__, "priced": priced}))
 """
 
 
-def test_pyfunc_in_an_environment_of_its_own_requirements_gives_the_golden_prices(
+def test_pyfunc_with_only_its_requirements_gives_the_golden_prices(
     story: Loop, first: dict[str, StageResult], tmp_path: Path
 ) -> None:
     mlflow.set_tracking_uri(story.platform.mlflow_url)
@@ -160,23 +162,23 @@ def test_pyfunc_in_an_environment_of_its_own_requirements_gives_the_golden_price
     needed = mlflow.pyfunc.get_model_dependencies(model)
     subprocess.run([uv(), "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
     subprocess.run([uv(), "pip", "install", "-q", "--python", python, "-r", needed], check=True)
-    known = {"PATH": os.defpath, "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": story.platform.mlflow_url}
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": story.platform.mlflow_url}
     done = subprocess.run(
-        [python, "-I", "-c", CLEAN, model], input=json.dumps(bundle.golden_listings), env=known, cwd=tmp_path,
+        [python, "-I", "-c", CLEAN, model], input=json.dumps(bundle.golden_listings), env=environment, cwd=tmp_path,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert not Path(found["core"]).is_relative_to(CHECKOUT), "core is not the model's own"
-    for priced in found["priced"]:
+    output = json.loads(done.stdout)
+    assert not Path(output["core"]).is_relative_to(CHECKOUT), "core is not the copy in the model"
+    for priced in output["priced"]:
         assert priced == bundle.golden_prices
 
 
 def uv() -> str:
-    """The one that made this environment."""
-    found = shutil.which("uv") or next(map(str, cache_dir().glob("uv-*/bin/uv")), None)
-    assert found, "uv is missing: `make setup` installs it"
-    return found
+    """Path of uv."""
+    output = shutil.which("uv") or next(map(str, cache_dir().glob("uv-*/bin/uv")), None)
+    assert output, "uv is missing: `make setup` installs it"
+    return output
 
 
 def test_no_artifact_holds_a_pickle(story: Loop, first: dict[str, StageResult]) -> None:
@@ -184,10 +186,10 @@ def test_no_artifact_holds_a_pickle(story: Loop, first: dict[str, StageResult]) 
     assert {"MLmodel", "model.txt", "evaluation.json"} <= {path.name for path in files}
     for path in files:
         assert path.suffix not in {".pkl", ".pickle", ".joblib", ".npy", ".pt"}, path
-        path.read_text()  # a pickle of any protocol since the second is no UTF-8
+        path.read_text()  # a pickle of protocol 2 or later is not UTF-8
 
 
-def test_mlflow_away_is_red_with_a_sentence(story: Loop, first: dict[str, StageResult]) -> None:
+def test_unreachable_mlflow_fails_with_one_sentence(story: Loop, first: dict[str, StageResult]) -> None:
     before = story.everything()
     away = Loop(story.platform, story.minio, story.name, {"mlflow_tracking_uri": f"http://127.0.0.1:{free_port()}"})
     with pytest.raises(RegistryError, match=r"^MLflow at http://127\.0\.0\.1:\d+ does not answer: .*refused"):
@@ -197,16 +199,16 @@ def test_mlflow_away_is_red_with_a_sentence(story: Loop, first: dict[str, StageR
 
 @contextmanager
 def damaged(artifacts: Path, run_id: str) -> Iterator[None]:
-    """While this lasts, the bundle of a run is damaged in MLflow's artifacts."""
-    told = [path for path in artifacts.rglob("MLmodel") if run_id in path.read_text()]
-    [file] = told[0].parent.rglob("model.txt")
+    """Damages the bundle of a run in MLflow's artifacts for the duration of the block."""
+    message = [path for path in artifacts.rglob("MLmodel") if run_id in path.read_text()]
+    [file] = message[0].parent.rglob("model.txt")
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b"leaf_value=", b"leaf_value=9", 1))
     yield
     file.write_bytes(whole)
 
 
-def test_promotion_that_fails_is_red_and_leaves_the_champion(story: Loop, first: dict[str, StageResult]) -> None:
+def test_failed_promotion_keeps_the_champion(story: Loop, first: dict[str, StageResult]) -> None:
     easy = Loop(
         story.platform, story.minio, story.name, {"min_mae_gain": "0", "max_rmse_loss": "9", "max_segment_loss": "9"}
     )
@@ -227,22 +229,22 @@ def test_promotion_that_fails_is_red_and_leaves_the_champion(story: Loop, first:
     assert again["summary"].startswith("version 2 promoted: MAE $")
     assert story.champion() == "2"
     before = story.everything()
-    assert easy.stage("evaluate", done) == result, "the evaluation that led to a verdict stands"
+    assert easy.stage("evaluate", done) == result, "the evaluation changed after its verdict was carried out"
     assert easy.stage("promote", done) == again
     assert story.stage("promote", references(first))["version"] == "1"
-    assert story.everything() == before, "an old promotion, run again, changed something"
+    assert story.everything() == before, "a second run of an old promotion changed something"
 
 
-def test_all_batches_and_then_the_end(loop: Loop) -> None:
+def test_all_batches_until_the_end_of_the_data(loop: Loop) -> None:
     loop.settings |= EASY
-    told: list[str] = []
-    while not told or "no more data" not in told[-1]:
-        told.append(_ended(loop.turn))
-    assert told[3] == (
+    message: list[str] = []
+    while not message or "no more data" not in message[-1]:
+        message.append(_ended(loop.turn))
+    assert message[3] == (
         "batch 3 has 41 clean rows, fewer than 200 and rows from 1 state (Massachusetts), fewer than 13; "
         "its rows count in the next training"
     )
-    assert told[-1] == "the data API has no more data"
+    assert message[-1] == "the data API has no more data"
     history = {row["batch_number"]: row for row in loop.context.ledger.history()}
     assert {number: row["decision"] for number, row in history.items()} == dict.fromkeys(BATCHES, "train") | {3: "skip"}
     for number, words in REASONS.items():
@@ -260,24 +262,31 @@ def test_all_batches_and_then_the_end(loop: Loop) -> None:
         checked = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/validation.html")
         assert f"<title>Batch {run.data.tags['batch']}</title>" in checked
         assert checked.count("<svg") == len(drift.BINS) + len(drift.CATEGORIES), "a plot per column"
-        assert ("report.html" in files) is (run.data.tags["decision"] == "train"), "the others were not asked for it"
+        assert ("report.html" in files) is (run.data.tags["decision"] == "train"), (
+            "only trained batches get a report here"
+        )
     done = loop.process("fetch")
     assert (done.code, done.result) == (SKIPPED, {"summary": "the data API has no more data"})
 
 
-def test_champion_of_an_earlier_release_is_trained_anew_though_no_batch_comes(
+def test_champion_of_an_earlier_release_is_trained_again_without_a_new_batch(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once: predictors of the new release would otherwise wait for the next batch."""
+    """Once, because predictors of the new release would otherwise wait for the next batch."""
     with monkeypatch.context() as earlier:
         earlier.setenv("CODE_VERSION", "earlier")
-        for module in ("core.bundle", "pipeline.train", "pipeline.verdict", "pipeline.fetch"):
+        for module in (
+            "core.model.bundle",
+            "pipeline.stages.train",
+            "pipeline.evaluation.verdict",
+            "pipeline.stages.fetch",
+        ):
             earlier.setattr(f"{module}.FINGERPRINT", "of an earlier release")
-        while "no more data" not in (told := _ended(loop.turn)):
+        while "no more data" not in (message := _ended(loop.turn)):
             pass
     champion = loop.champion()
-    told = loop.turn()
-    assert "promoted: the champion cannot serve: the model was trained with features of an earlier release" in told
+    message = loop.turn()
+    assert "promoted: the champion cannot serve: the model was trained with features of an earlier release" in message
     assert loop.champion() != champion
     assert _ended(loop.turn) == "the data API has no more data"
 
@@ -289,7 +298,7 @@ def _ended(act: Callable[[], str]) -> str:
         return str(skipped)
 
 
-def test_decision_of_an_interrupted_try_is_logged_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decision_of_an_interrupted_attempt_is_logged_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = loop.stage("fetch", {})["batch"]
     for name in ("validate", "split"):
         loop.stage(name, {"batch": batch})
@@ -302,12 +311,12 @@ def test_decision_of_an_interrupted_try_is_logged_once(loop: Loop, monkeypatch: 
     assert (run.info.run_name, run.info.status) == ("batch-0000-decision", "FINISHED")
 
 
-def test_batch_that_is_no_reason_to_train_leads_to_its_report(loop: Loop) -> None:
+def test_skipped_batch_gets_a_report(loop: Loop) -> None:
     loop.turn()
     for _ in range(2):
         loop.stage("train", {"batch": loop.learn()})
     assert loop.stage("fetch", {})["batch"] == 3
-    assert loop.stage("fetch", {})["summary"] == "batch 3 of an earlier run is stored only: it is taken up again"
+    assert loop.stage("fetch", {})["summary"] == "batch 3 of an earlier run is stored only: this run continues with it"
     for name in ("validate", "split"):
         loop.stage(name, {"batch": 3})
     done = loop.process("decide", {"batch": 3})
@@ -320,33 +329,34 @@ def test_batch_that_is_no_reason_to_train_leads_to_its_report(loop: Loop) -> Non
 
 @pytest.mark.parametrize("after", [1, 5], ids=lambda after: f"batch {after}")
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ({"kind": "delay", "seconds": 0.2}, None),
         ({"kind": "error"}, "refused group 1 with 500"),
         ({"kind": "error", "calls": 3}, "refused group 1 with 500"),
-        ({"kind": "truncated"}, "is no JSON"),
-        ({"kind": "truncated", "calls": 2}, "is no JSON"),
-        ({"kind": "schema"}, "lacks price, bed; unknown ones are beds, precio"),
+        ({"kind": "truncated"}, "is not JSON"),
+        ({"kind": "truncated", "calls": 2}, "is not JSON"),
+        ({"kind": "schema"}, "lacks price, bed (unknown fields: beds, precio)"),
         ({"kind": "repeat"}, None),
         ({"kind": "repeat", "calls": 2}, "is stored already, with the same content"),
-        ({"kind": "timeout", "seconds": 1}, "sent nothing for 0.5 s. Its cursor may have moved"),
+        ({"kind": "timeout", "seconds": 3}, "sent nothing for 2 s. Its cursor may have moved"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )
-def test_fault_of_the_data_api_loses_nothing_and_stores_nothing_twice(
-    loop: Loop, fault: dict[str, Any], told: str | None, after: int
+def test_fault_of_the_data_api_neither_loses_nor_duplicates_rows(
+    loop: Loop, fault: dict[str, Any], message: str | None, after: int
 ) -> None:
-    loop.settings["data_api_timeout_seconds"] = "0.5"
+    if fault["kind"] == "timeout":  # otherwise a slow machine would cause a timeout
+        loop.settings["data_api_timeout_seconds"] = "2"
     add_faults = f"{loop.platform.datasource_url}/admin/faults"
     while (batch := _tolerant(loop.learn)) is None or batch < after - 1:
         pass
     httpx.post(add_faults, json=fault).raise_for_status()
     answers = loop.drain()
-    assert told is None or any(told in answer for answer in answers), answers
+    assert message is None or any(message in answer for answer in answers), answers
     assert answers[-1] == "the data API has no more data"
     usable = [row for row in loop.context.ledger.history() if row["valid"]]
-    assert sorted(row["batch_number"] for row in usable) == list(BATCHES), "each batch is there once"
+    assert sorted(row["batch_number"] for row in usable) == list(BATCHES), "a batch is missing or stored twice"
     for row in usable:
         number = row["batch_number"]
         sent = synthetic.generate(number, DatasourceSettings().seed, SCALE)[0]
@@ -354,7 +364,7 @@ def test_fault_of_the_data_api_loses_nothing_and_stores_nothing_twice(
         clean = [rows.read_split(loop.context.store, [number], name).height for name in rows.SPLITS]
         assert sum(clean) == row["valid"] == row["rows"] - row["quarantined"] - row["duplicates"]
     assert loop.context.ledger.gaps() == []
-    assert loop.context.ledger.decided_batches() == list(BATCHES)
+    assert loop.context.ledger.trainable_batches() == list(BATCHES)
 
 
 def _tolerant(learn: Callable[[], int]) -> int | None:

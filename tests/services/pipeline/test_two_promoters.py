@@ -1,4 +1,4 @@
-"""Whoever moves the champion's alias at the same time as another: one champion, and a ledger that says how it came."""
+"""Simultaneous promotions and rollbacks end with one champion and a consistent ledger."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import mlflow
 import pytest
 
 from core.errors import HouseError, LedgerError, RegistryError
-from pipeline import lineage, promote, reject, rollback, verdict
+from pipeline.commands import lineage, rollback
+from pipeline.evaluation import verdict
 from pipeline.outcome import SkipRun
+from pipeline.stages import promote, reject
 from tests.services.pipeline.loop import STAGE, WON, Loop
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -25,7 +27,7 @@ EASY = {"min_mae_gain": "0", "min_sure_gain": "0", "max_rmse_loss": "9", "max_se
 
 
 def challenge(loop: Loop, until: str = "evaluate") -> str:
-    """Run the stages on the next batch up to this one; gives the run that was trained."""
+    """Run the stages on the next batch up to `until`; returns the id of the training's run."""
     done: dict[str, Any] = {}
     for name in WON[: WON.index(until) + 1]:
         result = loop.stage(name, done)
@@ -34,7 +36,7 @@ def challenge(loop: Loop, until: str = "evaluate") -> str:
 
 
 def at_once(*acts: Callable[[], Any]) -> list[Any]:
-    """What each gave, or the error that it raised."""
+    """Run all at the same time; returns the result or the error of each."""
 
     def outcome(act: Callable[[], Any]) -> Any:
         try:
@@ -48,37 +50,37 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
 
 @pytest.fixture
 def rivals(loop: Loop) -> tuple[Loop, list[str]]:
-    """A loop with champion 1, and two runs that both beat it and were both compared with it."""
+    """A loop with champion 1, and two runs that were compared with it and won."""
     loop.settings |= EASY
     promote.run(loop.context, challenge(loop))
     assert loop.champion() == "1"
     runs = [challenge(loop), challenge(loop)]
-    for run in runs:  # the second batch came after the first run's evaluation
+    for run in runs:  # the second batch came after the evaluation of the first run
         assert loop.stage("evaluate", {"run_id": run})["promoted"], "the test needs two winners"
     return loop, runs
 
 
-def test_two_promoters_end_with_one_champion_and_a_ledger_that_agrees(rivals: tuple[Loop, list[str]]) -> None:
+def test_two_promotions_end_with_one_champion_and_a_consistent_ledger(rivals: tuple[Loop, list[str]]) -> None:
     loop, runs = rivals
     acts = [lambda run=run: promote.run(loop.context, run) for run in runs]
     outcomes = at_once(*acts, *acts)
     refused = [outcome for outcome in outcomes if isinstance(outcome, RegistryError)]
     promoted = {outcome["version"] for outcome in outcomes if isinstance(outcome, dict)}
-    assert len(promoted) == 1, f"one of the two may win: {outcomes}"
+    assert len(promoted) == 1, f"exactly one may win: {outcomes}"
     assert len(refused) == 2
     assert all("but the champion is version" in str(error) for error in refused)
     assert loop.champion() in promoted
     verdicts = [loop.context.ledger.promotion(run) for run in runs]
     assert [v["version"] for v in verdicts if v and v["promoted"]] == [loop.champion()]
-    assert sum(v is None for v in verdicts) == 1, "the other has no verdict yet"
+    assert sum(v is None for v in verdicts) == 1, "the other run has a verdict already"
     [loser] = [run for run, verdict in zip(runs, verdicts, strict=True) if verdict is None]
     again = loop.stage("evaluate", {"run_id": loser})
-    assert again["champion"] is not None, "compared anew, with the champion of now"
+    assert again["champion"] is not None, "the new evaluation has no champion"
     act = promote if again["promoted"] else reject
     assert act.run(loop.context, loser)["promoted"] is again["promoted"]
 
 
-def test_failure_between_verdict_and_alias_leaves_neither(
+def test_failure_between_verdict_and_alias_changes_neither(
     rivals: tuple[Loop, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, (run, _) = rivals
@@ -93,36 +95,36 @@ def test_failure_between_verdict_and_alias_leaves_neither(
             promote.run(loop.context, run)
     after = loop.everything()
     assert (after["ledger"], after["champion"]) == (before["ledger"], before["champion"])
-    assert promote.run(loop.context, run)["promoted"], "run again, it does its work"
+    assert promote.run(loop.context, run)["promoted"], "a second run succeeds"
     assert loop.champion() != "1"
 
 
-def test_who_waits_too_long_for_another_says_so(loop: Loop, tmp_path: Path) -> None:
+def test_waiting_too_long_for_the_lock_is_an_error(loop: Loop, tmp_path: Path) -> None:
     with (
-        loop.context.ledger.alone(),
-        pytest.raises(LedgerError, match="another promotion or rollback has not ended for 1 s"),
-        loop.context.ledger.alone(seconds=1),
+        loop.context.ledger.exclusive(),
+        pytest.raises(LedgerError, match="another promotion or rollback is still running after 1 s"),
+        loop.context.ledger.exclusive(seconds=1),
     ):
         pass
 
 
 @pytest.fixture
 def second(rivals: tuple[Loop, list[str]]) -> Loop:
-    """A loop whose champion is version 2, in the place of version 1."""
+    """A loop with champion version 2, after version 1."""
     loop, runs = rivals
     assert promote.run(loop.context, runs[1])["version"] == loop.champion() == "2"
     return loop
 
 
-def test_rollback_moves_the_alias_and_is_written_down(second: Loop) -> None:
+def test_rollback_moves_the_alias_and_is_recorded(second: Loop) -> None:
     environment = second.platform.stage_environment(**second.environment)
     command = [sys.executable, "-m", "pipeline", "rollback", "--to", "1", "--reason", "prices of condos were absurd"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "version 1 is the champion instead of version 2: prices of condos were absurd" in done.stdout
     assert second.champion() == "1"
-    told = [(move["version"], move["before"], move["kind"]) for move in second.context.ledger.champions()]
-    assert told == [("1", None, "promotion"), ("2", "1", "promotion"), ("1", "2", "rollback")]
+    output = [(move["version"], move["before"], move["kind"]) for move in second.context.ledger.champions()]
+    assert output == [("1", None, "promotion"), ("2", "1", "promotion"), ("1", "2", "rollback")]
     assert second.context.ledger.champions()[-1]["reason"] == "prices of condos were absurd"
     before = second.everything(), second.context.ledger.champions()
     with pytest.raises(SkipRun, match="version 1 is the champion already"):
@@ -134,13 +136,13 @@ def test_rollback_moves_the_alias_and_is_written_down(second: Loop) -> None:
     ("to", "reason", "words"),
     [("9", "why", "has no version 9"), ("x", "why", "has no version x"), ("1", " ", "a rollback needs a reason")],
 )
-def test_rollback_that_cannot_be_leaves_the_champion(second: Loop, to: str, reason: str, words: str) -> None:
+def test_invalid_rollback_keeps_the_champion(second: Loop, to: str, reason: str, words: str) -> None:
     with pytest.raises(RegistryError, match=words):
         rollback.run(second.context, to, reason)
     assert second.champion() == "2"
 
 
-def test_rollback_and_promotion_at_once_end_as_one_after_the_other(rivals: tuple[Loop, list[str]]) -> None:
+def test_simultaneous_rollbacks_and_promotion_are_serialised(rivals: tuple[Loop, list[str]]) -> None:
     loop, runs = rivals
     promote.run(loop.context, runs[1])
     loop.stage("evaluate", {"run_id": runs[0]})
@@ -151,34 +153,36 @@ def test_rollback_and_promotion_at_once_end_as_one_after_the_other(rivals: tuple
     )
     moves = loop.context.ledger.champions()
     assert moves[-1]["version"] == loop.champion()
-    assert [move["before"] for move in moves[1:]] == [move["version"] for move in moves[:-1]], "a chain without a break"
+    assert [move["before"] for move in moves[1:]] == [move["version"] for move in moves[:-1]], "no chain"
 
 
-def test_lineage_of_a_version_leads_to_its_batches_decision_and_report(second: Loop) -> None:
+def test_lineage_has_batches_decision_verdict_and_report(second: Loop) -> None:
     environment = {**second.platform.stage_environment(**second.environment), "COMMIT": "3f2a91b"}
     command = [sys.executable, "-m", "pipeline", "lineage", "--version", "2"]
     done = subprocess.run(
         [*command, "--json"], env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
-    found = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     ledger = second.context.ledger
-    assert found["champion"] is True
-    assert [(each["number"], each["sha256"]) for each in found["batches"]] == [
+    assert result["champion"] is True
+    assert [(each["number"], each["sha256"]) for each in result["batches"]] == [
         (number, ledger.batch(number).sha256) for number in (0, 1, 2)
     ]
-    tags = mlflow.MlflowClient().get_run(found["run"]).data.tags
-    assert {f"batch_sha256.{each['number']}": each["sha256"] for each in found["batches"]}.items() <= tags.items()
-    assert found["report"] == tags["decision_run"]
-    assert (found["decision"]["answer"], found["decision"]["reason"]) == ledger.decision(ledger.batch(2))
-    assert found["verdict"]["promoted"] is True
-    assert found["code"] == "development"
-    assert len(found["bundle_sha256"]) == 64
-    assert [move["kind"] for move in found["moves"]] == ["promotion"]
-    told = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
-    for words in (found["run"], found["report"], found["batches"][1]["sha256"], found["verdict"]["reason"]):
-        assert words in told
+    tags = mlflow.MlflowClient().get_run(result["run"]).data.tags
+    assert {f"batch_sha256.{each['number']}": each["sha256"] for each in result["batches"]}.items() <= tags.items()
+    assert result["report"] == tags["decision_run"]
+    assert (result["decision"]["answer"], result["decision"]["reason"]) == ledger.decision(ledger.batch(2))
+    assert result["verdict"]["promoted"] is True
+    assert result["code"] == "development"
+    assert len(result["bundle_sha256"]) == 64
+    assert [move["kind"] for move in result["moves"]] == ["promotion"]
+    output = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    ).stdout
+    for words in (result["run"], result["report"], result["batches"][1]["sha256"], result["verdict"]["reason"]):
+        assert words in output
     stood = ledger.batch(1)
     ledger.set_stored(ledger.receive(1, "f" * 64, stood.rows + 1, "raw/other"))
     other = lineage.run(second.context, "2")
-    assert other["batches"][1] == {"number": 1, "sha256": stood.sha256, "clean": None}, "not what was trained on"
-    assert f"1 {stood.sha256} (replaced since by another content)" in other["summary"]
+    assert other["batches"][1] == {"number": 1, "sha256": stood.sha256, "clean": None}, "another content"
+    assert f"1 {stood.sha256} (replaced by another content since)" in other["summary"]

@@ -1,10 +1,9 @@
-"""Every row received is valid or quarantined with a rule, whatever it is; a changed schema is one sentence."""
+"""Every received row is valid, a duplicate, or quarantined with a rule; a changed schema gives one error."""
 
 from __future__ import annotations
 
 import json
 import math
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,13 +12,19 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
+from markupsafe import escape
 
 from core.errors import DataError
-from core.features import RAW_SCHEMA, build_features, fit_encodings
-from pipeline import drift, rows, validate
-from pipeline.body import from_records
-from pipeline.contract import BROKEN, IMPLAUSIBLE, Listing, Plausible
-from pipeline.rules import implausible, judge, valid_rows
+from core.features.matrix import build_features
+from core.features.training import fit_encodings
+from core.listing.schema import RAW_SCHEMA
+from core.stores import layout
+from pipeline import rows
+from pipeline.decision import drift
+from pipeline.ingest.body import from_records
+from pipeline.stages import validate
+from pipeline.validation.row_checks import check_rows, implausible, valid_rows
+from pipeline.validation.row_rules import BROKEN, IMPLAUSIBLE, Listing, Plausible
 
 from .conftest import StageContext
 
@@ -32,7 +37,7 @@ TEXT = [name for name, kind in RAW_SCHEMA.items() if kind == pl.String()]
 
 
 def with_good(*bad: dict[str, Any]) -> pl.DataFrame:
-    """Some rows among good ones, which all differ."""
+    """These rows, after 20 good rows, which all differ."""
     return from_records([{**GOOD, "street": float(at)} for at in range(20)] + [{**GOOD, **row} for row in bad])
 
 
@@ -41,7 +46,7 @@ def renamed(**names: str) -> pl.DataFrame:
 
 
 def first_release(**odd: str) -> pl.DataFrame:
-    """Raw rows as the first release stored them: a column with anything odd in it is text."""
+    """Raw rows as the first release stored them: a column with an unreadable value is text."""
     return with_good({}).with_columns(pl.lit(value).alias(name) for name, value in odd.items())
 
 
@@ -59,14 +64,14 @@ dirty = some.fixed_dictionaries({}, optional={**dict.fromkeys(RAW_SCHEMA, value)
 @given(some.lists(dirty, max_size=12), some.booleans())
 @settings(max_examples=200)
 @example([{"status": -1}, {"status": 2**63}], False)
-def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any]], among_good: bool) -> None:
+def test_every_row_is_valid_or_quarantined_for_any_input(bad: list[dict[str, Any]], among_good: bool) -> None:
     raw = with_good(*bad) if among_good else from_records(bad or [{}])
     try:
-        judged = judge(raw)
+        checked = check_rows(raw)
     except DataError:
-        return  # the columns are not those of the contract
-    assert judged.height == raw.height, "a row was dropped in silence"
-    quarantined = judged.filter(pl.col("broken_rule").is_not_null())
+        return  # the schema differs from the contract
+    assert checked.height == raw.height, "a row was dropped silently"
+    quarantined = checked.filter(pl.col("broken_rule").is_not_null())
     valid = valid_rows(raw)
     assert raw.height == valid.height + quarantined.height
     assert set(quarantined["broken_rule"]) <= set(BROKEN)
@@ -97,13 +102,13 @@ def test_received_is_valid_and_quarantined_over_any_dirt(bad: list[dict[str, Any
         ({"street": 3.0}, "duplicate"),
     ],
 )
-def test_each_rule_names_itself(row: dict[str, Any], rule: str) -> None:
-    judged = judge(with_good(row))
-    assert judged["broken_rule"].to_list() == [None] * 20 + [rule]
+def test_each_rule_is_reported_by_its_name(row: dict[str, Any], rule: str) -> None:
+    checked = check_rows(with_good(row))
+    assert checked["broken_rule"].to_list() == [None] * 20 + [rule]
 
 
-def test_every_rule_is_tested_here() -> None:
-    [cases] = [mark.args[1] for mark in test_each_rule_names_itself.pytestmark]  # type: ignore[attr-defined]
+def test_every_rule_has_a_test_case() -> None:
+    [cases] = [mark.args[1] for mark in test_each_rule_is_reported_by_its_name.pytestmark]  # type: ignore[attr-defined]
     assert {rule for _, rule in cases} == set(BROKEN)
 
 
@@ -120,75 +125,75 @@ def test_every_rule_is_tested_here() -> None:
         {"colour": "red"},
     ],
 )
-def test_odd_rows_are_valid(row: dict[str, Any]) -> None:
-    assert judge(with_good({**row, "street": 99.0}))["broken_rule"].to_list() == [None] * 21
+def test_unusual_rows_are_valid(row: dict[str, Any]) -> None:
+    assert check_rows(with_good({**row, "street": 99.0}))["broken_rule"].to_list() == [None] * 21
 
 
 def test_only_the_first_of_equal_rows_is_valid() -> None:
-    assert judge(from_records([GOOD] * 3))["broken_rule"].to_list() == [None, "duplicate", "duplicate"]
+    assert check_rows(from_records([GOOD] * 3))["broken_rule"].to_list() == [None, "duplicate", "duplicate"]
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "message"),
     [
-        (renamed(price="precio", bed="beds"), "lacks price, bed; unknown ones are beds, precio"),
-        (with_good().drop("state"), "lacks state: the data API's schema has changed"),
-        (from_records([{**GOOD, "bed": "three"}] * 20), "20 of 20 values of bed are no Float64, such as 'three'"),
-        (from_records([{**GOOD, "bath": [2]}]), "1 of 1 values of bath are no Float64, such as [2]"),
+        (renamed(price="precio", bed="beds"), "lacks price, bed (unknown fields: beds, precio)"),
+        (with_good().drop("state"), "lacks state: the schema of the data API has changed"),
+        (from_records([{**GOOD, "bed": "three"}] * 20), "20 of 20 values of bed are not Float64, for example 'three'"),
+        (from_records([{**GOOD, "bath": [2]}]), "1 of 1 values of bath are not Float64, for example [2]"),
         (from_records([{}]), "lacks brokered_by, status, price"),
-        (first_release(bath="two"), "21 of 21 values of bath are no Float64, such as 'two'"),
+        (first_release(bath="two"), "21 of 21 values of bath are not Float64, for example 'two'"),
     ],
 )
-def test_changed_schema_is_one_sentence_that_names_the_columns(raw: pl.DataFrame, told: str) -> None:
+def test_changed_schema_gives_one_error_with_the_columns(raw: pl.DataFrame, message: str) -> None:
     with pytest.raises(DataError) as changed:
-        judge(raw)
-    assert told in str(changed.value)
+        check_rows(raw)
+    assert message in str(changed.value)
     assert "\n" not in str(changed.value)
 
 
-def test_changed_schema_is_refused_in_the_ledger_so_that_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_changed_schema_is_recorded_so_that_the_next_run_continues(tmp_path: Path) -> None:
     context = StageContext(tmp_path, with_good().drop("state"))
     with pytest.raises(DataError, match="lacks state"):
         validate.run(context, 0)  # type: ignore[arg-type]
-    assert context.ledger.told == {"refused": "the batch lacks state: the data API's schema has changed"}
+    assert context.ledger.recorded == {"refused": "the batch lacks state: the schema of the data API has changed"}
 
 
-def test_stage_counts_every_row_and_keeps_the_bad_ones_with_their_rule(tmp_path: Path) -> None:
+def test_stage_counts_every_row_and_quarantines_bad_ones(tmp_path: Path) -> None:
     bad = ({"price": 1.0}, {"price": 2.0}, {"bed": "many"}, {"street": 3.0})
     context = StageContext(tmp_path, with_good(*bad))
-    for _ in range(2):  # again, with the same result
+    for _ in range(2):  # a second run has the same result
         result = validate.run(context, 0)  # type: ignore[arg-type]
-        told = [result[name] for name in ("rows", "valid", "quarantined", "duplicates")]
-        assert told == [24, 20, 3, 1]
+        message = [result[name] for name in ("rows", "valid", "quarantined", "duplicates")]
+        assert message == [24, 20, 3, 1]
         assert result["rules"] == {"price below 1,000": 2, "unreadable": 1}
-        assert context.ledger.told == {"valid": 20, "duplicates": 1, "quarantine": result["rules"]}
-        kept = rows.read(context.store, rows.quarantine_key(0))
+        assert context.ledger.recorded == {"valid": 20, "duplicates": 1, "quarantine": result["rules"]}
+        kept = rows.read(context.store, layout.quarantine_key(0))
         assert kept["broken_rule"].to_list() == ["price below 1,000", "price below 1,000", "unreadable"]
     assert result["summary"].startswith("batch 0: 24 rows = 20 valid + 3 quarantined (2 price below 1,000, 1 ")
 
 
 def test_batch_without_a_valid_row_is_refused_with_its_counts(tmp_path: Path) -> None:
     context = StageContext(tmp_path, from_records([{**GOOD, "price": 1.0}] * 3))
-    told = "no row of batch 0 can be used: 3 rows = 0 valid + 3 quarantined (3 price below 1,000) + 0 duplicates"
+    message = "no row of batch 0 can be used: 3 rows = 0 valid + 3 quarantined (3 price below 1,000) + 0 duplicates"
     with pytest.raises(DataError) as refused:
         validate.run(context, 0)  # type: ignore[arg-type]
-    assert context.ledger.told == {"refused": told} == {"refused": str(refused.value)}
-    assert checks(context, 0)["schema"]["told"] == told
+    assert context.ledger.recorded == {"refused": message} == {"refused": str(refused.value)}
+    assert checks(context, 0)["schema"]["told"] == message
 
 
 def checks(context: StageContext, batch: int) -> dict[str, dict[str, Any]]:
-    """The checks of a stored report, whose page names each."""
-    told = json.loads(context.store.get(rows.report_key(batch, "json")))
-    page = context.store.get(rows.report_key(batch, "html")).decode()
-    assert told["rows"] == told["valid"] + told["quarantined"] + told["duplicates"]
-    assert told["quarantined"] == sum(told["rules"].values())
-    for check in told["checks"]:
-        assert escape(check["told"]) in page, f"the page does not tell: {check['told']}"
-    return {check["name"]: check for check in told["checks"]}
+    """The checks of a stored report. Asserts that the page shows each."""
+    message = json.loads(context.store.get(layout.report_key(batch, "json")))
+    page = context.store.get(layout.report_key(batch, "html")).decode()
+    assert message["rows"] == message["valid"] + message["quarantined"] + message["duplicates"]
+    assert message["quarantined"] == sum(message["rules"].values())
+    for check in message["checks"]:
+        assert escape(check["told"]) in page, f"the page does not show: {check['told']}"
+    return {check["name"]: check for check in message["checks"]}
 
 
 def after(tmp_path: Path, first: pl.DataFrame, then: pl.DataFrame) -> tuple[StageContext, dict[str, dict[str, Any]]]:
-    """Two batches in a row; gives the checks of the second."""
+    """Validate two batches; returns the checks of the second."""
     context = StageContext(tmp_path, first)
     validate.run(context, 0)  # type: ignore[arg-type]
     context.add(1, then)
@@ -196,66 +201,66 @@ def after(tmp_path: Path, first: pl.DataFrame, then: pl.DataFrame) -> tuple[Stag
     return context, checks(context, 1)
 
 
-def test_batch_like_the_one_before_passes_every_check(tmp_path: Path, listings: pl.DataFrame) -> None:
-    context, told = after(tmp_path, listings, listings.with_columns(street=pl.col("street") + 5e6))
-    failed = {name for name, check in told.items() if not check["passed"]}
-    assert failed <= {"sufficiency", "extremes"}, told
-    page = context.store.get(rows.report_key(1, "html")).decode()
+def test_batch_similar_to_the_other_one_passes_every_check(tmp_path: Path, listings: pl.DataFrame) -> None:
+    context, message = after(tmp_path, listings, listings.with_columns(street=pl.col("street") + 5e6))
+    failed = {name for name, check in message.items() if not check["passed"]}
+    assert failed <= {"sufficiency", "extremes"}, message
+    page = context.store.get(layout.report_key(1, "html")).decode()
     assert page.count("<svg") >= 6
-    known = [name for name in drift.bins("house_size") if f">{escape(name)}</text>" in page]
-    assert known == sorted(known, key=page.index), "bins are in their order"
-    assert "http" not in page.replace("http-equiv", ""), "the page needs nothing from elsewhere"
+    names = [name for name in drift.bin_names("house_size") if f">{escape(name)}</text>" in page]
+    assert names == sorted(names, key=page.index), "the bins are not in order"
+    assert "http" not in page.replace("http-equiv", ""), "the page loads something from elsewhere"
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "told"),
+    ("change", "name", "message"),
     [
-        ({"colour": "red"}, "schema", "fields that the contract does not know, kept beside: colour (40)"),
+        ({"colour": "red"}, "schema", "fields that are not in the contract, stored separately: colour (40)"),
         ({"bath": None}, "nulls", "nulls: bath (40)"),
         ({"status": "ready_to_build"}, "new categories", "new: status ready_to_build (40)"),
         ({"state": "Atlantis"}, "new categories", "new: state Atlantis (40)"),
-        ({"price": 2e6}, "target", "the median price is $2,000,000, of the batches before $289,900"),
-        ({"bed": 444.0}, "extremes", "implausible, and used: more than 50 bedrooms (40)"),
+        ({"price": 2e6}, "target", "the median price is $2,000,000, that of the other batches $289,900"),
+        ({"bed": 444.0}, "extremes", "implausible, but used: more than 50 bedrooms (40)"),
         ({"price": 1.0}, "ranges", "quarantined: price below 1,000 (40)"),
-        ({"street": 1.0, "city": "Salem"}, "duplicates", "39 rows repeat another one of the batch, 0 one of another"),
-        ({"street": 3.0}, "duplicates", "39 rows repeat another one of the batch, 1 one of another batch"),
+        ({"street": 1.0, "city": "Salem"}, "duplicates", "39 rows repeat a row of this batch, 0 a row of another"),
+        ({"street": 3.0}, "duplicates", "39 rows repeat a row of this batch, 1 a row of another batch"),
     ],
 )
-def test_each_check_warns_of_what_it_is_for(tmp_path: Path, change: dict[str, Any], name: str, told: str) -> None:
+def test_each_check_warns_of_its_problem(tmp_path: Path, change: dict[str, Any], name: str, message: str) -> None:
     odd = [{**GOOD, "street": 100.0 + at, **change} for at in range(40)]
     good = [{**GOOD, "street": 200.0 + at} for at in range(30)]
-    _, found = after(tmp_path, with_good(), from_records(odd + good))
-    assert not found[name]["passed"]
-    assert found[name]["told"].startswith(told)
-    others = {other for other, check in found.items() if not check["passed"]} - {name, "sufficiency"}
-    assert not others, f"{change} is no matter of {others}"
+    _, results = after(tmp_path, with_good(), from_records(odd + good))
+    assert not results[name]["passed"]
+    assert results[name]["told"].startswith(message)
+    others = {other for other, check in results.items() if not check["passed"]} - {name, "sufficiency"}
+    assert not others, f"{change} should not fail {others}"
 
 
 @pytest.mark.parametrize(("count", "passed"), [(2, True), (200, True), (201, False), (1, False)])
-def test_volume_is_against_the_batches_before(tmp_path: Path, count: int, passed: bool) -> None:
+def test_volume_is_compared_with_the_other_batches(tmp_path: Path, count: int, passed: bool) -> None:
     many = from_records([{**GOOD, "street": 1000.0 + at} for at in range(count)])
-    _, found = after(tmp_path, with_good(), many)
-    assert found["volume"]["passed"] is passed
-    assert found["volume"]["told"] == f"{count:,} rows, the median of the batches before is 20"
+    _, results = after(tmp_path, with_good(), many)
+    assert results["volume"]["passed"] is passed
+    assert results["volume"]["told"] == f"{count:,} rows, the median of the other batches is 20"
 
 
-def test_rows_of_another_batch_are_counted_and_used(tmp_path: Path) -> None:
-    context, found = after(tmp_path, with_good(), with_good())
-    assert found["duplicates"]["told"] == "0 rows repeat another one of the batch, 20 one of another batch"
-    assert context.ledger.told["valid"] == 20
+def test_rows_of_another_batch_are_counted_but_used(tmp_path: Path) -> None:
+    context, results = after(tmp_path, with_good(), with_good())
+    assert results["duplicates"]["told"] == "0 rows repeat a row of this batch, 20 a row of another batch"
+    assert context.ledger.recorded["valid"] == 20
 
 
 @given(some.lists(dirty, min_size=1, max_size=12))
 @settings(max_examples=50)
-def test_report_is_made_of_any_dirt(bad: list[dict[str, Any]]) -> None:
+def test_any_input_gives_a_report(bad: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as folder:
-        _, found = after(Path(folder), with_good(), with_good(*bad))
-        assert list(found) == [
+        _, results = after(Path(folder), with_good(), with_good(*bad))
+        assert list(results) == [
             "schema", "nulls", "duplicates", "ranges", "extremes", "target", "volume", "new categories", "sufficiency",
         ]  # fmt: skip
 
 
-def test_every_rule_of_the_declared_schemas_has_a_name_for_people() -> None:
+def test_every_rule_of_the_schemas_has_a_name_for_people() -> None:
     declared = {rule for schema in (Listing, Plausible) for rule in schema._validation_rules(with_cast=False)}
     named = {rule for rules in BROKEN.values() for rule in rules} | set(IMPLAUSIBLE)
     silent = {"row|nullability", "row|min", "row|max"} | {f"{name}|{kind}" for name in Plausible.column_names()
@@ -271,5 +276,5 @@ def test_implausible_rows_are_counted_per_reason() -> None:
 
 
 def test_text_columns_take_any_text() -> None:
-    judged = judge(with_good(dict.fromkeys(TEXT, "Ω") | {"street": 99.0}))
-    assert judged["broken_rule"].null_count() == 21
+    checked = check_rows(with_good(dict.fromkeys(TEXT, "Ω") | {"street": 99.0}))
+    assert checked["broken_rule"].null_count() == 21

@@ -1,4 +1,4 @@
-"""Small real models, and a registry held in memory that can go wrong."""
+"""Two small real models, and a registry in memory whose calls can fail."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import lightgbm
-import numpy as np
-import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 import predictor.assembly
-from core.booster import Booster
-from core.bundle import Bundle, baseline, golden_sample, load_bundle, write_bundle
+from ci.local.processes import LocalPlatform
 from core.errors import BundleError
-from core.features import parse_listings, training_features
-from core.registry import ModelVersion
-from pipeline.calibration import calibrate, measured
-from pipeline.encoded import Part
+from core.stores.registry import ModelVersion
 from predictor.assembly import create_app
-from predictor.listing import STATES
+from predictor.serving.cache import BundleCache
 from predictor.settings import PredictorSettings
+from tests.kit.small_models import Model, train
 
 NAME = "house-price"
 NOWHERE = "http://127.0.0.1:9"
@@ -39,65 +33,31 @@ SETTINGS = PredictorSettings(
     poll_seconds=0.05,
     max_listings=100,
     max_body_bytes=102_400,
-    prediction_log=False,  # it has tests of its own
+    prediction_log=False,  # has its own tests
 )
-
-
-def listings(rows: int = 400) -> pl.DataFrame:
-    """Listings whose price follows size and state."""
-    draw = np.random.default_rng(7)
-    size, state = draw.integers(500, 4000, rows), draw.integers(0, 8, rows)
-    return parse_listings(
-        [
-            {
-                "status": "for_sale",
-                "price": 100.0 * size[i] * (1 + 0.1 * state[i]),
-                "bed": int(draw.integers(1, 6)),
-                "bath": int(draw.integers(1, 4)),
-                "acre_lot": 0.25,
-                "house_size": int(size[i]),
-                "state": STATES[state[i]],
-                "city": f"City {state[i]}",
-                "zip_code": f"{state[i] * 1000 + 1:05}",
-                "brokered_by": i % 20,
-                "street": i,
-                "prev_sold_date": f"20{i % 20:02}-05-17",
-            }
-            for i in range(rows)
-        ]
-    )
-
-
-@dataclass(frozen=True)
-class Model:
-    """A bundle on disk and the sha256 of its manifest."""
-
-    folder: Path
-    sha256: str
-    bundle: Bundle
-
-
-def train(folder: Path, rounds: int) -> Model:
-    rows = listings()
-    matrix, encodings = training_features(rows)
-    data = lightgbm.Dataset(matrix, np.log(rows["price"].to_numpy()) - baseline(matrix))
-    booster = lightgbm.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "seed": 1}, data, rounds)
-    text = booster.model_to_string()
-    ranges = calibrate(Booster(text), encodings, measured([Part.of(rows)]))
-    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), ranges)
-    return Model(folder, sha256, load_bundle(folder))
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model]:
-    """Two models that give different prices."""
+    """Two models with different prices."""
     folder = tmp_path_factory.mktemp("models")
     return train(folder / "1" / "bundle", 10), train(folder / "2" / "bundle", 40)
 
 
+def keep_on_disk(local: LocalPlatform, model: Model) -> None:
+    """Give the next predictor of a platform a model that served last, so that it needs no MLflow."""
+    cache = BundleCache(local.folder / "bundles")
+    version = ModelVersion(NAME, "1", "run-1", {"manifest_sha256": model.sha256}, "")
+    with cache.draft() as draft:
+        shutil.copytree(model.folder, draft / "bundle")
+        cache.keep(version, draft / "bundle")
+    cache.add_served(version)
+    local.mlflow_url = NOWHERE
+
+
 @dataclass
 class Registry:
-    """Answers as `core.registry.RegistryClient` does."""
+    """Has the methods of `core.stores.registry.RegistryClient`."""
 
     versions: dict[str, ModelVersion] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
@@ -108,7 +68,7 @@ class Registry:
     downloads: list[str] = field(default_factory=list)
 
     def add(self, model: Model, alias: Literal["champion", "challenger"] = "champion", **tags: str) -> str:
-        """Register a model; returns its version, which the alias names from now on, and no other alias ever did."""
+        """Register a model as a new version and set the alias to it. Returns the version."""
         version = str(len(self.versions) + 1)
         tags = {"manifest_sha256": model.sha256} | tags
         self.versions[version] = ModelVersion(NAME, version, f"run-{version}", tags, "")
@@ -119,7 +79,7 @@ class Registry:
             self.challenger = version
         return version
 
-    def champion(self, name: str, alias: str) -> ModelVersion | None:
+    def version_by_alias(self, name: str, alias: str) -> ModelVersion | None:
         assert name == NAME
         if self.broken:
             raise self.broken
@@ -135,7 +95,7 @@ class Registry:
         if self.broken_download:
             raise self.broken_download
         if max_bytes and sum(path.stat().st_size for path in self.folders[version.version].iterdir()) > max_bytes:
-            raise BundleError(f"it has more than {max_bytes} bytes")
+            raise BundleError(f"the bundle has more than {max_bytes} bytes")
         shutil.copytree(self.folders[version.version], directory, dirs_exist_ok=True)
 
 
@@ -146,9 +106,9 @@ def registry() -> Registry:
 
 @pytest.fixture
 def empty(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """The service over a registry that names no champion."""
+    """The service with a registry that has no champion."""
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
-    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)  # trials have tests of their own
+    monkeypatch.setattr(predictor.assembly, "run_loading_test", lambda *_, **__: None)  # has its own tests
     settings = SETTINGS.model_copy(update={"bundle_dir": tmp_path / "bundles", **ORIGIN})
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
@@ -163,20 +123,27 @@ def client(empty: TestClient, registry: Registry, models: tuple[Model, Model]) -
 
 
 def until(ready: Any, seconds: float = 20) -> None:
+    """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < deadline, "too late"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
 
 
 @pytest.fixture
 def damaged(models: tuple[Model, Model], tmp_path: Path) -> Callable[[Callable[[Path], object]], Model]:
-    """A copy of the second model, damaged by a function of its folder after it was registered."""
+    """Makes a copy of the second model that a function damages after its registration."""
 
-    def damage(how: Callable[[Path], object]) -> Model:
+    def damage(change: Callable[[Path], object]) -> Model:
         folder = tmp_path / "damaged"
         shutil.copytree(models[1].folder, folder)
-        how(folder)
+        change(folder)
         return Model(folder, models[1].sha256, models[1].bundle)
 
     return damage
+
+
+def worker_of(platform: LocalPlatform) -> int:
+    """Process id of the worker of the predictor."""
+    master = platform.pid("predictor")
+    return int(Path(f"/proc/{master}/task/{master}/children").read_text().split()[0])

@@ -1,4 +1,4 @@
-"""The HTTP interface: answers, errors, request ids, probes, OpenAPI. No other service runs."""
+"""The HTTP API: answers, errors, request ids, probes, OpenAPI. No other service runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from prometheus_client import REGISTRY
 from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
 
 import predictor.assembly
-from core.bundle import Bundle, load_bundle, write_bundle
-from core.features import parse_listings
+from core.listing.parsing import parse_listings
+from core.model.bundle import Bundle, load_bundle, write_bundle
 from predictor import logs
-from predictor.answers import Explanation, Price, Prices
-from predictor.in_flight import InFlight
-from predictor.listing import EXAMPLE, form_schema
-from predictor.one_listing import OneListing
+from predictor.http.load_shedding import LoadShedding
+from predictor.http.one_listing import OneListing
+from predictor.http.schemas import ExplainedPrice, Price, Prices
+from predictor.pricing.listing import EXAMPLE, form_schema
+from tests.kit.small_models import Model
 
-from .conftest import ORIGIN, SETTINGS, Model, Registry, until
+from .conftest import ORIGIN, SETTINGS, Registry, until
 
 
 def count(outcome: str, version: str = "1") -> float:
@@ -47,37 +48,37 @@ def test_one_listing(client: TestClient) -> None:
     assert count("priced") == before + 1
 
 
-def test_list_is_answered_in_its_order_and_as_one_by_one(client: TestClient, models: tuple[Model, Model]) -> None:
+def test_list_is_answered_in_order_and_like_single_listings(client: TestClient, models: tuple[Model, Model]) -> None:
     bundle: Bundle = models[0].bundle
     rows = [*bundle.golden_listings, EXAMPLE, {}] * 6
-    told = client.post("/predict", json=rows).json()
-    each = [client.post("/predict", json=row).json() for row in rows]
+    answer = client.post("/predict", json=rows).json()
+    single_answers = [client.post("/predict", json=row).json() for row in rows]
     for many, one, golden in (
         ("prices", "price", bundle.golden_prices),
         ("low", "low", bundle.golden_low),
         ("high", "high", bundle.golden_high),
     ):
-        alone = [answer[one] for answer in each]
-        assert told[many] == alone
-        assert alone[: len(bundle.golden_listings)] == golden
-        assert client.post("/predict", json=rows[:1]).json()[many] == alone[:1]
+        single = [each[one] for each in single_answers]
+        assert answer[many] == single
+        assert single[: len(bundle.golden_listings)] == golden
+        assert client.post("/predict", json=rows[:1]).json()[many] == single[:1]
 
 
-def test_model_of_an_earlier_release_answers_without_ranges(
+def test_model_of_an_earlier_release_answers_without_intervals(
     client: TestClient, registry: Registry, models: tuple[Model, Model], tmp_path: Path
 ) -> None:
     bundle = models[0].bundle
     text = (models[0].folder / "model.txt").read_text()
     sha256 = write_bundle(tmp_path / "old", text, bundle.encodings, parse_listings(bundle.golden_listings))
-    with_ranges = client.post("/predict", json=[EXAMPLE, {}]).json()
+    with_intervals = client.post("/predict", json=[EXAMPLE, {}]).json()
     registry.add(Model(tmp_path / "old", sha256, load_bundle(tmp_path / "old")))
     until(lambda: client.get("/model").json()["version"] == "2")
     one, many = (client.post("/predict", json=body).json() for body in (EXAMPLE, [EXAMPLE, {}]))
-    assert (one["price"], one["low"], one["high"]) == (with_ranges["prices"][0], None, None)
-    assert (many["prices"], many["low"], many["high"]) == (with_ranges["prices"], None, None)
+    assert (one["price"], one["low"], one["high"]) == (with_intervals["prices"][0], None, None)
+    assert (many["prices"], many["low"], many["high"]) == (with_intervals["prices"], None, None)
     explained = client.post("/explain", json=EXAMPLE).json()
     assert (explained["price"], explained["low"], explained["high"]) == (one["price"], None, None)
-    Explanation.model_validate(explained)
+    ExplainedPrice.model_validate(explained)
     Price.model_validate(one)
     Prices.model_validate(many)
 
@@ -100,7 +101,7 @@ def test_unusual_listing_is_priced(client: TestClient, change: dict[str, Any]) -
     assert answer.json()["price"] > 0
 
 
-def test_spelling_of_the_zip_code_does_not_matter(client: TestClient) -> None:
+def test_all_spellings_of_a_zip_code_give_the_same_price(client: TestClient) -> None:
     prices = {client.post("/predict", json={**EXAMPLE, "zip_code": z}).json()["price"] for z in ("01001", 1001, 1001.0)}
     assert len(prices) == 1
 
@@ -122,15 +123,15 @@ def test_too_much_in_one_request(client: TestClient) -> None:
     many = client.post("/predict", json=[{}] * 101)
     assert (many.status_code, many.json()) == (
         413,
-        {"detail": "more than 100 listings: send them in several requests"},
+        {"detail": "the request has more than 100 listings: send them in several requests"},
     )
     assert client.post("/predict", json=[{}] * 100).status_code == 200
     long = client.post("/predict", content=b" " * 200_000)
     assert long.status_code == 413
-    assert "more than 102400 bytes" in long.json()["detail"]
+    assert "the body has more than 102400 bytes" in long.json()["detail"]
 
 
-def test_too_long_a_body_is_refused_by_its_header_or_as_soon_as_it_is_too_long(client: TestClient) -> None:
+def test_large_body_is_refused_by_its_header_or_as_soon_as_it_exceeds_the_limit(client: TestClient) -> None:
     def refused() -> float:
         return REGISTRY.get_sample_value("house_requests_refused_total", {"reason": "too_large"}) or 0
 
@@ -139,35 +140,35 @@ def test_too_long_a_body_is_refused_by_its_header_or_as_soon_as_it_is_too_long(c
         "without a Content-Length"
     )
     declared = client.post("/explain", content=b"{}", headers={"Content-Length": "102401"})
-    assert (declared.status_code, declared.json()["detail"][:22]) == (413, "more than 102400 bytes")
+    assert (declared.status_code, declared.json()["detail"][:35]) == (413, "the body has more than 102400 bytes")
     assert client.post("/predict", content=b"{}" + b" " * 102_398).status_code == 200
     assert refused() == before + 2
 
 
-def test_refusal_under_overload_has_its_id_and_is_counted_as_an_answer(client: TestClient) -> None:
-    client.get("/health/live")  # builds the application's middleware
+def test_refusal_under_overload_has_a_request_id_and_is_counted(client: TestClient) -> None:
+    client.get("/health/live")  # the first request builds the middleware
     layer: Any = client.app.middleware_stack  # type: ignore[attr-defined]
     layers: dict[type, Any] = {}
-    while not isinstance(layer, InFlight):
+    while not isinstance(layer, LoadShedding):
         layers[type(layer)] = layer
         layer = layer.app
     assert PrometheusInstrumentatorMiddleware in layers
     series = {"handler": "/predict", "method": "POST", "status": "5xx"}
-    for bound, body in ((layers[OneListing]._queue, EXAMPLE), (layer.places, [EXAMPLE])):
+    for slots, body in ((layers[OneListing]._slots, EXAMPLE), (layer.slots, [EXAMPLE])):
         before = REGISTRY.get_sample_value("http_requests_total", series) or 0
-        bound.count = bound.limit
+        slots.count = slots.limit
         answer = client.post("/predict", json=body, headers={"X-Request-ID": "mine-6"})
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert answer.json() == {"detail": "more than 64 requests at once: try again in 1 s"}
+        assert answer.json() == {"detail": "the service already has 64 requests in flight, its limit: retry after 1 s"}
         assert answer.headers["X-Request-ID"] == "mine-6"
         assert REGISTRY.get_sample_value("http_requests_total", series) == before + 1
         assert client.get("/health/ready").status_code == 200
         assert client.get("/metrics").status_code == 200
-        bound.count = 0
+        slots.count = 0
         assert client.post("/predict", json=body).status_code == 200
 
 
-def test_openapi_says_how_many_listings_a_list_may_have(client: TestClient) -> None:
+def test_openapi_has_the_maximum_length_of_a_list(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     for path, most in (("/predict", SETTINGS.max_listings), ("/explain", SETTINGS.max_explained)):
         one, many = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
@@ -179,8 +180,8 @@ def test_openapi_says_how_many_listings_a_list_may_have(client: TestClient) -> N
 
 def test_without_a_model(empty: TestClient) -> None:
     until(lambda: "alias" in empty.get("/model").text)
-    refused = [empty.post(path, json=EXAMPLE) for path in ("/predict", "/explain")]
-    for answer in (*refused, empty.get("/model"), empty.get("/health/ready")):
+    posts = [empty.post(path, json=EXAMPLE) for path in ("/predict", "/explain")]
+    for answer in (*posts, empty.get("/model"), empty.get("/health/ready")):
         assert answer.status_code == 503
         assert answer.json() == {"detail": "no version of house-price has the alias champion: run the pipeline"}
         assert answer.headers["Retry-After"] == "5"
@@ -188,13 +189,13 @@ def test_without_a_model(empty: TestClient) -> None:
     assert empty.get("/schema").status_code == 200
 
 
-def test_model_tells_what_is_served_and_what_was_refused(
+def test_model_shows_the_served_and_the_refused_versions(
     client: TestClient, registry: Registry, models: tuple[Model, Model]
 ) -> None:
-    told = client.get("/model").json()
-    assert told.pop("loaded_at")
+    body = client.get("/model").json()
+    assert body.pop("loaded_at")
     fingerprint = models[0].bundle.fingerprint
-    assert told == {
+    assert body == {
         "name": "house-price",
         "version": "1",
         "alias": "champion",
@@ -207,16 +208,16 @@ def test_model_tells_what_is_served_and_what_was_refused(
     }
     registry.add(models[1], manifest_sha256="0" * 64)
     until(lambda: client.get("/model").json()["stale"])
-    told = client.get("/model").json()
-    assert told["version"] == "1"
-    assert told["refused"][0]["version"] == "2"
-    assert "the registry says 000000000000" in told["refused"][0]["reason"]
+    body = client.get("/model").json()
+    assert body["version"] == "1"
+    assert body["refused"][0]["version"] == "2"
+    assert "the registry says 000000000000" in body["refused"][0]["reason"]
     assert client.get("/health/ready").status_code == 200
 
 
-@pytest.mark.parametrize("given", ["", "a b", "é", "x" * 129])
-def test_unusable_request_id_is_replaced(client: TestClient, given: str) -> None:
-    answer = client.post("/predict", json={}, headers={"X-Request-ID": given.encode()})
+@pytest.mark.parametrize("request_id", ["", "a b", "é", "x" * 129])
+def test_unusable_request_id_is_replaced(client: TestClient, request_id: str) -> None:
+    answer = client.post("/predict", json={}, headers={"X-Request-ID": request_id.encode()})
     assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
     assert len(answer.json()["request_id"]) == 32
 
@@ -225,12 +226,12 @@ def test_every_answer_has_a_request_id(client: TestClient, monkeypatch: pytest.M
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    identities = [client.get(path).headers["X-Request-ID"] for path in ("/health/live", "/nowhere", "/metrics")]
-    assert len(set(identities)) == 3
+    request_ids = [client.get(path).headers["X-Request-ID"] for path in ("/health/live", "/nowhere", "/metrics")]
+    assert len(set(request_ids)) == 3
     monkeypatch.setattr(client.app.state.pricing, "answer", broken)  # type: ignore[attr-defined]
     failed = client.post("/predict", json={}, headers={"X-Request-ID": "mine-3"})
     assert failed.status_code == 500
-    assert failed.json() == {"detail": "internal error: the service's log has it under request id mine-3"}
+    assert failed.json() == {"detail": "internal error: search the log of the service for request id mine-3"}
     assert failed.headers["X-Request-ID"] == "mine-3"
 
 
@@ -241,7 +242,7 @@ def test_history_without_the_ledger(client: TestClient) -> None:
     assert client.get("/health/ready").status_code == 200, "readiness does not depend on the ledger"
 
 
-def test_version_tells_which_code_image_and_model_answer(client: TestClient) -> None:
+def test_version_shows_code_image_and_model(client: TestClient) -> None:
     version = client.get("/openapi.json").json()["info"]["version"]
     model = {"model_name": "house-price", "model_version": "1"}
     assert client.get("/version").json() == {"version": version, **ORIGIN, **model}
@@ -254,7 +255,7 @@ def test_version_needs_no_model(empty: TestClient) -> None:
     assert (answer.json()["model_name"], answer.json()["model_version"]) == (None, None)
 
 
-def test_version_in_an_image_which_holds_no_package_is_that_of_its_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_in_an_image_without_the_package_comes_from_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
@@ -267,14 +268,16 @@ def test_schema_is_the_forms_schema(client: TestClient) -> None:
     assert client.get("/schema").json() == json.loads(json.dumps(form_schema()))
 
 
-def test_explanation_is_the_price_with_its_reasons(client: TestClient, models: tuple[Model, Model]) -> None:
+def test_explanation_has_the_price_and_the_values_of_the_features(
+    client: TestClient, models: tuple[Model, Model]
+) -> None:
     before = count("explained")
     rows = [*models[0].bundle.golden_listings, EXAMPLE][-10:]
     one = client.post("/explain", json=EXAMPLE, headers={"X-Request-ID": "mine-5"}).json()
-    told = client.post("/explain", json=rows, headers={"X-Request-ID": "mine-5"}).json()
-    assert set(Explanation.model_validate(one).model_dump()) == set(one)
-    assert [each["price"] for each in told["explanations"]] == client.post("/predict", json=rows).json()["prices"]
-    assert told["explanations"][-1] | {name: told[name] for name in told if name != "explanations"} == one
+    many = client.post("/explain", json=rows, headers={"X-Request-ID": "mine-5"}).json()
+    assert set(ExplainedPrice.model_validate(one).model_dump()) == set(one)
+    assert [each["price"] for each in many["explanations"]] == client.post("/predict", json=rows).json()["prices"]
+    assert many["explanations"][-1] | {name: many[name] for name in many if name != "explanations"} == one
     assert (one["request_id"], one["model_name"], one["model_version"]) == ("mine-5", "house-price", "1")
     values = {each["feature"]: each["value"] for each in one["contributions"]}
     assert (values["status"], values["house_size"]) == ("for_sale", 1276)
@@ -283,10 +286,13 @@ def test_explanation_is_the_price_with_its_reasons(client: TestClient, models: t
 
 def test_explanations_fail_as_prices_do(client: TestClient) -> None:
     for body in ({"bed": "many"}, [], [{"zip_code": -1}], 3):
-        told, priced = (client.post(path, json=body) for path in ("/explain", "/predict"))
-        assert (told.status_code, told.json()) == (422, priced.json())
+        explained, priced = (client.post(path, json=body) for path in ("/explain", "/predict"))
+        assert (explained.status_code, explained.json()) == (422, priced.json())
     many = client.post("/explain", json=[{}] * 21)
-    assert (many.status_code, many.json()) == (413, {"detail": "more than 20 listings: send them in several requests"})
+    assert (many.status_code, many.json()) == (
+        413,
+        {"detail": "the request has more than 20 listings: send them in several requests"},
+    )
     assert client.post("/explain", content=b" " * 200_000).status_code == 413
 
 

@@ -1,4 +1,4 @@
-"""Admin routes open to the admin key alone; prices, where keys are asked for, to each of the keys."""
+"""Admin routes require the admin key. Prices require one of the API keys if the settings say so."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from prometheus_client import REGISTRY
 import predictor.assembly
 from core.errors import RegistryError, SettingsError
 from predictor.assembly import create_app
-from predictor.listing import EXAMPLE
+from predictor.pricing.listing import EXAMPLE
 from predictor.settings import PredictorSettings
+from tests.kit.small_models import Model
 
-from .conftest import Model, Registry
+from .conftest import Registry
 
 ADMIN, KEYS = "the-admin-key", "first-key, second-key,,"
 Start = Callable[..., TestClient]
@@ -28,13 +29,13 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture
 def start(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts the service with some settings; it looks at the registry once, and then when it is told to."""
+    """Starts the service with some settings. It polls the registry once, and then only on `/admin/reload`."""
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
-    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)
+    monkeypatch.setattr(predictor.assembly, "run_loading_test", lambda *_, **__: None)
     with ExitStack() as stack:
 
         def start(**settings: object) -> TestClient:
-            known = PredictorSettings(
+            defaults = PredictorSettings(
                 model_name="house-price",
                 model_alias="champion",
                 mlflow_tracking_uri="http://127.0.0.1:9",
@@ -43,7 +44,7 @@ def start(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 bundle_dir=tmp_path / "bundles",
                 prediction_log=False,
             )
-            app = create_app(known.model_copy(update=settings))
+            app = create_app(defaults.model_copy(update=settings))
             return stack.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield start
@@ -53,7 +54,7 @@ def refused() -> float:
     return REGISTRY.get_sample_value("house_requests_refused_total", {"reason": "unauthorized"}) or 0
 
 
-def test_reload_moves_the_model_at_once_and_says_what_came_of_it(
+def test_reload_polls_at_once_and_returns_the_outcome(
     start: Start, registry: Registry, models: tuple[Model, Model]
 ) -> None:
     client = start(admin_key=ADMIN)
@@ -61,8 +62,8 @@ def test_reload_moves_the_model_at_once_and_says_what_came_of_it(
     def reload() -> dict[str, object]:
         answer = client.post("/admin/reload", headers=bearer(ADMIN))
         assert answer.status_code == 200
-        told: dict[str, object] = answer.json()
-        return told
+        body: dict[str, object] = answer.json()
+        return body
 
     assert reload() == {
         "outcome": "absent",
@@ -74,11 +75,11 @@ def test_reload_moves_the_model_at_once_and_says_what_came_of_it(
     assert client.post("/predict", json=EXAMPLE).json()["model_version"] == "1"
     assert reload()["outcome"] == "current"
     registry.add(models[1], manifest_sha256="0" * 64)
-    told = reload()
-    assert (told["outcome"], told["model_version"]) == ("refused", "1")
-    assert "version 2 is refused" in str(told["problem"])
+    result = reload()
+    assert (result["outcome"], result["model_version"]) == ("refused", "1")
+    assert "version 2 is refused" in str(result["problem"])
     registry.versions["2"].tags["manifest_sha256"] = models[1].sha256
-    assert reload() == {"outcome": "loaded", "model_version": "2", "problem": None}, "it is tried anew"
+    assert reload() == {"outcome": "loaded", "model_version": "2", "problem": None}, "a refused version is tried again"
     registry.broken = RegistryError("MLflow did not answer")
     assert reload()["outcome"] == "unreachable"
 
@@ -87,7 +88,7 @@ def test_reload_moves_the_model_at_once_and_says_what_came_of_it(
     "headers",
     [{}, bearer(""), bearer("the-admin-ke"), bearer("first-key"), {"Authorization": ADMIN}, {"X-API-Key": ADMIN}],
 )
-def test_reload_needs_the_admin_key(start: Start, registry: Registry, headers: dict[str, str]) -> None:
+def test_reload_requires_the_admin_key(start: Start, registry: Registry, headers: dict[str, str]) -> None:
     client = start(admin_key=ADMIN, api_keys=KEYS, require_api_key=True)
     before = refused()
     answer = client.post("/admin/reload", headers=headers)
@@ -98,16 +99,18 @@ def test_reload_needs_the_admin_key(start: Start, registry: Registry, headers: d
 
 
 @pytest.mark.parametrize("headers", [{}, bearer(""), bearer("x")])
-def test_without_an_admin_key_nobody_is_admin_and_the_answer_says_what_to_set(
+def test_admin_routes_are_closed_without_an_admin_key_and_the_answer_says_what_to_set(
     start: Start, headers: dict[str, str]
 ) -> None:
     answer = start().post("/admin/reload", headers=headers)
     assert answer.status_code == 403
-    assert "put one into the Secret `fastapi` as ADMIN_KEY" in answer.json()["detail"]
+    assert "puts ADMIN_KEY into the Secret `fastapi`" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/predict", "/explain"])
-def test_prices_need_one_of_the_keys(start: Start, registry: Registry, models: tuple[Model, Model], path: str) -> None:
+def test_prices_require_one_of_the_keys(
+    start: Start, registry: Registry, models: tuple[Model, Model], path: str
+) -> None:
     registry.add(models[0])
     client = start(admin_key=ADMIN, api_keys=KEYS, require_api_key=True)
     client.post("/admin/reload", headers=bearer(ADMIN))
@@ -130,11 +133,11 @@ def test_prices_need_one_of_the_keys(start: Start, registry: Registry, models: t
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/metrics", "/schema", "/version", "/docs", "/openapi.json"])
-def test_what_is_only_read_needs_no_key(start: Start, path: str) -> None:
+def test_get_requests_need_no_key(start: Start, path: str) -> None:
     assert start(api_keys=KEYS, require_api_key=True).get(path).status_code == 200
 
 
-def test_keys_are_off_unless_asked_for(start: Start, registry: Registry, models: tuple[Model, Model]) -> None:
+def test_keys_are_off_by_default(start: Start, registry: Registry, models: tuple[Model, Model]) -> None:
     registry.add(models[0])
     client = start(api_keys=KEYS, admin_key=ADMIN)
     client.post("/admin/reload", headers=bearer(ADMIN))
@@ -142,13 +145,13 @@ def test_keys_are_off_unless_asked_for(start: Start, registry: Registry, models:
 
 
 @pytest.mark.parametrize("keys", ["", " , "])
-def test_asking_for_keys_without_any_is_told_at_the_start(start: Start, keys: str) -> None:
+def test_requiring_keys_without_any_key_fails_at_startup(start: Start, keys: str) -> None:
     with pytest.raises(SettingsError, match=r"fastapi\.config\.requireApiKey"):
         start(api_keys=keys, require_api_key=True)
 
 
-def test_openapi_says_which_routes_need_which_key(start: Start) -> None:
-    def needed(client: TestClient) -> dict[str, list[str]]:
+def test_openapi_has_the_key_of_each_route(start: Start) -> None:
+    def required(client: TestClient) -> dict[str, list[str]]:
         paths = client.get("/openapi.json").json()["paths"]
         return {
             path: [name for scheme in operations["post"].get("security", []) for name in scheme]
@@ -156,10 +159,10 @@ def test_openapi_says_which_routes_need_which_key(start: Start) -> None:
             if "post" in operations
         }
 
-    assert needed(start())["/admin/reload"] == ["AdminKey"]
-    assert needed(start())["/predict"] == []
+    assert required(start())["/admin/reload"] == ["AdminKey"]
+    assert required(start())["/predict"] == []
     with_keys = start(api_keys=KEYS, require_api_key=True)
-    assert {"/predict": ["ApiKey"], "/explain": ["ApiKey"], "/admin/reload": ["AdminKey"]}.items() <= needed(
+    assert {"/predict": ["ApiKey"], "/explain": ["ApiKey"], "/admin/reload": ["AdminKey"]}.items() <= required(
         with_keys
     ).items()
     assert "401" in with_keys.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
@@ -171,8 +174,8 @@ def test_settings_do_not_show_keys(start: Start) -> None:
     assert ADMIN not in shown
 
 
-def test_no_other_site_may_read_answers(start: Start) -> None:
+def test_cors_is_off(start: Start) -> None:
     client = start()
-    asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
-    for answer in (client.options("/predict", headers=asked), client.get("/version", headers=asked)):
+    headers = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    for answer in (client.options("/predict", headers=headers), client.get("/version", headers=headers)):
         assert [name for name in answer.headers if name.lower().startswith("access-control")] == []

@@ -1,4 +1,4 @@
-"""Bundles on disk: what a new process serves while MLflow is away, shared by the pods of a node."""
+"""Bundles on disk: a new process serves them while MLflow is away, and pods of a node share them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from pathlib import Path
 import pytest
 
 from core.errors import RegistryError
-from core.registry import ModelVersion
-from predictor import cache
-from predictor.cache import KEPT, BundleCache
-from predictor.champion import ChampionFollower
-from predictor.trial import check
+from core.stores.registry import ModelVersion
+from predictor.serving import cache
+from predictor.serving.cache import KEPT, BundleCache
+from predictor.serving.follower import AliasFollower
+from predictor.serving.loader import BundleLoader
+from predictor.serving.loading_test import check
+from tests.kit.small_models import Model
 
-from .conftest import NAME, Model, Registry
-
-
-def following(registry: Registry, directory: Path) -> ChampionFollower:
-    return ChampionFollower(registry, NAME, "champion", directory, 1, check)  # type: ignore[arg-type]
+from .conftest import NAME, Registry
 
 
-def serving(follower: ChampionFollower) -> str | None:
-    return follower.state.served.version.version if follower.state.served else None
+def following(registry: Registry, directory: Path) -> AliasFollower:
+    loader = BundleLoader(registry, directory, check)  # type: ignore[arg-type]
+    return AliasFollower(registry, NAME, "champion", loader, 1)  # type: ignore[arg-type]
+
+
+def serving(follower: AliasFollower) -> str | None:
+    return follower.state.model.version.version if follower.state.model else None
 
 
 def age(directory: Path) -> None:
-    """As if everything there were old."""
+    """Make everything in the folder old."""
     for path in directory.iterdir():
         os.utime(path, (0, 0))
 
@@ -37,13 +40,13 @@ def bundles(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.is_dir())
 
 
-def test_new_process_serves_what_another_served_last_with_the_registry_away(
+def test_new_process_serves_the_last_served_version_while_the_registry_is_away(
     registry: Registry, models: tuple[Model, Model], tmp_path: Path
 ) -> None:
-    one = following(registry, tmp_path / "cache")
+    first = following(registry, tmp_path / "cache")
     for model in models:
         registry.add(model)
-        one.refresh()
+        first.refresh()
     registry.broken = RegistryError("MLflow did not answer")
     new = following(registry, tmp_path / "cache")
     new.resume()
@@ -70,7 +73,7 @@ def test_rollback_needs_no_download(registry: Registry, models: tuple[Model, Mod
     assert serving(follower) == "1"
 
 
-def test_unusable_bundle_makes_way_for_a_new_download_and_is_no_refusal(
+def test_damaged_bundle_is_downloaded_again_and_not_refused(
     registry: Registry, models: tuple[Model, Model], tmp_path: Path
 ) -> None:
     registry.add(models[0])
@@ -84,10 +87,10 @@ def test_unusable_bundle_makes_way_for_a_new_download_and_is_no_refusal(
     assert registry.downloads == ["1", "1"]
     third = following(registry, tmp_path)
     third.resume()
-    assert serving(third) == "1", "the new download took its place"
+    assert serving(third) == "1", "the new download replaced it"
 
 
-def test_unusable_newest_bundle_leaves_the_one_before(
+def test_damaged_newest_bundle_falls_back_to_the_previous_one(
     registry: Registry, models: tuple[Model, Model], tmp_path: Path
 ) -> None:
     follower = following(registry, tmp_path)
@@ -101,16 +104,18 @@ def test_unusable_newest_bundle_leaves_the_one_before(
     assert serving(new) == "1"
 
 
-def test_old_bundles_go_and_those_that_served_last_stay(
+def test_old_bundles_are_removed_and_the_last_served_ones_stay(
     registry: Registry, models: tuple[Model, Model], tmp_path: Path
 ) -> None:
     follower = following(registry, tmp_path)
     (tmp_path / ".draft-of-a-process-that-was-killed").mkdir()
-    (tmp_path / ".predictions").mkdir()  # that wait for the database
+    (tmp_path / ".predictions").mkdir()  # of the prediction log, waiting for the database
     for at in range(KEPT + 3):
         registry.add(models[at % 2])
         follower.refresh()
-    assert len([name for name in bundles(tmp_path) if not name.startswith(".")]) == KEPT + 3, "another may load them"
+    assert len([name for name in bundles(tmp_path) if not name.startswith(".")]) == KEPT + 3, (
+        "another process may be loading them"
+    )
     age(tmp_path)
     registry.add(models[0])
     follower.refresh()
@@ -118,10 +123,10 @@ def test_old_bundles_go_and_those_that_served_last_stay(
     assert sorted(name.partition("-")[0] for name in bundles(tmp_path)) == sorted([*kept, ".predictions"])
 
 
-def test_followers_on_one_folder_move_together_and_leave_it_whole(
+def test_followers_that_share_a_folder_stay_in_step_and_leave_it_intact(
     registry: Registry, models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several at once, with every bundle old at birth: each removes what it may while others read."""
+    """Several run at once, and every bundle counts as old, so that each removes bundles while others read."""
     monkeypatch.setattr(cache, "OLD_SECONDS", -1)
     followers = [following(registry, tmp_path) for _ in range(4)]
     outcomes: list[str] = []
@@ -129,7 +134,7 @@ def test_followers_on_one_folder_move_together_and_leave_it_whole(
         registry.add(models[at % 2])
         together = threading.Barrier(len(followers))
 
-        def look(follower: ChampionFollower, together: threading.Barrier = together) -> None:
+        def look(follower: AliasFollower, together: threading.Barrier = together) -> None:
             together.wait()
             outcomes.append(follower.refresh())
 
@@ -149,12 +154,12 @@ def test_followers_on_one_folder_move_together_and_leave_it_whole(
 
 
 @pytest.mark.parametrize("content", ["", "[", "{}", '[{"name": 1}]', "null"])
-def test_unreadable_record_is_as_none(content: str, tmp_path: Path) -> None:
+def test_unreadable_record_counts_as_empty(content: str, tmp_path: Path) -> None:
     (tmp_path / "served.json").write_text(content)
     assert BundleCache(tmp_path).served() == []
 
 
-def test_no_name_of_the_registry_leads_out_of_the_folder(tmp_path: Path) -> None:
+def test_no_version_name_leads_out_of_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     (tmp_path / "outside-").mkdir()
@@ -162,10 +167,10 @@ def test_no_name_of_the_registry_leads_out_of_the_folder(tmp_path: Path) -> None
     assert BundleCache(folder).find(version) is None
 
 
-def test_record_holds_versions_as_the_registry_told_them(tmp_path: Path) -> None:
+def test_record_has_the_versions_as_the_registry_describes_them(tmp_path: Path) -> None:
     store = BundleCache(tmp_path)
     versions = [ModelVersion(NAME, str(at), "run", {"manifest_sha256": "ab" * 32}, "source") for at in range(KEPT + 1)]
     for version in versions:
-        store.note_served(version)
+        store.add_served(version)
     assert store.served() == versions[:0:-1]
     assert len(json.loads((tmp_path / "served.json").read_text())) == KEPT

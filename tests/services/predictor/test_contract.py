@@ -1,6 +1,7 @@
-"""The service does what its OpenAPI document says, whatever it is asked: Schemathesis asks a process.
+"""The service conforms to its OpenAPI document. Schemathesis generates requests and sends them to a process.
 
-HOUSE_CASES is how many cases it makes (default: 300, the same each time; `make contract`: 5,000, others each time).
+HOUSE_CASES is the number of cases. The default is 300 and gives the same cases each time; `make contract` uses 5,000
+random ones.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 
-from ci.console import wait_for
-from ci.local import LocalPlatform
-from core.ledger import Ledger
-from core.registry import ModelVersion
-from predictor.cache import BundleCache
+from ci.common.console import wait_for
+from ci.local.processes import LocalPlatform
+from core.stores.registry import ModelVersion
+from predictor.serving.cache import BundleCache
+from tests.kit.small_models import Model
+from tests.services.ledgers import new_ledger
 
-from .conftest import NOWHERE, Model
+from .conftest import NOWHERE
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
 CASES = int(os.environ.get("HOUSE_CASES", "300"))
 ADMIN_KEY = "key-of-the-test"
-# what is wrong is refused with one of these: 413 is for a list that is too long, which Schemathesis does not know of
+# allowed statuses for invalid requests; 413 is for a list that is too long, which Schemathesis does not expect
 REFUSALS = SchemathesisConfig.from_dict(
     {"checks": {"negative_data_rejection": {"expected-statuses": [401, 403, 404, 405, 413, 422]}}}
 )
@@ -39,16 +41,15 @@ REFUSALS = SchemathesisConfig.from_dict(
 def served(
     local: LocalPlatform, tmp_path_factory: pytest.TempPathFactory, models: tuple[Model, Model]
 ) -> Iterator[str]:
-    """A predictor with a model and a ledger, and without MLflow."""
+    """A predictor with a model and a ledger, but without MLflow."""
     folder = tmp_path_factory.mktemp("contract")
     cache = BundleCache(folder / "bundles")
     version = ModelVersion("house-price", "1", "run-1", {"manifest_sha256": models[0].sha256}, "")
     with cache.draft() as draft:
         shutil.copytree(models[0].folder, draft, dirs_exist_ok=True)
         cache.keep(version, draft)
-    cache.note_served(version)
-    dsn = local.database("contract")
-    Ledger(dsn).ensure_schema()
+    cache.add_served(version)
+    dsn = new_ledger(local, "contract")
     url = local.start_predictor(
         mlflow_tracking_uri=NOWHERE,
         ledger_dsn=dsn,
@@ -63,12 +64,12 @@ def served(
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_answer_is_one_of_the_document(served: str, mode: GenerationMode, subtests: pytest.Subtests) -> None:
-    """Of what the document allows, and of what it does not: each answer has a status, type and shape that it names."""
+def test_answers_conform_to_the_document(served: str, mode: GenerationMode, subtests: pytest.Subtests) -> None:
+    """Valid and invalid requests both get a status, a content type and a body that the document describes."""
     document = schemathesis.openapi.from_url(f"{served}/openapi.json", config=REFUSALS)
-    operations = [found.ok() for found in document.get_all_operations()]
-    with_body = [operation for operation in operations if operation.body]  # of others there is one case
-    asked = 0
+    operations = [result.ok() for result in document.get_all_operations()]
+    with_body = [operation for operation in operations if operation.body]  # the other operations have only one case
+    cases = 0
     for operation in operations:
 
         @settings(
@@ -81,22 +82,22 @@ def test_answer_is_one_of_the_document(served: str, mode: GenerationMode, subtes
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Case) -> None:
-            nonlocal asked
-            asked += 1
+            nonlocal cases
+            cases += 1
             case.call_and_validate(headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 
         with subtests.test(operation.label):
             try:
                 ask()
             except Unsatisfiable:
-                assert mode is GenerationMode.NEGATIVE, "a request without parameters cannot be wrong"
-    print(f"{asked} cases of {len(operations)} operations, {mode.value}")
+                assert mode is GenerationMode.NEGATIVE, "a request without parameters is never invalid"
+    print(f"{cases} cases of {len(operations)} operations, {mode.value}")
 
 
-def test_other_methods_are_refused_with_those_that_are_not(served: str) -> None:
+def test_other_methods_get_405_with_the_allowed_ones(served: str) -> None:
     document = httpx.get(f"{served}/openapi.json").json()
-    for path, known in document["paths"].items():
-        for method in {"get", "post", "put", "patch", "delete", "options", "trace"} - known.keys():
+    for path, operations in document["paths"].items():
+        for method in {"get", "post", "put", "patch", "delete", "options", "trace"} - operations.keys():
             answer = httpx.request(method.upper(), f"{served}{path}")
             assert answer.status_code == 405, f"{method} {path}"
-            assert answer.headers["allow"].lower().split(", ") == sorted(known), f"{method} {path}"
+            assert answer.headers["allow"].lower().split(", ") == sorted(operations), f"{method} {path}"

@@ -1,4 +1,4 @@
-"""What Prometheus sees of the ledger."""
+"""Metrics that are published from the ledger."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pytest
 from prometheus_client import REGISTRY
 
 from core.errors import LedgerError
-from predictor.ledger_metrics import LedgerMetrics, publish, publish_live_errors
+from predictor.record.ledger_metrics import LedgerMetrics, publish, publish_live_errors
 
 
 def entry(number: int, state: str, rows: int, valid: int | None, **more: Any) -> dict[str, Any]:
     """An entry of the ledger's history."""
     names = ["decision", "decided_at", "trained_at", "promoted", "verdict_at", "holdout_metrics"]
-    known = {"batch_number": number, "sha256": f"{number:064}", "state": state, "rows": rows, "valid": valid}
-    known |= {
+    fields = {"batch_number": number, "sha256": f"{number:064}", "state": state, "rows": rows, "valid": valid}
+    fields |= {
         "quarantined": None if valid is None else rows - valid,
         "duplicates": None if valid is None else 0,
         "received_at": f"2026-11-24T10:0{number}:00+00:00",
     }
-    return known | dict.fromkeys(names) | more
+    return fields | dict.fromkeys(names) | more
 
 
 def scores(mae: float) -> dict[str, float]:
@@ -69,14 +69,14 @@ def test_every_figure_of_the_ledger_is_published() -> None:
     assert value("house_last_run_timestamp_seconds") == 1795521600
 
 
-def test_before_the_first_run_all_counts_are_zero() -> None:
+def test_all_counts_are_zero_before_the_first_run() -> None:
     publish([])
     assert value("house_batches", state="stored") == 0
     assert value("house_decisions", decision="train") == 0
 
 
 @pytest.mark.parametrize("failure", [LedgerError("down"), KeyError("an entry of another release")])
-def test_ledger_down_is_a_metric_and_the_thread_goes_on(failure: Exception) -> None:
+def test_failure_of_the_ledger_is_a_metric_and_the_thread_goes_on(failure: Exception) -> None:
     class History:
         broken: Exception | None = None
 
@@ -96,12 +96,12 @@ def test_ledger_down_is_a_metric_and_the_thread_goes_on(failure: Exception) -> N
     assert value("house_live_mae_dollars", version="1") == 100.0
 
 
-def test_live_errors_are_published_per_version_until_they_are_forgotten() -> None:
+def test_live_errors_are_published_per_version_until_they_are_deleted() -> None:
     publish_live_errors(LIVE)
     assert value("house_feedback", version="1") == 3
     assert value("house_live_mae_dollars", version="1") == 100.0
     assert value("house_live_median_ape_ratio", version="2") == 0.2
     assert value("house_live_coverage_ratio", version="1") == 0.75
-    assert value("house_live_coverage_ratio", version="2") is None, "a model without ranges covers nothing"
+    assert value("house_live_coverage_ratio", version="2") is None, "a model without intervals has no coverage"
     publish_live_errors(LIVE[:1])
     assert value("house_live_mae_dollars", version="2") is None

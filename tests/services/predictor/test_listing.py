@@ -1,4 +1,4 @@
-"""What a listing may be, and with which words the rest is refused."""
+"""Accepted spellings of a listing, and the error messages for invalid values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from predictor.errors import InvalidListingError, TooLargeError
-from predictor.listing import EXAMPLE, STATES, STATUSES, Listing, Listings, form_schema
+from core.listing.schema import STATUSES
+from predictor.errors import InvalidBodyError, TooLargeError
+from predictor.pricing.listing import EXAMPLE, STATES, Listing, ListingParser, form_schema
 
-LISTINGS = Listings(max_listings=3)
+LISTINGS = ListingParser(max_listings=3)
 
 
 def parsed(value: Any) -> dict[str, Any]:
@@ -23,15 +24,15 @@ def parsed(value: Any) -> dict[str, Any]:
 
 
 def refusal(body: bytes | Any) -> dict[tuple[str | int, ...], str]:
-    """Place and rule of every error."""
-    with pytest.raises(InvalidListingError) as refused:
+    """Location and message of every error."""
+    with pytest.raises(InvalidBodyError) as refused:
         LISTINGS.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
     json.dumps(refused.value.errors, allow_nan=False)
     return {tuple(error["loc"]): error["msg"] for error in refused.value.errors}
 
 
 @pytest.mark.parametrize(
-    ("field", "spelling", "meaning"),
+    ("field", "spelling", "value"),
     [
         ("zip_code", "01001", 1001.0),
         ("zip_code", "01001-1234", 1001.0),
@@ -49,11 +50,11 @@ def refusal(body: bytes | Any) -> dict[tuple[str | int, ...], str]:
         ("prev_sold_date", "", None),
     ],
 )
-def test_spelling_is_understood(field: str, spelling: Any, meaning: Any) -> None:
-    assert parsed({field: spelling})[field] == meaning
+def test_spelling_is_accepted(field: str, spelling: Any, value: Any) -> None:
+    assert parsed({field: spelling})[field] == value
 
 
-def test_no_field_is_required_and_others_are_ignored() -> None:
+def test_no_field_is_required_and_unknown_fields_are_ignored() -> None:
     assert parsed({}) == dict.fromkeys(Listing.model_fields)
     assert parsed({"price": 1, "colour": "red"}) == dict.fromkeys(Listing.model_fields)
     assert parsed(dict.fromkeys(Listing.model_fields)) == dict.fromkeys(Listing.model_fields)
@@ -82,7 +83,7 @@ def test_no_field_is_required_and_others_are_ignored() -> None:
         ("prev_sold_date", b"1350000000", "date such as"),
     ],
 )
-def test_rubbish_is_refused_by_field_and_rule(field: str, value: bytes, rule: str) -> None:
+def test_invalid_value_is_refused_with_its_field_and_rule(field: str, value: bytes, rule: str) -> None:
     body = b'{"%s": %s}' % (field.encode(), value)
     errors = refusal(body)
     assert list(errors) == [("body", field)]
@@ -91,19 +92,19 @@ def test_rubbish_is_refused_by_field_and_rule(field: str, value: bytes, rule: st
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"{", b"5", b'"a"', b"null", b"[]", b"[1]", b"\xff\xfe", b"[" * 5000])
-def test_what_is_no_listing_is_refused(body: bytes) -> None:
-    assert all(place[0] == "body" for place in refusal(body))
+def test_other_bodies_are_refused(body: bytes) -> None:
+    assert all(location[0] == "body" for location in refusal(body))
 
 
-def test_too_many_listings_are_another_error() -> None:
+def test_too_many_listings_are_a_different_error() -> None:
     assert len(LISTINGS.parse(b"[{}, {}, {}]")[0]) == 3
     with pytest.raises(TooLargeError, match="more than 3 listings"):
         LISTINGS.parse(b"[{}, {}, {}, {}]")
 
 
-def test_many_errors_are_cut() -> None:
-    listings = Listings(max_listings=1000)
-    with pytest.raises(InvalidListingError) as refused:
+def test_number_of_reported_errors_is_limited() -> None:
+    listings = ListingParser(max_listings=1000)
+    with pytest.raises(InvalidBodyError) as refused:
         listings.parse(json.dumps([{"bed": "x"}] * 1000).encode())
     assert len(refused.value.errors) == 100
 
@@ -116,13 +117,13 @@ json_values = some.recursive(
 records = some.dictionaries(some.sampled_from([*Listing.model_fields, "price"]), json_values)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draws load tables
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw loads tables
 @given(records | some.lists(records, max_size=4))
 def test_any_json_is_parsed_or_refused(value: Any) -> None:
     body = json.dumps(value).encode()
     try:
         listings, many = LISTINGS.parse(body)
-    except (InvalidListingError, TooLargeError) as refused:
+    except (InvalidBodyError, TooLargeError) as refused:
         json.dumps(getattr(refused, "errors", []), allow_nan=False)
     else:
         assert many == isinstance(value, list)
@@ -131,11 +132,11 @@ def test_any_json_is_parsed_or_refused(value: Any) -> None:
 
 @given(some.binary(max_size=50))
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
-    with contextlib.suppress(InvalidListingError, TooLargeError):
+    with contextlib.suppress(InvalidBodyError, TooLargeError):
         LISTINGS.parse(body)
 
 
-def test_form_schema_tells_what_a_form_needs() -> None:
+def test_form_schema_has_titles_examples_and_usual_values() -> None:
     fields = form_schema()["properties"]
     assert all(field["title"] and field["examples"] for field in fields.values()), fields
     assert fields["status"]["known"] == list(STATUSES)

@@ -1,4 +1,4 @@
-"""One listing takes a way of its own to its price, and nobody can tell: answers, errors and metrics are the route's."""
+"""The fast path for one listing gives the same answers, errors and metrics as the route."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ from prometheus_fastapi_instrumentator import metrics as instrumentator
 from starlette.types import Message
 
 from predictor import logs
-from predictor.http_metrics import HttpMetrics
-from predictor.in_flight import Queue
-from predictor.listing import EXAMPLE, is_list
-from predictor.one_listing import REFUSED_AFTER_SECONDS, OneListing
-from predictor.pricing import Pricing
-from predictor.routes import INLINE_BYTES
+from predictor.http.load_shedding import BurstSlots
+from predictor.http.metrics import HttpMetrics
+from predictor.http.one_listing import REFUSAL_DELAY_SECONDS, OneListing
+from predictor.http.routes import INLINE_BYTES
+from predictor.pricing.listing import EXAMPLE, is_list
+from predictor.pricing.price import Pricing
 
 from .conftest import until
-from .test_pricing import listings
+from .strategies import listings
 
 SERIES = re.compile(r'^(?:http|house_pred)[^#\n]*(?:handler="/predict"|house_)[^#\n]*$', re.MULTILINE)
 BODIES = {
     "a listing": json.dumps(EXAMPLE).encode(),
-    "blanks around it": b" \n " + json.dumps(EXAMPLE).encode() + b" ",
-    "no field": b"{}",
+    "whitespace around it": b" \n " + json.dumps(EXAMPLE).encode() + b" ",
+    "no fields": b"{}",
     "unknown fields": b'{"price": 1, "colour": "red"}',
     "not ASCII": '{"city": "Mayagüez", "state": "Puerto Rico 🏠"}'.encode(),
-    "a wrong field": b'{"bed": "many", "zip_code": true}',
+    "invalid fields": b'{"bed": "many", "zip_code": true}',
     "NaN": b'{"bed": NaN}',
     "a number": b"3",
     "not JSON": b"{",
     "not UTF-8": b'{"city": "\xff"}',
-    "nothing": b"",
-    "blanks": b"   ",
+    "empty": b"",
+    "only whitespace": b"   ",
 }
 
 
 def ask(client: TestClient, body: bytes, routed: bool = False) -> Response:
-    """Post a body; `routed`: with the way of its own closed, so that the route answers."""
+    """Post a body. With `routed`, the fast path is off, so that the route answers."""
     with pytest.MonkeyPatch.context() as patch:
         if routed:
-            patch.setattr(OneListing, "_is_one", lambda *_: False)
+            patch.setattr(OneListing, "_is_one_listing", lambda *_: False)
         return client.post("/predict", content=body, headers={"X-Request-ID": "mine"})
 
 
 def counted() -> dict[str, float]:
-    """All series that a price counts into, but for the seconds."""
-    found = dict(line.rsplit(" ", 1) for line in SERIES.findall(generate_latest(REGISTRY).decode()))
-    return {name: float(value) for name, value in found.items() if not re.search("_created|seconds_(sum|bucket)", name)}
+    """The metrics that a request changes, without durations."""
+    series = dict(line.rsplit(" ", 1) for line in SERIES.findall(generate_latest(REGISTRY).decode()))
+    return {
+        name: float(value) for name, value in series.items() if not re.search("_created|seconds_(sum|bucket)", name)
+    }
 
 
 def increase(action: Callable[[], object]) -> dict[str, float]:
@@ -66,25 +68,25 @@ def increase(action: Callable[[], object]) -> dict[str, float]:
 
 
 @pytest.fixture
-def ways(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """True for each request that was answered without the route."""
+def fast(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each request, whether the fast path answered it."""
     taken: list[bool] = []
-    right = OneListing._is_one
+    original = OneListing._is_one_listing
 
-    def spied(layer: OneListing, message: Any) -> bool:
-        taken.append(right(layer, message))
+    def spy(layer: OneListing, message: Any) -> bool:
+        taken.append(original(layer, message))
         return taken[-1]
 
-    monkeypatch.setattr(OneListing, "_is_one", spied)
+    monkeypatch.setattr(OneListing, "_is_one_listing", spy)
     return taken
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_answer_and_metrics_are_those_of_the_route(client: TestClient, ways: list[bool], name: str) -> None:
+def test_answer_and_metrics_are_the_same_as_from_the_route(client: TestClient, fast: list[bool], name: str) -> None:
     body, answers = BODIES[name], []
     counts = [increase(lambda to=to: answers.append(ask(client, body, routed=to))) for to in (False, True)]
     direct, routed = answers
-    assert ways == [True]
+    assert fast == [True]
     assert direct.status_code == routed.status_code
     assert direct.json() == routed.json()
     assert direct.headers.multi_items() == routed.headers.multi_items()
@@ -98,31 +100,31 @@ def test_answer_and_metrics_are_those_of_the_route(client: TestClient, ways: lis
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(row=listings)
-def test_any_listing_is_answered_as_by_the_route(client: TestClient, row: dict[str, Any]) -> None:
+def test_any_listing_gets_the_same_answer_as_from_the_route(client: TestClient, row: dict[str, Any]) -> None:
     body = json.dumps(row).encode()
     direct = ask(client, body).json()
     assert direct == ask(client, body, routed=True).json()
     assert direct["price"] == ask(client, b"[%s]" % body).json()["prices"][0]
 
 
-def test_what_is_no_plain_listing_goes_on_to_the_route(client: TestClient, ways: list[bool]) -> None:
+def test_other_requests_go_on_to_the_route(client: TestClient, fast: list[bool]) -> None:
     long = {**EXAMPLE, "more": "x" * INLINE_BYTES}
     assert client.post("/predict", json=[EXAMPLE]).status_code == 200
     assert client.post("/predict", json=long).status_code == 200
-    assert ways == [False, False]
+    assert fast == [False, False]
     assert client.get("/predict").status_code == 405
-    assert client.post("/predict/", json=EXAMPLE).status_code == 200, "by a redirect"
+    assert client.post("/predict/", json=EXAMPLE).status_code == 200, "after a redirect"
     assert client.post("/explain", json=EXAMPLE).status_code == 200
-    assert ways == [False, False, True]
+    assert fast == [False, False, True]
 
 
-def test_without_a_model_it_says_why(empty: TestClient) -> None:
+def test_answer_without_a_model_has_the_cause(empty: TestClient) -> None:
     until(lambda: "alias" in empty.get("/model").text)
     direct, routed = (ask(empty, BODIES["a listing"], routed=to) for to in (False, True))
     assert (direct.status_code, direct.headers["Retry-After"], direct.json()) == (503, "5", routed.json())
 
 
-def test_fault_is_counted_and_its_log_lines_have_the_id(
+def test_bug_is_counted_and_its_log_lines_have_the_request_id(
     client: TestClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -140,45 +142,49 @@ def test_fault_is_counted_and_its_log_lines_have_the_id(
 
 
 @pytest.mark.parametrize("price", [float("nan"), float("inf")])
-def test_price_that_is_no_number_is_a_fault_and_never_an_answer(
+def test_price_that_is_not_finite_gives_500(
     client: TestClient,
     monkeypatch: pytest.MonkeyPatch,
     price: float,
 ) -> None:
-    bundle = client.app.state.follower.state.served.bundle  # type: ignore[attr-defined]
+    bundle = client.app.state.follower.state.model.bundle  # type: ignore[attr-defined]
     monkeypatch.setattr(type(bundle), "estimate_one", lambda *_: {"price": price, "low": None, "high": None})
     for to in (False, True):
         answer = ask(client, b"{}", routed=to)
-        assert (answer.status_code, answer.json()["detail"]) == (500, "the model gives no number as the price")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            500,
+            "the model returned a price that is not a finite number",
+        )
 
 
-def test_requests_in_flight_are_counted_on_both_ways(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_in_flight_are_counted_on_both_paths(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     pricing = client.app.state.pricing  # type: ignore[attr-defined]
-    right = pricing.answer
+    original = pricing.answer
 
-    def spied(*arguments: Any) -> Any:
+    def spy(*arguments: Any) -> Any:
         seen.append(REGISTRY.get_sample_value("house_requests_in_flight"))
-        return right(*arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(pricing, "answer", spied)
+    monkeypatch.setattr(pricing, "answer", spy)
     for to in (False, True):
         ask(client, b"{}", routed=to)
     assert seen == [1, 1]
     assert REGISTRY.get_sample_value("house_requests_in_flight") == 0
 
 
-def listing_layer(queue: Queue) -> OneListing:
-    """It prices everything at a dollar."""
+def fast_path(slots: BurstSlots) -> OneListing:
+    """The middleware with a model that prices everything at one dollar."""
 
     async def route(*_: object) -> None:
-        raise AssertionError("only a listing comes")
+        raise AssertionError("the test sends single listings only")
 
-    return OneListing(route, SimpleNamespace(answer=lambda *_: {"price": 1.0}), queue, None, 100)  # type: ignore[arg-type]
+    pricing: Any = SimpleNamespace(answer=lambda *_: {"price": 1.0})
+    return OneListing(route, pricing, slots, None, 100)
 
 
 async def post(layer: OneListing, body: asyncio.Event) -> int:
-    """The status of the answer to a listing whose body comes with `body`."""
+    """Status of the answer to a listing whose body arrives when `body` is set."""
     statuses = []
 
     async def receive() -> Message:
@@ -192,9 +198,9 @@ async def post(layer: OneListing, body: asyncio.Event) -> int:
     return int(statuses[0])
 
 
-def test_who_sends_slowly_holds_no_place() -> None:
+def test_slow_sender_takes_no_slot() -> None:
     async def run() -> None:
-        layer, here, later = listing_layer(Queue(1)), asyncio.Event(), asyncio.Event()
+        layer, here, later = fast_path(BurstSlots(1)), asyncio.Event(), asyncio.Event()
         here.set()
         slow = [asyncio.create_task(post(layer, later)) for _ in range(10)]
         for _ in range(3):
@@ -206,8 +212,8 @@ def test_who_sends_slowly_holds_no_place() -> None:
     asyncio.run(run())
 
 
-def test_refusal_is_told_late_and_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that ask again at once would take the time of those who are priced."""
+def test_refusal_is_delayed_but_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that retry immediately would take time from the accepted requests."""
     sleep, waits = asyncio.sleep, []
 
     async def slept(seconds: float) -> None:
@@ -217,7 +223,7 @@ def test_refusal_is_told_late_and_counted_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(asyncio, "sleep", slept)
 
     async def run() -> list[int]:
-        layer, here = listing_layer(Queue(2)), asyncio.Event()
+        layer, here = fast_path(BurstSlots(2)), asyncio.Event()
         here.set()
         return await asyncio.gather(*(post(layer, here) for _ in range(5)))
 
@@ -226,12 +232,12 @@ def test_refusal_is_told_late_and_counted_at_once(monkeypatch: pytest.MonkeyPatc
 
     before = latency()
     assert sorted(asyncio.run(run())) == [200, 200, 503, 503, 503]
-    assert sorted(waits) == [0, 0, *[REFUSED_AFTER_SECONDS] * 3]
-    assert latency() - before < REFUSED_AFTER_SECONDS
+    assert sorted(waits) == [0, 0, *[REFUSAL_DELAY_SECONDS] * 3]
+    assert latency() - before < REFUSAL_DELAY_SECONDS
 
 
-def test_metrics_are_the_instrumentators_default() -> None:
-    """Dashboards and alerts of others find the names, labels and buckets that they know."""
+def test_metrics_are_the_default_of_the_instrumentator() -> None:
+    """Public dashboards and alerts rely on these names, labels and buckets."""
     theirs, ours = CollectorRegistry(), CollectorRegistry()
     count = instrumentator.default(registry=theirs)
     metrics = HttpMetrics(ours)
@@ -243,9 +249,9 @@ def test_metrics_are_the_instrumentators_default() -> None:
         ("GET", "/model", "2xx", 0, 70.0),
     ):
         headers = {} if size is None else {"Content-Length": str(size)}
-        told: Any = SimpleNamespace(headers=headers)
+        message: Any = SimpleNamespace(headers=headers)
         for each in (count, metrics.count):
-            each(instrumentator.Info(told, told, method, handler, status, seconds))
+            each(instrumentator.Info(message, message, method, handler, status, seconds))
 
     def text(registry: CollectorRegistry) -> list[str]:
         return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
@@ -253,11 +259,11 @@ def test_metrics_are_the_instrumentators_default() -> None:
     assert text(ours) == text(theirs)
 
 
-def test_setting_of_the_longest_body_holds_for_it() -> None:
+def test_limit_of_the_body_applies_to_the_fast_path() -> None:
     pricing: Any = Pricing(SimpleNamespace(state=None), 1, 1)  # type: ignore[arg-type]
-    layer = OneListing(pricing, pricing, Queue(0), None, 10)
-    assert layer._is_one({"type": "http.request", "body": b"{        }"})
-    assert not layer._is_one({"type": "http.request", "body": b"{         }"})
-    assert not layer._is_one({"type": "http.request", "body": b"{}", "more_body": True})
-    assert not layer._is_one({"type": "http.disconnect"})
+    layer = OneListing(pricing, pricing, BurstSlots(0), None, 10)
+    assert layer._is_one_listing({"type": "http.request", "body": b"{        }"})
+    assert not layer._is_one_listing({"type": "http.request", "body": b"{         }"})
+    assert not layer._is_one_listing({"type": "http.request", "body": b"{}", "more_body": True})
+    assert not layer._is_one_listing({"type": "http.disconnect"})
     assert is_list(b" [1]")

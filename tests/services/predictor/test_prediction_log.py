@@ -1,4 +1,4 @@
-"""Every answer of `POST /predict` is a row in the ledger, once, and no answer waits for it."""
+"""Every answer of `POST /predict` is stored once in the ledger, and no answer waits for that."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from prometheus_client import REGISTRY
 from psycopg.rows import dict_row
 
 import predictor.assembly
-from ci.local import LocalPlatform
+from ci.local.processes import LocalPlatform
 from core.ledger import Ledger
-from predictor import prediction_log
-from predictor.answers import Noted
 from predictor.assembly import create_app
-from predictor.errors import InvalidListingError
-from predictor.listing import EXAMPLE
-from predictor.prediction_log import PredictionLog
+from predictor.errors import InvalidBodyError
+from predictor.http.schemas import StoredFeedback
+from predictor.pricing.listing import EXAMPLE
+from predictor.record import prediction_log
+from predictor.record.prediction_log import PredictionLog
+from predictor.record.spill import Row, Spill
 from predictor.settings import PredictorSettings
-from predictor.spill import Row, Spill
+from tests.kit.small_models import Model
+from tests.services.ledgers import new_ledger
 
-from .conftest import Model, Registry, until
+from .conftest import Registry, until
 
 AWAY = "postgresql://127.0.0.1:9/ledger"
 BODY = json.dumps(EXAMPLE).encode()
@@ -39,23 +41,21 @@ Start = Callable[..., TestClient]
 
 @pytest.fixture
 def dsn(local: LocalPlatform, request: pytest.FixtureRequest) -> str:
-    """A ledger of this test alone."""
-    dsn = local.database(f"log_{abs(hash(request.node.nodeid))}")
-    Ledger(dsn).ensure_schema()
-    return dsn
+    """A ledger for one test."""
+    return new_ledger(local, f"log_{abs(hash(request.node.nodeid))}")
 
 
 @pytest.fixture
 def start(
     registry: Registry, models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Start]:
-    """Starts the service with a model, or without one; it ends with the test, or where its client is left."""
+    """Starts the service with or without a model. It stops after the test, or when the test calls `client.leave`."""
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
-    monkeypatch.setattr(predictor.assembly, "run_trial", lambda *_, **__: None)
+    monkeypatch.setattr(predictor.assembly, "run_loading_test", lambda *_, **__: None)
     with ExitStack() as stack:
 
         def start(dsn: str, model: bool = True, **settings: object) -> TestClient:
-            known = PredictorSettings(
+            defaults = PredictorSettings(
                 model_name="house-price",
                 model_alias="champion",
                 mlflow_tracking_uri="http://127.0.0.1:9",
@@ -68,7 +68,7 @@ def start(
             )
             if model:
                 registry.add(models[0])
-            app = create_app(known.model_copy(update=settings))
+            app = create_app(defaults.model_copy(update=settings))
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             if model:
                 until(lambda: client.get("/health/ready").status_code == 200)
@@ -88,17 +88,17 @@ def dropped(reason: str) -> float:
 
 
 def log_to(dsn: str, folder: Path, queue_bytes: int = 2**24, spill_bytes: int = 2**24) -> PredictionLog:
-    """A log whose thread does not run: a test says when it writes."""
+    """A log without a running thread. The test calls `flush`."""
     return PredictionLog(dsn, Spill(folder, spill_bytes), queue_bytes)
 
 
 def answer(log: PredictionLog, request_id: str, price: float = 1.5) -> None:
-    told = {"request_id": request_id, "model_version": "1", "price": price, "low": 1.0, "high": 2.0}
-    log.answered(time.perf_counter(), request_id, BODY, told)
+    content = {"request_id": request_id, "model_version": "1", "price": price, "low": 1.0, "high": 2.0}
+    log.answered(time.perf_counter(), request_id, BODY, content)
 
 
 @pytest.mark.services
-def test_rows_are_what_was_asked_and_answered(start: Start, dsn: str) -> None:
+def test_rows_have_the_requests_and_the_answers(start: Start, dsn: str) -> None:
     client = start(dsn)
     listings = [EXAMPLE, {"state": "Massachusetts", "zip_code": "01001", "owner": "somebody"}, {}]
     began = time.time()
@@ -109,15 +109,15 @@ def test_rows_are_what_was_asked_and_answered(start: Start, dsn: str) -> None:
     for row in rows:
         assert began - 1 < row.pop("at").timestamp() < time.time() + 1
         assert 0 < row.pop("seconds") < 10
-    told = {"model_version": "1", "status": 200, "error": None}
+    common = {"model_version": "1", "status": 200, "error": None}
     first, answers = one.json(), many.json()
-    assert rows[0] == told | {
+    assert rows[0] == common | {
         "request_id": first["request_id"], "position": 0, "listing": EXAMPLE,
         "price": first["price"], "low": first["low"], "high": first["high"],
     }  # fmt: skip
     listings[1] = {"state": "Massachusetts", "zip_code": "01001"}
     assert rows[1:] == [
-        told | {"request_id": "many", "position": at, "listing": listing, "price": price, "low": low, "high": high}
+        common | {"request_id": "many", "position": at, "listing": listing, "price": price, "low": low, "high": high}
         for at, (listing, price, low, high) in enumerate(
             zip(listings, answers["prices"], answers["low"], answers["high"], strict=True)
         )
@@ -125,7 +125,7 @@ def test_rows_are_what_was_asked_and_answered(start: Start, dsn: str) -> None:
 
 
 @pytest.mark.services
-def test_failures_are_logged_with_status_and_reason(start: Start, dsn: str) -> None:
+def test_failures_are_logged_with_status_and_error(start: Start, dsn: str) -> None:
     client = start(dsn)
     bodies = {
         "wrong": b'{"bed": "three"}',
@@ -151,7 +151,7 @@ def test_failures_are_logged_with_status_and_reason(start: Start, dsn: str) -> N
     assert rows["wrong"]["listing"] == '{"bed": "three"}'
     assert rows["no-json"]["listing"] == '\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} <html> "\\'
     assert rows["long"]["listing"] == "x" * 2000
-    assert rows["longer"]["listing"] is None, "it was not read"
+    assert rows["longer"]["listing"] is None, "the body was not read"
 
 
 @pytest.mark.services
@@ -165,7 +165,7 @@ def test_request_without_a_model_is_logged(start: Start, dsn: str) -> None:
 
 
 @pytest.mark.services
-def test_turned_off_nothing_is_kept(start: Start, dsn: str, tmp_path: Path) -> None:
+def test_nothing_is_logged_when_the_log_is_off(start: Start, dsn: str, tmp_path: Path) -> None:
     client = start(dsn, prediction_log=False)
     assert client.post("/predict", json=EXAMPLE).status_code == 200
     client.leave()  # type: ignore[attr-defined]
@@ -174,27 +174,27 @@ def test_turned_off_nothing_is_kept(start: Start, dsn: str, tmp_path: Path) -> N
 
 
 @pytest.mark.services
-def test_what_postgresql_cannot_hold_is_logged_all_the_same(dsn: str, tmp_path: Path) -> None:
+def test_values_that_postgresql_cannot_store_are_replaced(dsn: str, tmp_path: Path) -> None:
     log = log_to(dsn, tmp_path)
-    told = {"model_version": "1", "price": 1e308, "low": 5e-324, "high": None}
+    content = {"model_version": "1", "price": 1e308, "low": 5e-324, "high": None}
     tiny = b'{"bed": 1e-99999, "bath": 1E-400}'
-    log.answered(0, "tiny", tiny, told)
+    log.answered(0, "tiny", tiny, content)
     odd = {"city": "A\0gawam", "street": 1e308, "state": "\\u0000", "prev_sold_date": "2012-10-12T" + "0" * 9000}
-    log.answered(0, "odd", json.dumps(odd).encode(), told)
-    log.failed(0, "nul", b"\0", None, InvalidListingError([{"msg": "\0"}]))
+    log.answered(0, "odd", json.dumps(odd).encode(), content)
+    log.failed(0, "nul", b"\0", None, InvalidBodyError([{"msg": "\0"}]))
     log.flush()
     rows = {row["request_id"]: row for row in logged(dsn)}
     assert rows["tiny"]["listing"] == {"bed": 0, "bath": 0}
-    kept = rows["odd"]["listing"]
-    assert kept["city"] == "A\N{REPLACEMENT CHARACTER}gawam"
-    assert kept["state"] == "\\u0000"
-    assert len(kept["prev_sold_date"]) == 200
+    stored = rows["odd"]["listing"]
+    assert stored["city"] == "A\N{REPLACEMENT CHARACTER}gawam"
+    assert stored["state"] == "\\u0000"
+    assert len(stored["prev_sold_date"]) == 200
     assert (rows["odd"]["price"], rows["odd"]["low"], rows["odd"]["high"]) == (1e308, 5e-324, None)
     assert rows["nul"]["listing"] == "\N{REPLACEMENT CHARACTER}"
 
 
 @pytest.mark.services
-def test_one_request_that_cannot_be_told_costs_no_other(dsn: str, tmp_path: Path) -> None:
+def test_request_that_cannot_be_logged_does_not_affect_others(dsn: str, tmp_path: Path) -> None:
     log, before = log_to(dsn, tmp_path), dropped("unreadable")
     answer(log, "a")
     log.answered(0, "odd", b"[1, 2]", {"model_version": "1", "prices": [1.0, 2.0, 3.0], "low": None, "high": None})
@@ -204,8 +204,10 @@ def test_one_request_that_cannot_be_told_costs_no_other(dsn: str, tmp_path: Path
     assert dropped("unreadable") == before + 3
 
 
-def test_what_comes_while_it_writes_waits_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under load there is always something: batches of the little that came meanwhile would cost a connection each."""
+def test_requests_that_arrive_during_a_flush_wait_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load, requests always arrive. Small batches of them would need one connection each."""
     log, written = log_to(AWAY, tmp_path), []
 
     def write(batch: UUID, rows: list[Row]) -> bool:
@@ -222,7 +224,7 @@ def test_what_comes_while_it_writes_waits_for_the_next_time(tmp_path: Path, monk
     assert written[1:] == [["during 1"]]
 
 
-def test_full_queue_drops_and_counts_and_takes_no_time(tmp_path: Path) -> None:
+def test_full_queue_drops_and_counts_requests(tmp_path: Path) -> None:
     log, before = log_to(AWAY, tmp_path, queue_bytes=20_000), dropped("queue_full")
     for number in range(1000):
         answer(log, str(number))
@@ -230,18 +232,18 @@ def test_full_queue_drops_and_counts_and_takes_no_time(tmp_path: Path) -> None:
     assert 980 < lost < 1000
     log.flush()
     assert len(spilled(tmp_path)) == 1000 - lost
-    answer(log, "there is room again")
+    answer(log, "the queue has room again")
     assert dropped("queue_full") == before + lost
 
 
 def spilled(folder: Path) -> list[Row]:
-    """Every row on disk, in the order in which it will be stored."""
+    """Every row on disk, in the order in which the log will store them."""
     spill = Spill(folder, 0)
     return [row for path in sorted(folder.glob("*.jsonl")) for row in spill.read(path.name)[1]]
 
 
 @pytest.mark.services
-def test_what_was_kept_on_disk_is_stored_once_and_in_order(
+def test_batches_on_disk_are_stored_once_and_in_order(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = log_to(AWAY, tmp_path)
@@ -264,7 +266,10 @@ def test_what_was_kept_on_disk_is_stored_once_and_in_order(
     back.flush()
     assert stored == ["old-0", "old-1", "old-2", "new"]
     assert list(tmp_path.iterdir()) == []
-    for path, content in kept.items():  # as where another process had read them, or this one was killed in between
+    for (
+        path,
+        content,
+    ) in kept.items():  # as if another process had read them, or this one was killed before removing them
         path.write_bytes(content)
     log_to(dsn, tmp_path).flush()
     rows = logged(dsn)
@@ -272,18 +277,18 @@ def test_what_was_kept_on_disk_is_stored_once_and_in_order(
     assert [row["price"] for row in rows] == [0.1, 1.1, 2.1, 1.5]
 
 
-def test_folder_is_bounded_and_what_it_cannot_take_is_counted(tmp_path: Path) -> None:
+def test_folder_has_a_size_limit_and_lost_rows_are_counted(tmp_path: Path) -> None:
     log, before = log_to(AWAY, tmp_path, spill_bytes=2_000), dropped("spill_full")
     for number in range(20):
         answer(log, str(number))
         log.flush()
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2_000
     kept = [row[1] for row in spilled(tmp_path)]
-    assert kept == [str(number) for number in range(len(kept))], "the oldest stay"
+    assert kept == [str(number) for number in range(len(kept))], "the oldest rows stay"
     assert len(kept) + dropped("spill_full") - before == 20
 
 
-def test_folder_that_cannot_be_written_to_is_told_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_that_is_not_writable_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     log, before = log_to(AWAY, tmp_path / "file"), dropped("spill_failed")
     answer(log, "a")
@@ -293,7 +298,7 @@ def test_folder_that_cannot_be_written_to_is_told_and_counted(tmp_path: Path, ca
 
 
 @pytest.mark.services
-def test_file_that_is_no_batch_is_set_aside_and_holds_up_no_other(dsn: str, tmp_path: Path) -> None:
+def test_file_that_is_not_a_batch_is_set_aside_and_others_are_stored(dsn: str, tmp_path: Path) -> None:
     for number, content in enumerate((b"<html>\n", b'{"a": 1}\n', b"\xff\xff")):
         (tmp_path / f"{number:020}-{uuid4()}.jsonl").write_bytes(content)
     (tmp_path / f"{3:020}-nothing.jsonl").write_bytes(b"[]\n")
@@ -307,7 +312,7 @@ def test_file_that_is_no_batch_is_set_aside_and_holds_up_no_other(dsn: str, tmp_
 
 
 @pytest.mark.services
-def test_row_that_the_database_refuses_is_counted_and_costs_no_other(dsn: str, tmp_path: Path) -> None:
+def test_row_that_the_database_refuses_is_counted_and_others_are_stored(dsn: str, tmp_path: Path) -> None:
     tmp_path.mkdir(exist_ok=True)
     spill = Spill(tmp_path, 2**20)
     rows = [(ROW[0], str(number), *ROW[2:]) for number in range(50)]
@@ -320,15 +325,15 @@ def test_row_that_the_database_refuses_is_counted_and_costs_no_other(dsn: str, t
     log.flush()
     assert list(tmp_path.iterdir()) == []
     assert dropped("refused") == before + 1
-    for path, content in kept.items():  # another process had read it, too
+    for path, content in kept.items():  # as if another process had read it, too
         path.write_bytes(content)
     log_to(dsn, tmp_path).flush()
     expected = {"a", *(str(number) for number in range(50) if number != 17)}
-    assert sorted(row["request_id"] for row in logged(dsn)) == sorted(expected), "the others are stored once"
+    assert sorted(row["request_id"] for row in logged(dsn)) == sorted(expected), "the other rows are stored once"
 
 
 @pytest.mark.services
-def test_ledger_of_an_earlier_release_keeps_predictions_waiting(local: LocalPlatform, tmp_path: Path) -> None:
+def test_predictions_wait_on_disk_for_the_schema_of_this_release(local: LocalPlatform, tmp_path: Path) -> None:
     dsn = local.database("log_without_schema")
     log = log_to(dsn, tmp_path)
     answer(log, "a")
@@ -340,7 +345,7 @@ def test_ledger_of_an_earlier_release_keeps_predictions_waiting(local: LocalPlat
 
 
 @pytest.mark.services
-def test_database_that_holds_its_breath_at_the_end_costs_no_row(
+def test_database_that_hangs_at_shutdown_loses_no_row(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_log, "STOP_SECONDS", 0.5)
@@ -349,7 +354,7 @@ def test_database_that_holds_its_breath_at_the_end_costs_no_row(
     with psycopg.connect(dsn) as other:
         other.execute("lock table ledger.predictions in access exclusive mode")
         answer(log, "a")
-        until(lambda: log._in_hand is not None)
+        until(lambda: log._in_transit is not None)
         answer(log, "b")
         log.stop()
         assert sorted(str(row[1]) for row in spilled(tmp_path)) == ["a", "b"]
@@ -359,7 +364,7 @@ def test_database_that_holds_its_breath_at_the_end_costs_no_row(
 
 
 @pytest.mark.services
-def test_answers_are_given_by_many_threads_while_it_writes(dsn: str, tmp_path: Path) -> None:
+def test_many_threads_can_log_while_the_log_writes(dsn: str, tmp_path: Path) -> None:
     log = log_to(dsn, tmp_path)
     log.start()
     threads = [
@@ -376,7 +381,7 @@ def test_answers_are_given_by_many_threads_while_it_writes(dsn: str, tmp_path: P
 
 
 @pytest.mark.services
-def test_what_is_old_is_forgotten_although_nothing_is_logged_any_more(start: Start, dsn: str) -> None:
+def test_old_rows_are_deleted_while_the_log_is_off(start: Start, dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute(
             "insert into ledger.predictions (at, request_id, position, price, status, seconds)"
@@ -390,33 +395,33 @@ def test_what_is_old_is_forgotten_although_nothing_is_logged_any_more(start: Sta
     until(lambda: len(logged(dsn)) < 96)
     with psycopg.connect(dsn) as connection:
         compared = connection.execute("select request_id from ledger.shadow_prices").fetchall()
-    for found in ([row["request_id"] for row in logged(dsn)], [name for (name,) in compared]):
-        assert sorted(map(int, found)) == list(range(1, 48))
+    for request_ids in ([row["request_id"] for row in logged(dsn)], [name for (name,) in compared]):
+        assert sorted(map(int, request_ids)) == list(range(1, 48))
 
 
 # -- feedback
 
 
 @pytest.mark.services
-def test_true_prices_give_the_live_error_of_each_version(start: Start, dsn: str) -> None:
+def test_feedback_gives_the_live_error_of_each_version(start: Start, dsn: str) -> None:
     client = start(dsn)
     one = client.post("/predict", json=EXAMPLE).json()
     many = client.post("/predict", json=[EXAMPLE, {}]).json()
     until(lambda: len(logged(dsn)) == 3)
 
-    def tell(status: int = 200, **given: object) -> Any:
-        told = client.post("/feedback", json=given)
-        assert told.status_code == status, told.text
-        return told.json()
+    def send(status: int = 200, **feedback: object) -> Any:
+        response = client.post("/feedback", json=feedback)
+        assert response.status_code == status, response.text
+        return response.json()
 
     true = (one["price"] + one["high"]) / 2
     error = true - one["price"]
-    assert tell(request_id=one["request_id"], price=1.0) == {
+    assert send(request_id=one["request_id"], price=1.0) == {
         "request_id": one["request_id"], "position": 0, "price": 1.0,
     }  # fmt: skip
-    Noted.model_validate(tell(request_id=one["request_id"], price=true))
-    tell(request_id=one["request_id"], price=true)
-    tell(request_id=many["request_id"], position=1, price=many["prices"][1] / 10)
+    StoredFeedback.model_validate(send(request_id=one["request_id"], price=true))
+    send(request_id=one["request_id"], price=true)
+    send(request_id=many["request_id"], position=1, price=many["prices"][1] / 10)
     errors = client.get("/history").json()["live_errors"]
     gap = many["prices"][1] * 0.9
     assert errors == [
@@ -428,12 +433,12 @@ def test_true_prices_give_the_live_error_of_each_version(start: Start, dsn: str)
             "coverage": 0.5,
         }
     ]
-    for given in ({"request_id": "unknown"}, {"request_id": many["request_id"], "position": 2}):
-        assert "is in the log" in tell(404, **given, price=1.0)["detail"]
+    for unknown in ({"request_id": "unknown"}, {"request_id": many["request_id"], "position": 2}):
+        assert "is in the log" in send(404, **unknown, price=1.0)["detail"]
 
 
 @pytest.mark.services
-def test_failure_takes_no_feedback(start: Start, dsn: str) -> None:
+def test_failed_request_accepts_no_feedback(start: Start, dsn: str) -> None:
     client = start(dsn)
     failed = client.post("/predict", content=b"{", headers={"X-Request-ID": "failed"})
     assert failed.status_code == 422
@@ -460,27 +465,27 @@ def test_failure_takes_no_feedback(start: Start, dsn: str) -> None:
         (b'{"request_id": "a", "price": 1, "true_price": 2}', "true_price"),
     ],
 )
-def test_bad_feedback_is_refused_by_field_and_rule(start: Start, body: bytes, field: str | None) -> None:
+def test_invalid_feedback_is_refused_with_its_field(start: Start, body: bytes, field: str | None) -> None:
     client = start(AWAY, model=False, prediction_log=False)
-    told = client.post("/feedback", content=body)
-    assert told.status_code == 422, told.text
+    response = client.post("/feedback", content=body)
+    assert response.status_code == 422, response.text
     if field:
-        assert told.json()["detail"][0]["loc"] == ["body", field]
+        assert response.json()["detail"][0]["loc"] == ["body", field]
 
 
-def test_feedback_without_the_ledger_is_asked_for_again(start: Start) -> None:
+def test_feedback_without_the_ledger_gives_503_with_retry_after(start: Start) -> None:
     client = start(AWAY, model=False, prediction_log=False)
-    told = client.post("/feedback", json={"request_id": "a", "price": 1.0})
-    assert told.status_code == 503
-    assert int(told.headers["Retry-After"]) > 0
+    response = client.post("/feedback", json={"request_id": "a", "price": 1.0})
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
     assert client.post("/feedback", content=b"x" * 20_000).status_code == 413
 
 
-def test_feedback_needs_a_key_where_prices_do(start: Start) -> None:
+def test_feedback_requires_an_api_key_if_prices_do(start: Start) -> None:
     client = start(AWAY, model=False, prediction_log=False, require_api_key=True, api_keys="key")
-    given = {"request_id": "a", "price": 1.0}
-    assert client.post("/feedback", json=given).status_code == 401
-    assert client.post("/feedback", json=given, headers={"Authorization": "Bearer key"}).status_code == 503
+    feedback = {"request_id": "a", "price": 1.0}
+    assert client.post("/feedback", json=feedback).status_code == 401
+    assert client.post("/feedback", json=feedback, headers={"Authorization": "Bearer key"}).status_code == 503
 
 
 def test_openapi_describes_feedback(start: Start) -> None:

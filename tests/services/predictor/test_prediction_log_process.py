@@ -1,4 +1,4 @@
-"""The prediction log of the process that the image starts, while its database goes and comes, and when it ends."""
+"""The prediction log of a real process, while its database stops and starts, and at shutdown."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ import httpx
 import psycopg
 import pytest
 
-from ci.console import wait_for
-from ci.local import LocalPlatform
-from core.ledger import Ledger
-from core.registry import ModelVersion
-from predictor.cache import BundleCache
-from predictor.listing import EXAMPLE
+from ci.common.console import wait_for
+from ci.local.processes import LocalPlatform
+from predictor.pricing.listing import EXAMPLE
+from tests.kit.small_models import Model
+from tests.services.ledgers import new_ledger
 
-from .conftest import NAME, Model
-from .test_process import worker_of
+from .conftest import keep_on_disk, worker_of
 
 pytestmark = pytest.mark.services
 
-SLOW_SECONDS = 1.0  # of one answer, on a machine that does much else
+SLOW_SECONDS = 1.0  # for one answer, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: tuple[Model, Model]) -> Iterator[LocalPlatform]:
+    """A PostgreSQL for this module, because its tests stop it, and a model on disk, so that MLflow is not needed."""
+    with LocalPlatform(tmp_path_factory.mktemp("log")) as local:
+        keep_on_disk(local, models[0])
+        new_ledger(local, "ledger")
+        yield local
 
 
 @pytest.fixture
-def platform(tmp_path_factory: pytest.TempPathFactory, models: tuple[Model, Model]) -> Iterator[LocalPlatform]:
-    """A ledger, and a model on disk: no MLflow is needed."""
-    with LocalPlatform(tmp_path_factory.mktemp("log")) as local:
-        cache = BundleCache(local.folder / "bundles")
-        version = ModelVersion(NAME, "1", "run-1", {"manifest_sha256": models[0].sha256}, "")
-        with cache.draft() as draft:
-            shutil.copytree(models[0].folder, draft / "bundle")
-            cache.keep(version, draft / "bundle")
-        cache.note_served(version)
-        local.mlflow_url = "http://127.0.0.1:9"
-        Ledger(local.database("ledger")).ensure_schema()
-        yield local
+def platform(server: LocalPlatform) -> Iterator[LocalPlatform]:
+    """The same server with an empty log."""
+    yield server
+    server.stop("predictor")
+    server.start_postgres()
+    shutil.rmtree(server.folder / "predictions", ignore_errors=True)
+    with psycopg.connect(server.database("ledger")) as connection:
+        connection.execute("truncate ledger.predictions, ledger.prediction_batches cascade")
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def start(platform: LocalPlatform, **settings: str) -> str:
 
 
 class Clients:
-    """Three clients that ask one after another until they are told to stop."""
+    """Three clients that send one request after another until the block ends."""
 
     def __init__(self, url: str) -> None:
         self.answered: list[str] = []  # request ids
@@ -94,13 +97,13 @@ class Clients:
                 time.sleep(0.01)
 
     def more(self, count: int) -> Callable[[], bool]:
-        """Whether `count` more are answered than now."""
-        wanted = len(self.answered) + count
-        return lambda: len(self.answered) >= wanted
+        """Returns a condition: `count` more requests were answered than now."""
+        goal = len(self.answered) + count
+        return lambda: len(self.answered) >= goal
 
 
 def logged(platform: LocalPlatform) -> Counter[str]:
-    """How many rows each request id has."""
+    """Number of rows of each request id."""
     with psycopg.connect(platform.database("ledger")) as connection:
         return Counter(str(row[0]) for row in connection.execute("select request_id from ledger.predictions"))
 
@@ -114,7 +117,7 @@ def ask(url: str, count: int) -> list[str]:
         return [client.post(f"{url}/predict", json=EXAMPLE).json()["request_id"] for _ in range(count)]
 
 
-def test_database_goes_and_comes_under_requests(platform: LocalPlatform, url: str) -> None:
+def test_database_stops_and_starts_under_load(platform: LocalPlatform, url: str) -> None:
     with Clients(url) as clients:
         for _ in range(2):
             wait_for("answers", clients.more(100), 20)
@@ -127,17 +130,23 @@ def test_database_goes_and_comes_under_requests(platform: LocalPlatform, url: st
     assert clients.failures == []
     assert clients.slowest < SLOW_SECONDS
     wait_for("the last rows", lambda: len(logged(platform)) >= len(clients.answered), 10)
-    assert logged(platform) == Counter(clients.answered), "nothing lost, nothing twice"
+    assert logged(platform) == Counter(clients.answered), "no row is lost or stored twice"
 
 
 @pytest.mark.parametrize(("workers", "database"), [(1, "there"), (1, "away"), (2, "away")])
-def test_told_to_end_it_loses_nothing(platform: LocalPlatform, workers: int, database: str) -> None:
+def test_sigterm_loses_no_row(platform: LocalPlatform, workers: int, database: str) -> None:
     url = start(platform, gunicorn_cmd_args=f"--workers {workers}")
+    probes = 10 * workers  # each is a new connection, which any worker may take
+    wait_for(
+        "a model in each worker",
+        lambda: {httpx.get(f"{url}/health/ready").status_code for _ in range(probes)} == {200},
+        20,
+    )
     if database == "away":
         platform.stop_postgres()
     with Clients(url) as clients:
         wait_for("answers", clients.more(200), 20)
-        platform.stop("predictor")  # what is asked until it refuses connections is answered and logged
+        platform.stop("predictor")  # it answers and logs every request that it accepts
     assert all("Error" in failure for failure in clients.failures), clients.failures
     if database == "away":
         assert waiting(platform)
@@ -148,7 +157,7 @@ def test_told_to_end_it_loses_nothing(platform: LocalPlatform, workers: int, dat
     assert logged(platform) == Counter(clients.answered)
 
 
-def test_killed_after_rows_went_to_disk_each_is_stored_once(platform: LocalPlatform, url: str) -> None:
+def test_rows_on_disk_are_stored_once_after_a_kill(platform: LocalPlatform, url: str) -> None:
     before = ask(url, 20)
     wait_for("the first rows", lambda: len(logged(platform)) == 20, 20)
     platform.stop_postgres()

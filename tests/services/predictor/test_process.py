@@ -1,4 +1,4 @@
-"""The service as the process that its image starts, with a real MLflow server and a real PostgreSQL."""
+"""The service as a process, started as in its image, with a real MLflow server and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ import mlflow
 import mlflow.pyfunc
 import pytest
 
-from ci.console import wait_for
-from ci.local import LocalPlatform, free_port
+from ci.common.console import wait_for
+from ci.local.processes import LocalPlatform, free_port
 from core.ledger import Ledger
-from predictor.listing import EXAMPLE
+from predictor.pricing.listing import EXAMPLE
 from predictor.shutdown import DRAIN_SECONDS
+from tests.kit.small_models import Model
 
-from .conftest import NAME, Model
+from .conftest import NAME, worker_of
 
 POLL_SECONDS = 1
 HEAVY = ("lightgbm", "mlflow", "pandas", "scipy", "sklearn")
 MEBIBYTE = 2**20
 
 
-def test_serving_imports_no_heavy_library(models: tuple[Model, Model]) -> None:
+def test_service_imports_no_heavy_library(models: tuple[Model, Model]) -> None:
     program = (
-        "import sys; from pathlib import Path; import predictor.assembly, predictor.trial\n"
-        "from core.bundle import load_bundle; load_bundle(Path(sys.argv[1])).check_golden()\n"
+        "import sys; from pathlib import Path; import predictor.assembly, predictor.serving.loading_test\n"
+        "from core.model.bundle import load_bundle; load_bundle(Path(sys.argv[1])).check_golden()\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run(
@@ -48,10 +49,10 @@ def test_serving_imports_no_heavy_library(models: tuple[Model, Model]) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_missing_setting_is_told_by_variable_and_chart_value(tmp_path: Path) -> None:
+def test_missing_setting_is_named_by_variable_and_chart_value(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", "python:predictor.gunicorn_conf", "predictor.app:app"]
-    known = {"MODEL_NAME": "m", "MLFLOW_TRACKING_URI": "http://x", "LEDGER_DSN": "postgresql://x"}
-    env = {key: value for key, value in os.environ.items() if key != "MODEL_ALIAS"} | known
+    settings = {"MODEL_NAME": "m", "MLFLOW_TRACKING_URI": "http://x", "LEDGER_DSN": "postgresql://x"}
+    env = {key: value for key, value in os.environ.items() if key != "MODEL_ALIAS"} | settings
     done = subprocess.run(
         [*command, "--bind", f"127.0.0.1:{free_port()}"],
         env=env,
@@ -66,21 +67,20 @@ def test_missing_setting_is_told_by_variable_and_chart_value(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """MLflow and PostgreSQL of this module alone, because its tests stop them."""
-    with LocalPlatform(tmp_path_factory.mktemp("predictor")) as local:
-        local.start_mlflow()
-        yield local
+def platform(tracking: LocalPlatform) -> Iterator[LocalPlatform]:
+    """The MLflow server that all modules share. A test of this module stops it and starts it again."""
+    yield tracking
+    tracking.stop("predictor")
 
 
 @pytest.fixture(scope="module")
 def register(platform: LocalPlatform) -> Callable[..., str]:
-    """Logs and registers a bundle as the pipeline does and moves the alias to it; returns the version."""
+    """Logs and registers a bundle like the pipeline and moves the alias to it. Returns the version."""
     mlflow.set_tracking_uri(platform.mlflow_url)
     os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
 
     def register(model: Model, damage: Callable[[Path], object] = lambda _: None) -> str:
-        # in another folder, because MLflow would copy the lock of a project that it finds here
+        # in another folder, because MLflow would copy the lock file of this project
         with contextlib.chdir(platform.folder), mlflow.start_run():
             logged = mlflow.pyfunc.log_model(
                 name="model", loader_module="core.pyfunc", data_path=str(model.folder), pip_requirements=[]
@@ -96,9 +96,27 @@ def register(platform: LocalPlatform) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="module")
-def url(platform: LocalPlatform, register: Callable[..., str], models: tuple[Model, Model]) -> str:
+def dsn(platform: LocalPlatform) -> str:
+    """The ledger of the service, without a schema at first."""
+    return platform.database("process")
+
+
+@pytest.fixture(scope="module")
+def url(
+    platform: LocalPlatform,
+    dsn: str,
+    register: Callable[..., str],
+    models: tuple[Model, Model],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
     """The service, with a model."""
-    started = platform.start_predictor(poll_seconds=str(POLL_SECONDS))
+    folder = tmp_path_factory.mktemp("predictor")
+    started = platform.start_predictor(
+        poll_seconds=str(POLL_SECONDS),
+        ledger_dsn=dsn,
+        bundle_dir=str(folder / "bundles"),
+        prediction_log_dir=str(folder / "predictions"),
+    )
     register(models[0])
     wait_for("a model", lambda: httpx.get(f"{started}/health/ready").status_code == 200, 20)
     return started
@@ -107,8 +125,8 @@ def url(platform: LocalPlatform, register: Callable[..., str], models: tuple[Mod
 def ask(url: str) -> dict[str, Any]:
     answer = httpx.post(f"{url}/predict", json=EXAMPLE, timeout=5)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def answers_with(url: str, version: str) -> bool:
@@ -116,12 +134,12 @@ def answers_with(url: str, version: str) -> bool:
 
 
 def model(url: str) -> dict[str, Any]:
-    told: dict[str, Any] = httpx.get(f"{url}/model", timeout=5).json()
-    return told
+    body: dict[str, Any] = httpx.get(f"{url}/model", timeout=5).json()
+    return body
 
 
 @pytest.mark.services
-def test_alias_moves_and_the_new_version_answers(
+def test_new_version_answers_after_the_alias_moves(
     url: str, register: Callable[..., str], models: tuple[Model, Model]
 ) -> None:
     for each in (models[1], models[0]):
@@ -140,38 +158,38 @@ def test_alias_moves_and_the_new_version_answers(
         lambda folder: (folder / "golden.json").write_bytes(b""),
         lambda folder: (folder / "manifest.json").write_text("<html>502 Bad Gateway</html>"),
     ],
-    ids=["truncated", "empty", "a page"],
+    ids=["truncated", "empty", "a web page"],
 )
-def test_bundle_damaged_in_the_store_is_refused(
+def test_damaged_bundle_in_the_store_is_refused(
     url: str, register: Callable[..., str], models: tuple[Model, Model], damage: Callable[[Path], object]
 ) -> None:
     before = ask(url) | {"request_id": ""}
     good = model(url)["version"]
     bad = register(models[1], damage)
     wait_for("the refusal", lambda: bad in [r["version"] for r in model(url)["refused"]], 20)
-    told = model(url)
-    assert told["version"] == good
-    assert told["stale"] is True
-    assert bad in told["problem"]
+    body = model(url)
+    assert body["version"] == good
+    assert body["stale"] is True
+    assert bad in body["problem"]
     assert ask(url) | {"request_id": ""} == before
     mlflow.MlflowClient().set_registered_model_alias(NAME, "champion", good)
     wait_for("the good version", lambda: not model(url)["stale"], POLL_SECONDS + 20)
 
 
 @pytest.mark.services
-def test_history_is_the_ledgers(url: str, platform: LocalPlatform) -> None:
+def test_history_comes_from_the_ledger(url: str, dsn: str) -> None:
     assert httpx.get(f"{url}/history").json() == {"batches": [], "gaps": [], "champions": [], "live_errors": []}, (
         "before the first run of the pipeline"
     )
-    ledger = Ledger(platform.database("ledger"))
+    ledger = Ledger(dsn)
     ledger.ensure_schema()
     ledger.note_call()
     batch = ledger.receive(1, "ab" * 32, 4055, "raw/0001.parquet")
     ledger.set_stored(batch)
     ledger.decide(batch, "skip", "4,055 rows are fewer than 10,000", {})
-    told = httpx.get(f"{url}/history").json()
-    assert told["gaps"] == [0]
-    assert [(row["batch_number"], row["rows"], row["decision"], row["reason"]) for row in told["batches"]] == [
+    history = httpx.get(f"{url}/history").json()
+    assert history["gaps"] == [0]
+    assert [(row["batch_number"], row["rows"], row["decision"], row["reason"]) for row in history["batches"]] == [
         (1, 4055, "skip", "4,055 rows are fewer than 10,000")
     ]
 
@@ -183,11 +201,11 @@ def test_memory_stays_small(url: str, platform: LocalPlatform, record_property: 
     master = resident(platform.pid("predictor"))
     record_property("worker_mib", worker)
     print(f"predictor: worker {worker} MiB, gunicorn's master {master} MiB")
-    assert worker <= 160, f"the worker holds {worker} MiB: which import is new?"
+    assert worker <= 160, f"the worker uses {worker} MiB: look for a new import"
 
 
 @pytest.mark.services
-def test_mlflow_away_answers_go_on(url: str, platform: LocalPlatform) -> None:
+def test_service_answers_while_mlflow_is_away(url: str, platform: LocalPlatform) -> None:
     version = ask(url)["model_version"]
     port = int(platform.mlflow_url.rpartition(":")[2])
     platform.stop("mlflow")
@@ -204,7 +222,7 @@ def test_mlflow_away_answers_go_on(url: str, platform: LocalPlatform) -> None:
 
 
 @pytest.mark.services
-def test_told_to_end_it_drains_and_finishes_what_is_in_flight(platform: LocalPlatform, url: str) -> None:
+def test_sigterm_drains_and_finishes_the_requests_in_flight(platform: LocalPlatform, url: str) -> None:
     body = json.dumps(EXAMPLE).encode()
     address = urlsplit(url)
     slow = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
@@ -212,18 +230,20 @@ def test_told_to_end_it_drains_and_finishes_what_is_in_flight(platform: LocalPla
     slow.putheader("Content-Length", str(len(body)))
     slow.endheaders(body[:10])
     kept = [httpx.Client(base_url=url, timeout=5) for _ in range(3)]
-    asked = [("POST", "/predict", EXAMPLE), ("POST", "/predict", [EXAMPLE]), ("GET", "/model", None)]
-    for client, (method, path, listing) in zip(kept, asked, strict=True):
+    requests = [("POST", "/predict", EXAMPLE), ("POST", "/predict", [EXAMPLE]), ("GET", "/model", None)]
+    for client, (method, path, listing) in zip(kept, requests, strict=True):
         assert "connection" not in client.request(method, path, json=listing).headers
     ending = threading.Thread(target=platform.stop, args=("predictor",))
     ending.start()
     time.sleep(DRAIN_SECONDS / 4)
-    assert httpx.get(f"{url}/health/ready", timeout=5).status_code == 503, "not ready while it ends"
+    assert httpx.get(f"{url}/health/ready", timeout=5).status_code == 503, "not ready during shutdown"
     assert httpx.get(f"{url}/health/live", timeout=5).status_code == 200
     ask(url)
-    for client, (method, path, listing) in zip(kept, asked, strict=True):
+    for client, (method, path, listing) in zip(kept, requests, strict=True):
         answer = client.request(method, path, json=listing)
-        assert (answer.status_code, answer.headers["connection"]) == (200, "close"), "it is shut under a client's hands"
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close"), (
+            "an answer during shutdown must close its connection"
+        )
     time.sleep(DRAIN_SECONDS)
     with pytest.raises(httpx.TransportError):
         ask(url)
@@ -238,11 +258,6 @@ def answered(url: str) -> bool:
         return httpx.post(f"{url}/predict", json=EXAMPLE, timeout=2).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def worker_of(platform: LocalPlatform) -> int:
-    master = platform.pid("predictor")
-    return int(Path(f"/proc/{master}/task/{master}/children").read_text().split()[0])
 
 
 def resident(pid: int) -> int:

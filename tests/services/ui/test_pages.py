@@ -1,4 +1,4 @@
-"""The pages against a predictor that answers as told."""
+"""The pages, with a predictor that returns given answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import ui
-from predictor.listing import form_schema
+from predictor.pricing.listing import form_schema
 from ui.predictor import Predictor
 
 SCHEMA = form_schema()
@@ -41,17 +41,17 @@ Answers = dict[str, Any]
 
 
 def page(name: str, answers: Answers) -> AppTest:
-    """A page over a predictor that gives these answers by path; an exception is a predictor that is away."""
+    """A page with a predictor that returns these answers by path. An exception stands for an unreachable predictor."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        told = answers[request.url.path]
-        if isinstance(told, Exception):
-            raise told
-        if callable(told):
-            told = told(json.loads(request.content))
-        return told if isinstance(told, httpx.Response) else httpx.Response(200, json=told)
+        body = answers[request.url.path]
+        if isinstance(body, Exception):
+            raise body
+        if callable(body):
+            body = body(json.loads(request.content))
+        return body if isinstance(body, httpx.Response) else httpx.Response(200, json=body)
 
-    def script(name, predictor):  # type: ignore[no-untyped-def]  # its source is run apart, without the names above
+    def script(name, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
         import importlib
 
         importlib.import_module(f"ui.{name}").show(predictor)
@@ -67,7 +67,7 @@ def texts(shown: AppTest) -> str:
     return "\n".join(part.value for part in parts)
 
 
-def ask(answers: Answers, change: Callable[[AppTest], None] = lambda _: None) -> AppTest:
+def estimate(answers: Answers, change: Callable[[AppTest], None] = lambda _: None) -> AppTest:
     shown = page("price", {"/schema": SCHEMA, **answers})
     change(shown)
     shown.button[0].click().run()
@@ -88,27 +88,27 @@ def test_new_field_of_the_schema_gets_its_input() -> None:
 
 
 def test_price_is_shown_with_its_model_and_request() -> None:
-    shown = ask({"/explain": PRICE})
+    shown = estimate({"/explain": PRICE})
     assert shown.metric[0].value == "$243,211"
     assert "house-price" in texts(shown)
     assert "**7**" in texts(shown)
     assert "r-1" in texts(shown)
 
 
-def test_price_is_shown_with_its_range_if_it_has_one() -> None:
-    assert r"\$196,271 to \$287,961" in texts(ask({"/explain": PRICE}))
+def test_price_is_shown_with_its_interval_if_it_has_one() -> None:
+    assert r"\$196,271 to \$287,961" in texts(estimate({"/explain": PRICE}))
     for without in ({**PRICE, "low": None, "high": None}, {k: v for k, v in PRICE.items() if k not in ("low", "high")}):
-        shown = ask({"/explain": without})
+        shown = estimate({"/explain": without})
         assert shown.metric[0].value == "$243,211"
         assert "Four of five" not in texts(shown)
 
 
-def test_price_is_shown_with_its_reasons() -> None:
-    shown = ask({"/explain": PRICE})
-    assert r"before it knows the house is \$200,000" in texts(shown)
+def test_price_is_shown_with_its_explanation() -> None:
+    shown = estimate({"/explain": PRICE})
+    assert r"the model expects a price of \$200,000" in texts(shown)
     table = shown.dataframe[0].value
-    assert table["What"].tolist() == ["Area", "Status", "Bedrooms"]
-    assert table["Value"].tolist() == ["1276", "For sale", "not known"]
+    assert table["Feature"].tolist() == ["Area", "Status", "Bedrooms"]
+    assert table["Value"].tolist() == ["1276", "For sale", "unknown"]
     assert table["Adds"].tolist() == [44_000.4, -790.0, 0.0]
 
 
@@ -124,8 +124,8 @@ def test_untouched_form_sends_the_example_and_cleared_fields_are_left_out() -> N
         shown.text_input(key="city").set_value("")
         shown.date_input(key="prev_sold_date").set_value(None)
 
-    ask({"/explain": keep})
-    ask({"/explain": keep}, clear)
+    estimate({"/explain": keep})
+    estimate({"/explain": keep}, clear)
     example = {name: field["examples"][0] for name, field in SCHEMA["properties"].items()}
     assert sent[0] == example
     assert sent[1] == {k: v for k, v in example.items() if k not in {"bed", "city", "prev_sold_date"}}
@@ -133,7 +133,7 @@ def test_untouched_form_sends_the_example_and_cleared_fields_are_left_out() -> N
 
 def test_refused_value_is_named_by_its_title() -> None:
     detail = [{"loc": ["body", "zip_code"], "msg": "ZIP code should be five digits", "type": "zip_code"}]
-    shown = ask({"/explain": httpx.Response(422, json={"detail": detail})})
+    shown = estimate({"/explain": httpx.Response(422, json={"detail": detail})})
     assert "**ZIP code**: ZIP code should be five digits" in texts(shown)
 
 
@@ -151,23 +151,23 @@ def test_refused_value_is_named_by_its_title() -> None:
         (httpx.ReadTimeout("late"), "did not answer in time"),
     ],
 )
-def test_trouble_is_told_with_what_to_do(answer: Any, words: str) -> None:
-    assert words in texts(ask({"/explain": answer}))
+def test_error_is_shown_with_advice(answer: Any, words: str) -> None:
+    assert words in texts(estimate({"/explain": answer}))
 
 
 @pytest.mark.parametrize(("name", "path"), [("price", "/schema"), ("history", "/history"), ("model", "/model")])
-def test_page_says_that_the_predictor_is_away(name: str, path: str) -> None:
+def test_page_shows_that_the_predictor_is_unreachable(name: str, path: str) -> None:
     shown = page(name, {path: httpx.ConnectError("refused")})
     assert "`http://predictor:8000` cannot be reached" in shown.error[0].value
 
 
-def test_model_page_tells_version_and_state() -> None:
+def test_model_page_shows_version_and_state() -> None:
     shown = page("model", {"/model": MODEL})
     assert [metric.value for metric in shown.metric] == ["house-price", "7", "champion"]
     assert not shown.warning
 
 
-def test_model_page_tells_why_a_model_is_stale_and_which_were_refused() -> None:
+def test_model_page_shows_why_a_model_is_stale_and_which_versions_were_refused() -> None:
     refused = [
         {"version": "8", "run_id": "aa", "reason": "its manifest is wrong", "refused_at": "2026-11-24T10:20:00Z"}
     ]
@@ -230,20 +230,20 @@ REJECTED = SKIPPED | {
 }
 
 
-def test_history_tells_rows_decisions_and_verdicts_with_their_reasons() -> None:
+def test_history_shows_rows_decisions_and_verdicts_with_their_reasons() -> None:
     shown = page("history", {"/history": {"batches": [STORED, SKIPPED, REJECTED], "gaps": []}})
-    told = texts(shown)
+    text = texts(shown)
     assert [metric.value for metric in shown.metric] == ["2", "8,110", "1", "0"]
     for words in (
         "**Batch 3** &nbsp; :gray-badge[stored]",
         "**Batch 3** &nbsp; :gray-badge[skip]",
         "4,055 rows are fewer than 10,000.",
         "**Batch 4** &nbsp; :blue-badge[train] :orange-badge[rejected]",
-        "4,055 listings; set aside by validation: 2 for price below 1,000",
+        "4,055 listings; quarantined by validation: 2 for price below 1,000",
         r"MAE \$33,005, RMSE \$40,815, R² 0.520, MAPE 0.160",
         r"**Verdict on version 2.** MAE \$33,005 against \$32,000 (+3.1%).",
     ):
-        assert words in told, told
+        assert words in text, text
     table = shown.dataframe[0].value
     assert table["Batch"].tolist() == [4, 3, 3], "the newest first"
     assert len(shown.get("vega_lite_chart")) == 2
@@ -264,7 +264,7 @@ MOVES = [
 ]
 
 
-def test_history_tells_the_evidence_of_a_decision_and_every_move_of_the_champion() -> None:
+def test_history_shows_the_evidence_of_a_decision_and_every_move_of_the_champion() -> None:
     moves = [{**move, "run": "by hand", "at": f"2026-11-24T1{at}:00:00+00:00"} for at, move in enumerate(MOVES)]
     batches = [STORED, REJECTED | {"evidence": EVIDENCE}]
     shown = page("history", {"/history": {"batches": batches, "gaps": [], "champions": moves}})
@@ -276,7 +276,7 @@ def test_history_tells_the_evidence_of_a_decision_and_every_move_of_the_champion
     assert champions["Why"][0] == "prices of condos were absurd"
 
 
-def test_history_tells_the_live_error_of_each_version() -> None:
+def test_history_shows_the_live_error_of_each_version() -> None:
     errors = [
         {"model_version": "1", "count": 3, "mae": 25_000.0, "median_ape": 0.12, "coverage": None},
         {"model_version": "2", "count": 1, "mae": 20_000.0, "median_ape": 0.1, "coverage": 0.75},
@@ -286,12 +286,12 @@ def test_history_tells_the_live_error_of_each_version() -> None:
     table = shown.dataframe[-1].value
     assert table["Version"].tolist() == ["2", "1"], "the newest first"
     assert table["Median error"].tolist() == pytest.approx([10.0, 12.0])
-    assert table["Inside the range"][0] == 75.0
+    assert table["In the interval"][0] == 75.0
 
 
-def test_history_names_the_batches_that_never_came() -> None:
+def test_history_names_the_missing_batches() -> None:
     shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [0, 2]}})
-    assert "Never received: batch 0, 2." in shown.warning[0].value
+    assert "Missing batches: 0, 2." in shown.warning[0].value
 
 
 def test_history_before_the_first_batch_says_what_to_do() -> None:
@@ -312,7 +312,7 @@ def whole_app(monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return AppTest.from_file(str(Path(ui.__path__[0]) / "app.py"), default_timeout=20)
 
 
-def test_app_starts_without_a_predictor_and_links_what_is_set(whole_app: AppTest) -> None:
+def test_app_starts_without_a_predictor_and_links_the_configured_pages(whole_app: AppTest) -> None:
     shown = whole_app.run()
     assert not shown.exception, shown.exception
     assert "cannot be reached" in shown.error[0].value
@@ -320,7 +320,7 @@ def test_app_starts_without_a_predictor_and_links_what_is_set(whole_app: AppTest
     assert [(link.label, link.url) for link in links] == [("Airflow", "http://airflow.example")]
 
 
-def test_missing_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_setting_is_named_with_its_chart_value(monkeypatch: pytest.MonkeyPatch) -> None:
     from ui.settings import load
 
     monkeypatch.delenv("PREDICTOR_URL", raising=False)

@@ -1,6 +1,6 @@
 {{/*
-Template of a pod that runs `python -m pipeline ...` by hand, as stage_pod.py has it for the stages, but for the data
-API: (dict "root" $ "arguments" (list "smoke")).
+Pod template to run `python -m pipeline ...` by hand: (dict "root" $ "arguments" (list "smoke")). It is like the pods that
+stage_pod.py creates for the stages, but without access to the data API.
 */}}
 {{- define "pipeline.pod" -}}
 {{- $entry := include "lib.imageEntry" (dict "root" .root "name" "pipeline") | fromJson -}}
@@ -19,6 +19,9 @@ spec:
   enableServiceLinks: false
   securityContext:
     {{- include "lib.podSecurity" dict | nindent 4 }}
+  {{- with include "lib.placement" (dict "root" .root "name" "pipeline" "values" (pick .root.Values.pipeline "nodeSelector" "tolerations" "affinity")) | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   containers:
     - name: base
       image: {{ include "lib.image" (dict "root" .root "name" "pipeline") }}

@@ -1,5 +1,5 @@
 {{/*
-Prometheus's configuration. Static targets: names of Services never change; pods of the predictor are found by DNS.
+Configuration of Prometheus. Targets are static, because the names of Services never change; DNS lists the predictor pods.
 */}}
 {{- define "monitoring.prometheus" -}}
 {{- $ns := .Release.Namespace }}
@@ -66,7 +66,7 @@ scrape_configs:
       - targets: [datasource:8000]
   {{- end }}
   {{- end }}
-  # the kubelet itself, with the right to nodes/metrics only: the API server's proxy would need far more
+  # scrapes kubelets directly, which needs nodes/metrics only; the proxy of the API server would need more permissions
   {{- range $job, $path := dict "kubelet" "/metrics" "cadvisor" "/metrics/cadvisor" }}
   - job_name: {{ $job }}
     scheme: https

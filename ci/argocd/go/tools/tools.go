@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package tools names the programs that are built here, so that `go mod tidy` keeps their modules.
+// Package tools imports the programs that this module builds, so that `go mod tidy` keeps their modules.
 package tools
 
 import (

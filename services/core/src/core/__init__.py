@@ -1,1 +1,5 @@
-"""What pipeline and predictor share: features, model bundle, storage, registry, ledger, settings, metrics, errors."""
+"""The library that pipeline and predictor share. It imports none of our other packages.
+
+`listing` has the schema of raw listings, `features` turns listings into numbers, `model` holds the model bundle,
+`stores` the object store and MLflow's registry, and `ledger` the history in PostgreSQL.
+"""

@@ -1,31 +1,39 @@
-"""One tree of errors. A message says what is wrong, with which thing, and what to do."""
+"""The exceptions of the platform. A message says what happened, to which thing, and what to do now."""
 
 from __future__ import annotations
 
 
 class HouseError(Exception):
-    """Anything that this project reports to a person as one sentence."""
+    """Base class. Programs print its message without a traceback."""
 
 
 class SettingsError(HouseError):
-    """The environment lacks a setting, or holds one that cannot be right."""
+    """A setting is missing or invalid."""
 
 
 class DataError(HouseError):
-    """Listings, or the service that hands them out, are not what the contract says."""
+    """Listings, or the data API that sends them, break the contract."""
 
 
 class StorageError(HouseError):
-    """The object store did not take or give an object."""
+    """The object store failed to read or write an object."""
 
 
 class LedgerError(HouseError):
-    """The ledger's database did not do what was asked."""
+    """The ledger's database failed, or refused an operation."""
+
+
+class MissingTableError(LedgerError):
+    """The ledger does not have the table yet. The first stage of this release that runs creates it."""
+
+
+class RefusedRowsError(LedgerError):
+    """The ledger's database refused values for good: writing the same rows again fails again."""
 
 
 class RegistryError(HouseError):
-    """MLflow did not answer, or answered something unusable."""
+    """MLflow did not answer, or its answer cannot be used."""
 
 
 class BundleError(HouseError):
-    """A model bundle is damaged, incomplete, or made for other features."""
+    """A model bundle is damaged, incomplete, or was trained with other features."""

@@ -1,4 +1,4 @@
-"""Names of our own metrics: services define them, dashboards and alerts import them from here."""
+"""Names of the platform's own metrics. Services, dashboards and alerts import them from here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREDICTION_LOG_QUEUED = "house_prediction_log_queued_requests"
 PREDICTION_LOG_SPILL_BYTES = "house_prediction_log_spill_bytes"
 PREDICTION_LOG_SECONDS = "house_prediction_log_write_seconds"
 PREDICTION_LOG_LAST_WRITE = "house_prediction_log_last_write_timestamp_seconds"
-# a version that prices beside the champion
+# the challenger, which prices the same listings as the champion
 CHALLENGER_INFO = "house_challenger_info"  # labels: name, version, run_id
 CHALLENGER_LOADED = "house_challenger_loaded_timestamp_seconds"
 CHALLENGER_REFRESH = "house_challenger_refresh_total"  # label: outcome
@@ -27,7 +27,7 @@ SHADOW_DIFFERENCE = "house_shadow_difference_ratio"
 SHADOW_DOLLARS = "house_shadow_price_dollars_total"  # label: model
 SHADOW_ROWS = "house_shadow_rows_total"  # label: outcome
 LEDGER_UP = "house_ledger_up"
-# read from the ledger
+# values from the ledger
 BATCHES = "house_batches"  # label: state
 BATCH_ROWS = "house_batch_rows"  # label: kind
 UNDECIDED = "house_undecided_batches"

@@ -1,4 +1,4 @@
-"""HTTP of the data source: every route is a GET, and a successful call of /data moves the caller's cursor."""
+"""HTTP application of the data source. All routes of the real API are GET; `GET /data` moves the caller's cursor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAD_GROUP = "Número de grupo inválido"
 GROUPS = range(1, 11)
 
 app = FastAPI(title="House listings", summary="Stand-in for the external data API.", version="0.1.0")
-metrics = CollectorRegistry()  # its own: the global one may hold another application's metrics of the same names
+metrics = CollectorRegistry()  # not the global registry, which may hold metrics of the same names
 ProcessCollector(registry=metrics)
 PlatformCollector(registry=metrics)
 Instrumentator(registry=metrics).instrument(app).expose(app, include_in_schema=False)
@@ -31,7 +31,7 @@ faults = Faults()
 
 
 def caller(group_number: Annotated[int, Query()], day: Annotated[str, Query(min_length=1)]) -> tuple[int, str]:
-    """The cursor's owner; a bad group is 400 with its own detail, as at the real service."""
+    """The owner of the cursor. A wrong group is answered with 400 and the detail of the real service."""
     if group_number not in GROUPS:
         raise HTTPException(400, BAD_GROUP)
     return group_number, day
@@ -48,20 +48,23 @@ def root() -> dict[str, str]:
 
 @app.get("/health")
 def health() -> dict[str, str]:
-    """Alive."""
+    """Liveness."""
     return {"status": "OK"}
 
 
 @app.get("/about")
 def about(floors: bool = False) -> dict[str, object]:
-    """What is served and what of it is not real; with `floors` the best possible error per batch (takes seconds)."""
-    told = source.about()
-    return told | {"floors": source.floors()} if floors else told
+    """The served batches, and their columns that are not real.
+
+    With `floors`, also the smallest possible error per batch, which takes seconds.
+    """
+    description = source.about()
+    return description | {"floors": source.floors()} if floors else description
 
 
 @app.get("/data")
 def data(who: Caller) -> Response:
-    """The next batch; 400 at the end of data. Not idempotent: the cursor moves before the answer is sent."""
+    """The next batch, or 400 at the end of data. Not idempotent: the cursor moves before the answer is sent."""
     fault = faults.next()
     if fault and fault.kind == "error":
         raise HTTPException(500, "Internal Server Error")
@@ -86,7 +89,7 @@ def data(who: Caller) -> Response:
 
 @app.get("/restart_data_generation")
 def restart(who: Caller) -> dict[str, bool]:
-    """Cursor back to the first batch."""
+    """Move the cursor back to the first batch."""
     cursors.restart(who)
     return {"ok": True}
 
@@ -95,29 +98,29 @@ if settings().admin_enabled:
 
     @app.get("/admin/faults")
     def planned_faults() -> list[Fault]:
-        """Faults that are still to come."""
+        """The planned faults."""
         return faults.planned()
 
     @app.post("/admin/faults", status_code=201)
     def add_fault(fault: Fault) -> list[Fault]:
-        """Let the next calls of /data fail."""
+        """Plan a fault for the next calls of /data."""
         faults.add(fault)
         return faults.planned()
 
     @app.delete("/admin/faults", status_code=204)
     def clear_faults() -> None:
-        """Forget all planned faults."""
+        """Remove all planned faults."""
         faults.clear()
 
 
 def _latency(rows: int, number: int) -> float:
-    """Seconds that the real service took: 0.6 for the smallest batch, 10 to 52 for the others, unevenly."""
+    """Response time of the real service in seconds: 0.6 for the smallest batch, 10 to 52 for the others."""
     full = max(shape.rows for shape in SHAPES)
     uneven = (1.0, 0.55, 1.3, 1.0, 0.8, 1.0)[number]
     return 0.6 if rows < 5_000 else 10 + 42 * min(1.0, uneven * rows / full)
 
 
 def _body(who: tuple[int, str], number: int, frame: pl.DataFrame) -> bytes:
-    """The answer's JSON; rows are written by Polars, which needs no Python object per value."""
+    """The JSON of the answer. Polars writes the rows, because it needs no Python object per value."""
     head = orjson.dumps({"group_number": who[0], "day": who[1], "batch_number": number})
     return head[:-1] + b',"data":' + frame.write_json().encode() + b"}"

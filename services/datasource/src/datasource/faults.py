@@ -1,4 +1,4 @@
-"""Faults that a client of the real service has to live with, switched on for a number of calls."""
+"""Faults of the real service that a client must handle, planned for a number of calls."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ class Fault(BaseModel):
     """One kind of fault for the next calls of /data."""
 
     kind: Kind = Field(
-        description="delay: answer late. timeout: the cursor moves, then nothing is answered for `seconds`. "
+        description="delay: the answer is late. timeout: the cursor moves, then there is no answer for `seconds`. "
         "error: 500, the cursor stays. truncated: half of the JSON. schema: other names and types. "
-        "repeat: the batch before is handed out again."
+        "repeat: the previous batch again."
     )
-    calls: int = Field(1, ge=1, le=1000, description="how many calls")
-    seconds: float = Field(1.0, ge=0, le=600, description="how long, for delay and timeout")
+    calls: int = Field(1, ge=1, le=1000, description="number of calls")
+    seconds: float = Field(1.0, ge=0, le=600, description="duration of delay and timeout")
 
 
 class Faults:
-    """The faults that are still to come, in the order in which they were asked for; safe among threads."""
+    """The planned faults, in the order of the requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Fault] = []
+        self._planned: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Let the calls that follow those already planned fail in this way."""
+        """Plan a fault after those that are planned already."""
         with self._lock:
-            self._waiting.append(fault)
+            self._planned.append(fault)
 
     def clear(self) -> None:
-        """Forget all planned faults."""
+        """Remove all planned faults."""
         with self._lock:
-            self._waiting.clear()
+            self._planned.clear()
 
     def planned(self) -> list[Fault]:
-        """The faults that are still to come."""
+        """The planned faults."""
         with self._lock:
-            return list(self._waiting)
+            return list(self._planned)
 
     def next(self) -> Fault | None:
-        """The fault of this call, which uses it up."""
+        """The fault of the current call, if any. Counts the call."""
         with self._lock:
-            if not self._waiting:
+            if not self._planned:
                 return None
-            fault = self._waiting[0]
+            fault = self._planned[0]
             rest = fault.model_copy(update={"calls": fault.calls - 1})
-            self._waiting[:1] = [rest] if rest.calls else []
+            self._planned[:1] = [rest] if rest.calls else []
             return fault

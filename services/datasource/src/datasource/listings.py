@@ -1,4 +1,4 @@
-"""What both kinds of batches share: their shapes, and values that are drawn without knowledge of any price."""
+"""Shapes of the batches, and random values that do not depend on the price, for both kinds of batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAST_DATE = date(2022, 12, 31)
 
 @dataclass(frozen=True)
 class Shape:
-    """What one batch of the real service looks like."""
+    """Size and value ranges of one batch of the real service."""
 
     number: int
     rows: int
@@ -40,7 +40,7 @@ class Shape:
     states: tuple[str, ...]
     price: tuple[float, float]
     house_size: tuple[float, float]
-    dirty_prices: int  # rows whose price is far below any real one
+    dirty_prices: int  # rows with a price far below any real price
 
 
 SHAPES = (
@@ -63,7 +63,7 @@ class Places:
 
 
 def draw_places(rng: Generator, rows: int, states: tuple[str, ...]) -> Places:
-    """Places with populous states, large cities and central zip codes more frequent."""
+    """Draw places. Populous states and large cities are more frequent."""
     weight = 1.0 / (1.0 + np.arange(len(STATES)) / 8.0)
     allowed = np.array([STATES.index(name) for name in states])
     state = rng.choice(allowed, rows, p=weight[allowed] / weight[allowed].sum())
@@ -74,7 +74,7 @@ def draw_places(rng: Generator, rows: int, states: tuple[str, ...]) -> Places:
 
 
 def place_columns(places: Places) -> dict[str, pl.Series]:
-    """The columns `city`, `state`, and `zip_code` as a float, as the service hands it out."""
+    """The columns `city`, `state` and `zip_code`; the zip code is a float, as in the real service."""
     zips = 501.0 + places.zip_code * 19.0
     return {
         "city": pl.Series(CITY_NAMES)[places.city],
@@ -84,13 +84,13 @@ def place_columns(places: Places) -> dict[str, pl.Series]:
 
 
 def draw_sale_days(rng: Generator, rows: int) -> np.ndarray:
-    """Days from FIRST_DATE to the previous sale; recent sales are more frequent."""
+    """Draw the days from FIRST_DATE to the previous sale. Recent sales are more frequent."""
     span = (LAST_DATE - FIRST_DATE).days
     return (span * np.sqrt(rng.random(rows))).astype(np.int64)
 
 
 def dates(days: np.ndarray) -> pl.Series:
-    """ISO dates, as text, of days from FIRST_DATE."""
+    """ISO dates, as text, of numbers of days after FIRST_DATE."""
     offset = (FIRST_DATE - date(1970, 1, 1)) // timedelta(days=1)
     return pl.Series((days + offset).astype(np.int32)).cast(pl.Date).dt.to_string("%Y-%m-%d")
 

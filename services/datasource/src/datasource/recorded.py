@@ -1,7 +1,7 @@
 """Recorded listings of the real service.
 
-Only bed, bath, acre_lot, house_size and price were recorded for all batches (0 to 4); batch 3 was recorded whole. The
-columns that were not recorded are drawn independently of the price, so they can neither help nor flatter a model.
+Only bed, bath, acre_lot, house_size and price were recorded for all batches (0 to 4). Batch 3 was recorded with all
+columns. The other columns are drawn independently of the price, so they cannot improve a model.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ NUMBERS = (0, 1, 2, 3, 4)
 
 
 def load(folder: Path, number: int, seed: int, scale: float = 1.0) -> pl.DataFrame:
-    """Rows of one recorded batch, in their order; with `scale` below 1 a sample of them.
+    """Rows of one recorded batch in their order, or a sample of them if `scale` is below 1.
 
     Raises:
-        FileNotFoundError: the folder lacks a recording.
+        FileNotFoundError: the folder has no recording of this batch.
     """
     if number in WHOLE:
         frame = pl.read_csv(folder / WHOLE[number], schema_overrides={"prev_sold_date": pl.String}).select(COLUMNS)

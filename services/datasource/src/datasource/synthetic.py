@@ -1,10 +1,10 @@
-"""Deterministic listings whose price is known but for a known noise.
+"""Synthetic listings: deterministic, with a price that is known except for noise of a known size.
 
 The price of a listing is `noise_free * exp(NOISE * z)`. The noise-free price is a product of effects of size, state,
-city, zip code, status, age of the previous sale and lot. `z` is a normal variable, cut off at the same distance on
-both sides so that the price stays in the batch's range, which keeps the batches apart as the real ones are. So the
-noise-free price is the median of the price given the listing and its batch, and nobody can expect a smaller mean
-absolute error than `Floor` says.
+city, zip code, status, age of the previous sale and lot. `z` is a normal variable, truncated at the same distance on
+both sides so that the price stays in the price range of the batch; the real batches have distinct price ranges, too. So
+the noise-free price is the median of the price given the listing and its batch, and no model can be expected to have a
+smaller mean absolute error than `Floor`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from datasource.listings import (
     place_columns,
 )
 
-NOISE = 0.18  # standard deviation of the price's logarithm that no feature explains
-_MARGIN = 0.5 * NOISE  # the noise-free price keeps this distance (in logarithms) from the ends of the range
+NOISE = 0.18  # standard deviation of the part of the log price that no feature explains
+_MARGIN = 0.5 * NOISE  # distance, in logarithms, of the noise-free price from the ends of the price range
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Error of the noise-free price on a batch's rows, in dollars: what the best model would have.
+    """Error of the noise-free price on a batch's rows, in dollars: the error of the best possible model.
 
-    The best model for squared errors, the mean of the price, has an RMSE that is smaller by less than 1 %.
+    The best model for squared errors predicts the mean of the price; its RMSE is smaller by less than 1 %.
     """
 
     rows: int
@@ -82,7 +82,7 @@ def _candidates(rng: Generator, rows: int, shape: Shape, effects: _Effects) -> _
     places = draw_places(rng, rows, shape.states)
     low, high = shape.house_size
     size = np.clip(np.exp(rng.normal(7.45, 0.55, rows)), low, min(high, 20_000))
-    if high < 1_500 or low >= 1_500:  # a batch of small, or of large houses only
+    if high < 1_500 or low >= 1_500:  # a batch of small houses only, or of large houses only
         size = np.exp(rng.uniform(np.log(max(low, 500)), np.log(min(high, 6_000)), rows))
     size = np.round(size)
     acre = np.round(np.exp(rng.normal(-1.2, 1.1, rows)), 2)
@@ -96,25 +96,25 @@ def _candidates(rng: Generator, rows: int, shape: Shape, effects: _Effects) -> _
         + effects.city[places.city]
         + effects.zip_code[places.zip_code]
         - 0.08 * sold
-        - 0.010 * (32.0 - days / 365.25)  # a long-past sale: a house that was kept, and is dated
+        - 0.010 * (32.0 - days / 365.25)  # houses whose last sale is long ago are cheaper
     )
     return _Candidates(places, size, acre, sold, days, log_price)
 
 
 def generate(number: int, seed: int, scale: float = 1.0) -> tuple[pl.DataFrame, Floor]:
-    """Rows of one batch, in the order and with the columns of the service, and the best possible error on them."""
+    """Rows of one batch with the columns of the real service, and the smallest possible error on them."""
     shape = SHAPES[number]
     rows = max(1, round(shape.rows * scale))
     rng = np.random.default_rng([seed, number])
     effects = _Effects.of(seed)
     low, high = np.log(shape.price[0]) + _MARGIN, np.log(shape.price[1]) - _MARGIN
     parts: list[_Candidates] = []
-    found = 0
-    while found < rows:
+    count = 0
+    while count < rows:
         drawn = _candidates(rng, max(20_000, rows), shape, effects)
-        inside = np.flatnonzero((drawn.log_price > low) & (drawn.log_price < high))[: rows - found]
+        inside = np.flatnonzero((drawn.log_price > low) & (drawn.log_price < high))[: rows - count]
         parts.append(drawn.take(inside))
-        found += len(inside)
+        count += len(inside)
     frame = pl.concat([_columns(rng, part) for part in parts])
     noise_free = np.exp(np.concatenate([part.log_price for part in parts]))
     price = _with_noise(rng, noise_free, shape)
@@ -154,7 +154,7 @@ def _columns(rng: Generator, part: _Candidates) -> pl.DataFrame:
 
 
 def _with_dirt(rng: Generator, frame: pl.DataFrame, scale: float) -> pl.DataFrame:
-    """The oddities of the real rows: absurd rooms and lots, lots of zero acres, houses of a million square feet."""
+    """Add errors as in the real rows: absurd numbers of rooms, lots of 0 or 100,000 acres, one absurd house size."""
     values = {name: frame[name].to_numpy().copy() for name in ("bed", "bath", "acre_lot", "house_size")}
     share = max(1, round(10 * scale))
 

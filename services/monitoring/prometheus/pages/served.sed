@@ -1,6 +1,6 @@
-# What of the module's pnpm-lock.yaml is replaced: of @mantine/code-highlight the registry serves nothing newer than
-# 9.6.2, and the packages of @mantine go together. A line per integrity, in the order code-highlight, core, dates, hooks,
-# notifications, store. All other packages are those that the lock names; go.sum vouches for the lock.
+# Changes to the pnpm-lock.yaml of the module: the newest version of @mantine/code-highlight in the registry is 9.6.2, and
+# the packages of @mantine need equal versions. One line per integrity, in the order code-highlight, core, dates, hooks,
+# notifications, store. All other packages are as in the lock, which go.sum verifies.
 s/9\.7\.2/9.6.2/g
 s|sha512-Vf1CGJw8QOT+roLOapSMnh/x4cdH/Qmd1kXLgkggbYuSIs5Io/6th5AbW7hFd1PXyBeZjvDos/rO+Ae85Aw6NQ==|sha512-lEtpNTvLeKB0UKn/f6iH8NKwUtn++Otfg0KCTsIf9ThpSAwkexBTxuo5mDr4UwljalHRIAmFi9otdQ82l6ecYA==|
 s|sha512-+cggJDD0PO057SwZU/dKlWPjp0LaAn1nEM9W1m/Ia4Cjb/Hy9DjZ4I7R7xirp/eZ6xnV7OqeGmPFSJ8zeGa5kQ==|sha512-6W7xA3FRlGMclVDCY5U6rqhgzc+x+7G3nR9rntcjtF/Slnkp79Em8yjAB01F0wBSnrBUMK1TqKENf5o5WHiPOA==|

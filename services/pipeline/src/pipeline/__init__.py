@@ -1,6 +1,6 @@
-"""The learning path: its stages, each `python -m pipeline <stage>`, and what follows which; and commands beside it.
+"""The pipeline: its stages and their order, and its commands. Each runs as `python -m pipeline <name>`.
 
-This module imports nothing that is not Python's own: the DAG reads the stages from here.
+This module imports the standard library only, because the DAG reads the stages from here.
 """
 
 from collections.abc import Mapping
@@ -9,44 +9,45 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the path. `needs` and `gives` name the references that it takes and hands on.
+    """One stage of the pipeline.
 
-    `then` are the stages that may follow, by the answer under which they do: a stage with several says in its result,
-    as `next`, which it is; the answer of a stage with one is empty.
+    `needs` and `gives` name the references (batch number, run id) that the stage takes and passes on. `then` maps each
+    possible answer to the stage that follows. A stage with several successors returns the answer as `next` in its
+    result; the answer of a stage with one successor is the empty string.
     """
 
     name: str
     doc: str
     needs: tuple[str, ...]
     gives: tuple[str, ...]
-    memory: str  # request and limit of its pod: for a batch of 361,457 rows its process takes some half of it
+    memory: str  # request and limit of its pod; a batch of 361,457 rows takes about half of it
     then: Mapping[str, str]
 
 
 STAGES = (
     Stage(
         "fetch",
-        "Ask the data API for the next batch, or take up one that is unfinished.",
+        "Get the next batch from the data API, or continue with an unfinished one.",
         (), ("batch",), "768Mi", {"": "validate"},
     ),
     Stage(
         "validate",
-        "Check every row; set bad ones aside with the rule they break.",
+        "Check every row, and quarantine bad rows with the rule that they break.",
         ("batch",), (), "1Gi", {"": "split"},
     ),
     Stage(
         "split",
-        "Split clean rows 70/15/15 by a stable hash of the listing.",
+        "Split the valid rows 70/15/15 by a stable hash of the listing.",
         ("batch",), (), "1Gi", {"": "decide"},
     ),
     Stage(
         "decide",
-        "Compare the batch with what the champion knows: is it worth a training, and why?",
+        "Decide whether the batch is worth a training, with evidence and a reason.",
         ("batch",), (), "1Gi", {"train": "train", "skip": "report"},
     ),
     Stage(
         "train",
-        "Train on all clean rows so far; log run and bundle to MLflow.",
+        "Train on all clean rows so far, and log run and bundle to MLflow.",
         ("batch",), ("run_id",), "2Gi", {"": "evaluate"},
     ),
     Stage(
@@ -56,27 +57,27 @@ STAGES = (
     ),
     Stage(
         "promote",
-        "Register the challenger and let the alias name it: it is the champion.",
+        "Register the challenger, and move the alias: it is the new champion.",
         ("run_id",), (), "512Mi", {"": "report"},
     ),
     Stage(
         "reject",
-        "Register the challenger with the reason why it lost: the champion stays.",
+        "Register the challenger with the reason why it lost. The champion stays.",
         ("run_id",), (), "512Mi", {"": "report"},
     ),
     Stage(
         "report",
-        "Say on one page what became of the batch.",
+        "Report on one page what happened to the batch.",
         ("batch",), (), "384Mi", {},
     ),
 )  # fmt: skip
 
 
 def following(stage: Stage, result: Mapping[str, object]) -> Stage | None:
-    """The stage that follows one that ended with this result; None after the last.
+    """The stage that follows after this result; None after the last stage.
 
     Raises:
-        KeyError: several may follow, and the result names none of them.
+        KeyError: several stages may follow, and the result names none of them.
     """
     if not stage.then:
         return None
@@ -86,9 +87,9 @@ def following(stage: Stage, result: Mapping[str, object]) -> Stage | None:
 
 @dataclass(frozen=True)
 class Command:
-    """What a person runs beside the path: `python -m pipeline <name>`.
+    """A command that a person runs: `python -m pipeline <name>`.
 
-    `takes` are its options, with their help, all of them needed; `instead` are flags of which one may stand for them.
+    `takes` maps its options to their help; all are required. `instead` maps flags that replace the options.
     """
 
     name: str
@@ -100,28 +101,28 @@ class Command:
 COMMANDS = (
     Command(
         "rollback",
-        "Let the alias name an earlier version again, and write down why.",
-        {"to": "version that becomes the champion", "reason": "why, for whoever reads the history"},
+        "Make an earlier version the champion again, and record the reason.",
+        {"to": "version that becomes the champion", "reason": "reason that the history shows"},
     ),
     Command(
         "shadow",
-        "Let a registered version price a share of live requests beside the champion, unseen by callers.",
+        "Let a registered version price a share of live requests, too. Callers do not see its prices.",
         {"version": "version that becomes the challenger"},
-        {"off": "no version any more"},
+        {"off": "end the shadow: no version is the challenger"},
     ),
     Command(
         "lineage",
-        "Say where a model version comes from: run, code, image, batches, decision, verdict, report.",
+        "Show where a model version comes from: run, code, image, batches, decision, verdict, report.",
         {"version": "registered version"},
     ),
     Command(
         "smoke",
-        "Try MLflow: log, register, alias, download and load a model of one tree, and remove it again.",
+        "Test MLflow: log, register, alias, download and load a model of one tree, and remove it again.",
         {},
     ),
     Command(
         "search",
         "Search for better hyperparameters on the clean rows of all batches.",
-        {"trials": "how many in all; those that were done before count"},
+        {"trials": "total number of trials; finished trials of an earlier search count"},
     ),
 )

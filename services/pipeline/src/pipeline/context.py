@@ -1,4 +1,4 @@
-"""What a stage works with: its settings, and the outside systems behind one module each."""
+"""The context of a stage: its settings, and its clients of object store, ledger and registry."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from functools import cached_property
 import httpx
 
 from core.ledger import Ledger
-from core.registry import RegistryClient
-from core.storage import Store, open_store
+from core.stores.objects import Store, open_store
+from core.stores.registry import RegistryClient
 from pipeline.settings import PipelineSettings
 
 
 @dataclass(frozen=True)
 class Context:
-    """Opens each system when it is first used."""
+    """Settings and clients. A client connects when it is first used."""
 
     settings: PipelineSettings
 
     @cached_property
     def store(self) -> Store:
-        """Data: raw, quarantined and clean rows."""
-        known = self.settings
-        return open_store(known.data_uri, known.s3_endpoint, known.s3_access_key, known.s3_secret_key)
+        """The object store with raw, quarantined and clean rows."""
+        settings = self.settings
+        return open_store(settings.data_uri, settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key)
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The audit trail, its schema present."""
+        """The ledger. Its schema is brought up to date first."""
         ledger = Ledger(self.settings.ledger_dsn, run=self.dag_run)
         ledger.ensure_schema()
         return ledger
 
     @cached_property
     def registry(self) -> RegistryClient:
-        """Registered versions, as the predictor sees them."""
-        # a new pod's way to other pods can be closed for seconds
-        patient = httpx.HTTPTransport(retries=5)
-        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=patient)
+        """The model registry, through the same client as the predictor's."""
+        # The network of a new pod may be closed for some seconds.
+        transport = httpx.HTTPTransport(retries=5)
+        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=transport)
 
     @property
     def code_version(self) -> str:
-        """Version of the code: the image's tag in the cluster."""
+        """Version of the code; in a cluster the tag of the image."""
         return os.environ.get("CODE_VERSION", "development")
 
     @property
     def origin(self) -> dict[str, str]:
-        """Commit and digest of the image, for people; `code_version` alone decides what was trained before."""
-        known = {"commit": os.environ.get("COMMIT"), "image_digest": os.environ.get("IMAGE_DIGEST")}
-        return {name: text for name, text in known.items() if text}
+        """Commit and digest of the image, for people. Only `code_version` decides whether a training is repeated."""
+        origin = {"commit": os.environ.get("COMMIT"), "image_digest": os.environ.get("IMAGE_DIGEST")}
+        return {name: text for name, text in origin.items() if text}
 
     @property
     def dag_run(self) -> str:
-        """Id of the DAG run that this stage belongs to."""
+        """Id of the DAG run of this stage; `by hand` outside a DAG run."""
         return os.environ.get("RUN_ID", "by hand")

@@ -1,4 +1,4 @@
-"""How a stage ends other than with its work done."""
+"""The exception that ends a run early without an error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class SkipRun(Exception):
-    """There is nothing to do, and that is fine; the text says why, `facts` what is known."""
+    """There is nothing to do, which is not an error. The message gives the reason; `facts` are added to the result."""
 
     def __init__(self, reason: str, **facts: Any) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""What the stages read from their environment (chart: `airflow.pipeline.config`, Secret `pipeline`)."""
+"""Settings of the stages, from their environment (chart: `airflow.pipeline.config`, Secret `pipeline`)."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from pydantic_settings import BaseSettings
 
 
 class PipelineSettings(BaseSettings):
-    """Read once, when a stage starts. What depends on the deployment has no default."""
+    """Read once, when a stage starts. Settings that depend on the deployment have no default."""
 
     data_api_url: str
     data_api_group: int = Field(default=1, ge=1)
     data_api_day: str = "Tuesday"
-    data_api_timeout_seconds: float = Field(default=300, gt=0)  # to the next byte; the service is slow
+    data_api_timeout_seconds: float = Field(default=300, gt=0)  # between two bytes of the answer; the service is slow
     data_uri: str
-    s3_endpoint: str = ""  # empty where data_uri is a folder
-    s3_access_key: str = ""
-    s3_secret_key: str = ""
-    ledger_dsn: str
+    s3_endpoint: str = ""  # empty if data_uri is a folder
+    s3_access_key: str = Field(default="", json_schema_extra={"secret": "pipeline"})
+    s3_secret_key: str = Field(default="", json_schema_extra={"secret": "pipeline"})
+    ledger_dsn: str = Field(json_schema_extra={"secret": "pipeline"})
     mlflow_tracking_uri: str
     model_name: str = "house-price"
     model_alias: str = "champion"
     shadow_alias: str = "challenger"
     experiment_name: str = "house-price"
-    # when a batch is worth a training: rows enough
+    # policy of decide: a training needs enough rows
     min_batch_rows: int = Field(default=10_000, ge=1)
     min_batch_states: int = Field(default=5, ge=1)
     min_state_share: float = Field(default=0.25, ge=0, le=1)
-    # and one of these exceeded
+    # and one of these limits exceeded
     max_psi: float = Field(default=0.2, gt=0)
     max_ks: float = Field(default=0.2, gt=0, le=1)
     max_unseen: float = Field(default=0.1, ge=0, le=1)
     max_mae_rise: float = Field(default=0.1, ge=0)
     max_unused_share: float = Field(default=0.5, ge=0, le=1)
-    # when a challenger wins
+    # promotion gate
     min_mae_gain: float = Field(default=0.03, ge=0, lt=1)
     min_sure_gain: float = Field(default=0, ge=0, lt=1)
     gain_confidence: float = Field(default=0.95, gt=0.5, lt=1)
     max_rmse_loss: float = Field(default=0.01, ge=0)
     max_segment_loss: float = Field(default=0.10, ge=0)
     min_segment_rows: int = Field(default=500, ge=1)
-    # which batches' rows are trained on
+    # rows to train on
     training_mode: Literal["full", "continue", "window"] = "full"
     training_window: int = Field(default=3, ge=1)
     training_search_trials: int = Field(default=0, ge=0)
-    # LightGBM; the first seven after the rounds are what `python -m tests.bench.search` found
+    # LightGBM; `python -m tests.bench.search` found the seven values after num_boost_round
     num_boost_round: int = Field(default=1500, ge=1)
     learning_rate: float = Field(default=0.089, gt=0)
     num_leaves: int = Field(default=9, ge=2)
@@ -61,7 +61,9 @@ class PipelineSettings(BaseSettings):
 
     @field_validator("shadow_alias")
     @classmethod
-    def _is_another(cls, alias: str, others: ValidationInfo) -> str:
+    def _differs_from_champion(cls, alias: str, others: ValidationInfo) -> str:
         if alias == others.data.get("model_alias"):
-            raise ValueError("it is the alias of the champion: a version that is tried would serve")
+            raise ValueError(
+                "it is the alias of the champion, so a version in the shadow would serve; choose another alias"
+            )
         return alias

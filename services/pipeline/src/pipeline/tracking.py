@@ -1,4 +1,4 @@
-"""MLflow as the stages use it: runs, artifacts, registered versions. The only module that imports it."""
+"""MLflow for the stages: runs, artifacts, registered versions. Only this module imports MLflow."""
 
 from __future__ import annotations
 
@@ -7,41 +7,44 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.pyfunc
-from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities import Run, model_registry
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.logging_utils import disable_logging
 
 import core
-from core.bundle import Bundle, load_bundle
 from core.errors import RegistryError
-from core.registry import RegistryClient
-from pipeline.requirements import pinned
+from core.model.bundle import Bundle, load_bundle
+from core.stores.registry import RegistryClient
+from pipeline.evaluation.record import Evaluation
 from pipeline.settings import PipelineSettings
+from pipeline.training.requirements import pinned
+
+if TYPE_CHECKING:  # decision.evidence imports this module
+    from pipeline.decision.record import DecisionRecord
 
 EVALUATION = "evaluation.json"
-DECISION = "decision"  # .json and .html
+DECISION = "decision"  # decision.json and decision.html
 REPORT = "report.html"  # in the run of the decision
-FAILURES = (MlflowException, OSError)  # what MLflow's client raises; those of HTTP are an OSError
+MODEL_CARD = "model_card.html"
+FAILURES = (MlflowException, OSError)  # exceptions of MLflow's client; its HTTP errors are OSErrors
 
-
-_CONTENT = "batch_sha256."  # and the number: a tag per batch
-_OF_THE_RUN = ("dag_run", "model_uri", "reason")  # tags that say nothing of a version, or something else
+_CONTENT = "batch_sha256."  # prefix of one tag per batch; the batch number follows
+_RUN_TAGS = ("dag_run", "model_uri", "reason")  # tags of a run that a version does not get
 
 
 def contents(tags: Mapping[str, str]) -> dict[int, str]:
-    """Content hash of each batch that a run with these tags was trained on, by its number."""
-    found = {name.removeprefix(_CONTENT): text for name, text in tags.items() if name.startswith(_CONTENT)}
-    return {int(number): found[number] for number in sorted(found, key=int)}
+    """Content hash of each batch that a run with these tags was trained on, by batch number."""
+    hashes = {name.removeprefix(_CONTENT): text for name, text in tags.items() if name.startswith(_CONTENT)}
+    return {int(number): hashes[number] for number in sorted(hashes, key=int)}
 
 
 def lineage_tags(batches: Mapping[int, str], decision_run: str | None) -> dict[str, str]:
-    """Tags that name the content of each batch, and the run that holds the decision and, later, the report."""
+    """Tags with the content hash of each batch, and with the run that has the decision and, later, the report."""
     tags = {"batches": ",".join(map(str, batches))}
     tags |= {f"{_CONTENT}{number}": sha256 for number, sha256 in batches.items()}
     if decision_run:
@@ -50,18 +53,19 @@ def lineage_tags(batches: Mapping[int, str], decision_run: str | None) -> dict[s
 
 
 def version_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Those tags of a training's run that say where its model comes from."""
-    return {name: text for name, text in tags.items() if not name.startswith("mlflow.") and name not in _OF_THE_RUN}
+    """The tags of a training's run that describe the origin of its model."""
+    return {name: text for name, text in tags.items() if not name.startswith("mlflow.") and name not in _RUN_TAGS}
 
 
 class Tracking:
-    """One MLflow server, whose version is this client's."""
+    """An MLflow server with the same version as this client."""
 
     def __init__(self, settings: PipelineSettings, registry: RegistryClient) -> None:
         """Connect.
 
         Raises:
-            RegistryError: the server is away, or of another version: an MLflow 3 client calls what a 2.x server lacks.
+            RegistryError: the server does not answer, or has another version. An MLflow 3 client uses endpoints that a
+                2.x server does not have.
         """
         self._settings = settings
         self._registry = registry
@@ -70,7 +74,7 @@ class Tracking:
         self._client = mlflow.MlflowClient()
 
     def start_run(self, name: str, tags: dict[str, str]) -> Any:
-        """Begin a run, as a context manager; one that an interrupted try of the same name left open is closed."""
+        """Start a run, as a context manager. A run of this name that an interrupted attempt left open is closed."""
         experiment = mlflow.set_experiment(self._settings.experiment_name)
         left = self._client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
         for run in left:
@@ -78,49 +82,49 @@ class Tracking:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return mlflow.start_run(run_name=name, tags=tags)
 
-    def log_decision(self, name: str, tags: dict[str, str], evidence: dict[str, Any], texts: dict[str, str]) -> str:
-        """Log a decision as a run of its own, with its evidence and texts by the name of their file; return its id.
+    def log_decision(self, name: str, tags: dict[str, str], record: DecisionRecord, texts: dict[str, str]) -> str:
+        """Log a decision as its own run, with its record, and texts by file name; return the run's id.
 
-        A decision on the same content that an interrupted try logged is written over.
+        If an interrupted attempt logged a decision on the same content, that run is overwritten.
         """
-        known = self.decision_run(tags["batch"], tags["sha256"])
-        with mlflow.start_run(run_id=known, run_name=name, tags=tags) as active:
+        earlier = self.decision_run(tags["batch"], tags["sha256"])
+        with mlflow.start_run(run_id=earlier, run_name=name, tags=tags) as active:
             figures = {
                 f"{figure}_{column['column'].replace(' ', '_')}": column[figure]
-                for column in evidence["columns"]
+                for column in record["columns"]
                 for figure in ("psi", "ks", "unseen")
                 if column[figure] is not None
             }
-            if evidence["champion"] and evidence["champion"]["mae"] is not None:
-                figures["champion_mae"] = evidence["champion"]["mae"]
+            if record["champion"] and record["champion"]["mae"] is not None:
+                figures["champion_mae"] = record["champion"]["mae"]
             mlflow.log_metrics(figures)
-            mlflow.log_dict(evidence, f"{DECISION}.json")
+            mlflow.log_dict(dict(record), f"{DECISION}.json")
             self.log_texts(texts)
             return str(active.info.run_id)
 
     def decision_run(self, batch: str, sha256: str) -> str | None:
-        """The run that holds the decision on a batch's content."""
+        """Id of the run with the decision on a batch's content; None if there is none."""
         experiment = mlflow.set_experiment(self._settings.experiment_name)
         same = f"tags.stage = 'decide' and tags.batch = '{batch}' and tags.sha256 = '{sha256}'"
-        known = self._client.search_runs([experiment.experiment_id], same, max_results=1)
-        return str(known[0].info.run_id) if known else None
+        runs = self._client.search_runs([experiment.experiment_id], same, max_results=1)
+        return str(runs[0].info.run_id) if runs else None
 
     def log_training(self, params: dict[str, Any], scores: dict[str, dict[str, float]], notes: dict[str, Any]) -> None:
-        """Log to the open run: parameters, `train_mae` and the like, and one JSON file per note."""
+        """Log parameters, metrics such as `train_mae`, and one JSON file per note to the open run."""
         mlflow.log_params(params)
         mlflow.log_metrics({f"{split}_{name}": value for split, part in scores.items() for name, value in part.items()})
         for name, content in notes.items():
             mlflow.log_dict(content, f"{name}.json")
 
     def log_texts(self, texts: dict[str, str]) -> None:
-        """Log to the open run: texts by the name of their file."""
+        """Log texts, by file name, to the open run."""
         for name, text in texts.items():
             mlflow.log_text(text, name)
 
     def log_bundle(self, folder: Path, manifest_sha256: str) -> None:
-        """Log a bundle to the open run as a model that `mlflow.pyfunc.load_model` loads; no pickle.
+        """Log a bundle to the open run, without pickle, as a model that `mlflow.pyfunc.load_model` loads.
 
-        With it go this code's `core` and the versions of all that it needs: an environment of nothing else runs it.
+        The model includes the code of `core` and pins all its requirements, so it runs in an environment of its own.
         """
         logged = mlflow.pyfunc.log_model(
             name="model",
@@ -135,7 +139,7 @@ class Tracking:
         """A run.
 
         Raises:
-            RegistryError: there is none.
+            RegistryError: there is no such run.
         """
         try:
             return self._client.get_run(run_id)
@@ -143,7 +147,12 @@ class Tracking:
             raise RegistryError(f"MLflow has no run {run_id}: {error.message}") from error
 
     def bundle(self, run_id: str) -> Bundle:
-        """The bundle that a run logged."""
+        """The bundle that a run logged.
+
+        Raises:
+            RegistryError: there is no such run, or it logged no model.
+            BundleError: the bundle is damaged, or has other features.
+        """
         uri = self.run(run_id).data.tags.get("model_uri")
         if not uri:
             raise RegistryError(f"run {run_id} logged no model: run train again")
@@ -152,55 +161,55 @@ class Tracking:
             self._registry.download_from(location, Path(folder))
             return load_bundle(Path(folder))
 
-    def log_evaluation(self, run_id: str, evaluation: dict[str, Any]) -> None:
-        """Add an evaluation to a finished run; done again it replaces the one before."""
-        for who in ("challenger", "champion"):
-            for name, value in (evaluation[who] or {}).items():
-                self._client.log_metric(run_id, f"holdout_{who}_{name}", value)
-        self._client.log_dict(run_id, evaluation, EVALUATION)
+    def log_evaluation(self, run_id: str, evaluation: Evaluation) -> None:
+        """Add an evaluation to a finished run. A second call replaces it."""
+        for model, scores in (("challenger", evaluation["challenger"]), ("champion", evaluation["champion"])):
+            for name, value in (scores or {}).items():
+                self._client.log_metric(run_id, f"holdout_{model}_{name}", value)
+        self._client.log_dict(run_id, dict(evaluation), EVALUATION)
 
     def log_page(self, run_id: str, name: str, page: str) -> None:
-        """Add a page to a finished run; done again it replaces the one before."""
+        """Add a page to a finished run. A second call replaces it."""
         self._client.log_text(run_id, page, name)
 
-    def find_evaluation(self, run_id: str) -> dict[str, Any] | None:
+    def find_evaluation(self, run_id: str) -> Evaluation | None:
         """The evaluation of a run; None if there is none yet."""
         if not any(item.path == EVALUATION for item in self._client.list_artifacts(run_id)):
             return None
-        found: dict[str, Any] = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{EVALUATION}"))
-        return found
+        evaluation: Evaluation = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{EVALUATION}"))
+        return evaluation
 
-    def evaluation(self, run_id: str) -> dict[str, Any]:
+    def evaluation(self, run_id: str) -> Evaluation:
         """The evaluation of a run.
 
         Raises:
-            RegistryError: there is none.
+            RegistryError: there is none yet.
         """
-        found = self.find_evaluation(run_id)
-        if found is None:
-            raise RegistryError(f"run {run_id} has no {EVALUATION}: run evaluate before")
-        return found
+        evaluation = self.find_evaluation(run_id)
+        if evaluation is None:
+            raise RegistryError(f"run {run_id} has no {EVALUATION}: run evaluate first")
+        return evaluation
 
     def register(self, run_id: str, tags: dict[str, str]) -> str:
-        """Register a run's model and return its version; registered before, that version."""
+        """Register the model of a run, and return its version. A second call returns the same version."""
         name = self._settings.model_name
-        known = self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-        if known:
-            return str(known[0].version)
+        registered = self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        if registered:
+            return str(registered[0].version)
         uri = self.run(run_id).data.tags["model_uri"]
         return str(mlflow.register_model(uri, name, tags=tags).version)
 
-    def version(self, version: str) -> ModelVersion:
+    def version(self, version: str) -> model_registry.ModelVersion:
         """A registered version.
 
         Raises:
-            RegistryError: there is none of that number.
+            RegistryError: there is no such version.
         """
         name = self._settings.model_name
         try:
             return self._client.get_model_version(name, version)
-        except MlflowException as missing:
-            raise RegistryError(f"{name} has no version {version}: {missing.message}") from missing
+        except MlflowException as error:
+            raise RegistryError(f"{name} has no version {version}: {error.message}") from error
 
     def tag_version(self, version: str, **tags: str) -> None:
         """Set tags of a registered version."""
@@ -208,11 +217,11 @@ class Tracking:
             self._client.set_model_version_tag(self._settings.model_name, version, key, value)
 
     def set_alias(self, version: str) -> None:
-        """Let the alias name this version: from now on it is the champion."""
+        """Move the alias of the champion to this version."""
         self._client.set_registered_model_alias(self._settings.model_name, self._settings.model_alias, version)
 
     def set_challenger(self, version: str | None) -> None:
-        """Let the other alias name this version, or none: predictors price with it beside the champion."""
+        """Move the alias of the challenger to this version, or remove it. Predictors then use it in the shadow."""
         name, alias = self._settings.model_name, self._settings.shadow_alias
         if version is None:
             self._client.delete_registered_model_alias(name, alias)
@@ -221,10 +230,10 @@ class Tracking:
 
 
 class Rehearsal(Tracking):
-    """Tracking under names of its own, made of the real ones, under which everything can be forgotten."""
+    """Tracking with a model name and an experiment of its own, so that everything in them can be deleted."""
 
     def __init__(self, settings: PipelineSettings, registry: RegistryClient) -> None:
-        """As `Tracking`; from then on MLflow's client prints nothing of its own."""
+        """Connect, as `Tracking` does, and stop MLflow's client from printing."""
         disable_logging()  # type: ignore[no-untyped-call]
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         own = {name: f"{getattr(settings, name)}-smoke" for name in ("model_name", "experiment_name")}
@@ -232,13 +241,13 @@ class Rehearsal(Tracking):
 
     @property
     def model_name(self) -> str:
-        """Name of its registered model."""
+        """Name of the registered model."""
         return self._settings.model_name
 
-    def forget(self) -> None:
-        """Remove the registered model, and runs and logged models with their artifacts; the experiment stays, empty.
+    def delete_all(self) -> None:
+        """Delete the registered model, and runs and logged models with their artifacts. The empty experiment stays.
 
-        MLflow keeps the rows of what was deleted until `mlflow gc`.
+        MLflow keeps database rows of deleted objects until `mlflow gc`.
         """
         name = self._settings.model_name
         if self._client.search_registered_models(f"name = '{name}'"):

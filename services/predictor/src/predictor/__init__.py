@@ -1,1 +1,5 @@
-"""Answers price requests with the model that MLflow names as champion."""
+"""HTTP service that prices houses with the champion model.
+
+Packages depend on each other in one direction: `http` and `batch` -> `record` -> `serving` and `pricing` -> `core`.
+`assembly.py` connects them.
+"""

@@ -1,4 +1,4 @@
-"""What gunicorn serves: `predictor.app:app`."""
+"""The application that gunicorn serves: `predictor.app:app`."""
 
 from core.settings import load
 from predictor.assembly import create_app

@@ -1,57 +1,74 @@
-"""What a request can fail with, and the HTTP status of each."""
+"""Errors of a request. Each class carries the HTTP status of its answer; the prediction log stores the same status."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from core.errors import HouseError, LedgerError
 
-NOT_FINITE = "the model gives no number as the price"
+NOT_FINITE = "the model returned a price that is not a finite number"
 
 
-class NoModelError(HouseError):
-    """No model has been loaded yet; the text says why."""
+class RequestError(HouseError):
+    """The service does not answer the request as the client wishes; the text is the answer's `detail`."""
+
+    status: ClassVar[int] = 500
 
 
-class NotFiniteError(HouseError):
-    """The model gives something else than a number as a price."""
+class NoModelError(RequestError):
+    """No model is loaded yet. The text gives the cause."""
+
+    status = 503
 
 
-class TooLargeError(HouseError):
-    """The request holds more listings, or more bytes, than one request may."""
+class NotFiniteError(RequestError):
+    """The model returned NaN or an infinite number as a price."""
+
+    status = 500
 
 
-class UnauthorizedError(HouseError):
-    """The request has no key, or one that is not known."""
+class TooLargeError(RequestError):
+    """The request has more listings or more bytes than the limit for one request."""
+
+    status = 413
 
 
-class ForbiddenError(HouseError):
-    """Nobody may do this as the service is set up; the text says what to set."""
+class UnauthorizedError(RequestError):
+    """The request has no key, or an unknown one."""
+
+    status = 401
 
 
-class UnknownPredictionError(HouseError):
-    """The log holds no prediction of this request id and position."""
+class ForbiddenError(RequestError):
+    """The settings allow this to nobody. The text says which setting to change."""
+
+    status = 403
 
 
-class InvalidListingError(HouseError):
-    """The body is not what the route takes; `errors` names each field and the rule that it breaks."""
+class UnknownPredictionError(RequestError):
+    """The prediction log has no price for this request id and position."""
+
+    status = 404
+
+
+class UnknownFileError(RequestError):
+    """The served bundle does not have the file."""
+
+    status = 404
+
+
+class InvalidBodyError(RequestError):
+    """The body does not match the schema of the route. `errors` has the field and the broken rule of each error."""
+
+    status = 422
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(f"{len(errors)} invalid values, first: {errors[0]}")
         self.errors = errors
 
 
-STATUS = {
-    NoModelError: 503,
-    LedgerError: 503,
-    InvalidListingError: 422,
-    TooLargeError: 413,
-    UnknownPredictionError: 404,
-    ForbiddenError: 403,
-    UnauthorizedError: 401,
-}
-
-
 def status_of(error: Exception) -> int:
-    """The HTTP status of the answer to a request that met this error."""
-    return next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    """HTTP status of the answer to a request that ended with this error."""
+    if isinstance(error, RequestError):
+        return error.status
+    return 503 if isinstance(error, LedgerError) else 500

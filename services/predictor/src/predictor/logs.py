@@ -1,4 +1,4 @@
-"""Log lines as JSON, one object a line, with the id of the request that they belong to."""
+"""Log lines as JSON: one object per line, with the id of the request that the line belongs to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """Fields given by `extra=` become keys of the line."""
+    """Formats a record as JSON. Fields from `extra=` become keys of the object."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON."""
@@ -33,9 +33,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def config(level: str) -> dict[str, Any]:
-    """Configuration of `logging` for this process and for gunicorn's own lines.
+    """Configuration of `logging` for this process, gunicorn's own lines included.
 
-    An unknown level means INFO here; the settings, which are read next, refuse it with a sentence.
+    An unknown level becomes INFO here, because the settings are validated later and report it with a clear message.
     """
     level = level.upper() if level.upper() in logging.getLevelNamesMapping() else "INFO"
     return {

@@ -1,6 +1,7 @@
-"""What the predictor reads from its environment.
+"""Settings of the predictor, from environment variables.
 
-Chart: `fastapi.config` and the Secret `fastapi`; a batch, `fastapi.batch.s3Endpoint` and the Secret `fastapi-batch`.
+The chart sets them: `fastapi.config` and the Secret `fastapi` for the service, `fastapi.batch.s3Endpoint` and the
+Secret `fastapi-batch` for a batch job.
 """
 
 from __future__ import annotations
@@ -11,58 +12,59 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
-from predictor import trial
+from predictor.serving import loading_test
 
 
 class ModelSettings(BaseSettings):
-    """Where models come from, and what one may take before it is trusted."""
+    """Where models come from, and the limits of the test that a new model has to pass."""
 
     model_name: str
     model_alias: str
     mlflow_tracking_uri: str
-    bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod, which nobody else can write
+    bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod: no other user can write to it
     max_bundle_bytes: int = Field(default=67_108_864, gt=0)
-    trial_seconds: float = Field(default=trial.SECONDS, gt=0)
-    trial_memory_bytes: int = Field(default=trial.MEMORY_BYTES, gt=0)
+    # limits of the loading test; their names give the environment variables TRIAL_SECONDS and TRIAL_MEMORY_BYTES
+    trial_seconds: float = Field(default=loading_test.SECONDS, gt=0)
+    trial_memory_bytes: int = Field(default=loading_test.MEMORY_BYTES, gt=0)
 
 
 class BatchSettings(ModelSettings):
-    """Read once, when `python -m predictor batch` starts."""
+    """Settings of `python -m predictor batch`, read once at its start."""
 
-    s3_endpoint: str = ""  # empty where input and output are files
-    s3_access_key: str = Field(default="", repr=False)
-    s3_secret_key: str = Field(default="", repr=False)
+    s3_endpoint: str = ""  # empty if input and output are files
+    s3_access_key: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi-batch"})
+    s3_secret_key: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi-batch"})
 
 
 class PredictorSettings(ModelSettings):
-    """Read once, when the process starts."""
+    """Settings of the service, read once at its start."""
 
-    ledger_dsn: str
+    ledger_dsn: str = Field(json_schema_extra={"secret": "fastapi"})
+    peers: str = ""  # URL of a headless Service that resolves to all pods; empty: never ask other pods for a model
     poll_seconds: float = Field(default=5, gt=0)
     max_listings: int = Field(default=10_000, gt=0)
     max_explained: int = Field(default=20, gt=0)
     max_body_bytes: int = Field(default=10_240_000, gt=0)
-    max_in_flight: int = Field(default=64, ge=0)  # 0: no bound
+    max_in_flight: int = Field(default=64, ge=0)  # 0: no limit
     prediction_log: bool = True
     prediction_log_retention_days: int = Field(default=90, gt=0)
     prediction_log_queue_bytes: int = Field(default=16_777_216, gt=0)
-    prediction_log_dir: Path = Path("/tmp/predictions")  # noqa: S108  # as bundle_dir
+    prediction_log_dir: Path = Path("/tmp/predictions")  # noqa: S108  # as for bundle_dir
     prediction_log_spill_bytes: int = Field(default=268_435_456, ge=0)
     shadow_share: float = Field(default=0, ge=0, le=1)  # 0: off
     shadow_alias: str = "challenger"
     require_api_key: bool = False
-    # of the Secret; keys are separated by commas
-    api_keys: str = Field(default="", repr=False)
-    admin_key: str = Field(default="", repr=False)
+    api_keys: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})  # separated by commas
+    admin_key: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    # where the running code is from; the chart takes it from the images file
+    # origin of the running code; the chart takes these values from the images file
     commit: str = "unknown"
     image_tag: str = ""
     image_digest: str = ""
 
     @field_validator("shadow_alias")
     @classmethod
-    def _is_another(cls, alias: str, others: ValidationInfo) -> str:
+    def _differs_from_model_alias(cls, alias: str, others: ValidationInfo) -> str:
         if alias == others.data.get("model_alias"):
-            raise ValueError("it is the alias of the version that serves")
+            raise ValueError("it must differ from the alias of the champion")
         return alias

@@ -1,1 +1,4 @@
-"""Pages where people ask for a price, read the history of the platform, and see which model answers."""
+"""Streamlit pages: estimate a price, read the history of the platform, and see the served model.
+
+The pages know the predictor's HTTP interface only, and import none of our other packages.
+"""

@@ -1,4 +1,4 @@
-"""The pages' frame: `streamlit run ui/app.py`. Each page is a module with a function `show`."""
+"""Entry point of the pages: `streamlit run ui/app.py`. Each page is a module with a function `show`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _predictor() -> Predictor:
 
 
 def _links(settings: UiSettings) -> None:
-    """The platform's other pages, where their addresses are set."""
+    """Link the platform's other pages whose addresses are set."""
     links = {"Airflow": settings.airflow_url, "MLflow": settings.mlflow_url, "Grafana": settings.grafana_url}
     for name, url in links.items():
         if url:
@@ -29,7 +29,7 @@ def _links(settings: UiSettings) -> None:
 
 
 def main() -> None:
-    """Show the chosen page."""
+    """Show the selected page."""
     st.set_page_config(page_title="House prices", page_icon=":material/home:", layout="wide")
     pages = [
         st.Page(lambda: price.show(_predictor()), title="Price", icon=":material/sell:", default=True),

@@ -1,4 +1,4 @@
-"""Page: what happened to each batch, why, and how the models' errors moved."""
+"""The page `History`: the outcome of each batch with its reason, and the errors of the models."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import streamlit as st
 from ui.notices import trouble
 from ui.predictor import Json, Predictor, PredictorError, sentence
 
-NEWEST = 12  # batches told in full; older ones are in the table
+NEWEST = 12  # batches shown in detail; older ones are in the table only
 MEASURES = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "mape": "MAPE"}
 
 
 def show(predictor: Predictor) -> None:
-    """Figures, charts, the newest batches in full, and all of them as a table."""
-    st.title("What happened to each batch")
+    """Show figures, charts, the newest batches in detail, and all batches in a table."""
+    st.title("History of the batches")
     try:
-        told = predictor.history()
+        answer = predictor.history()
     except PredictorError as error:
         trouble(error)
         return
-    entries, gaps = told["batches"], told["gaps"]
+    entries, gaps = answer["batches"], answer["gaps"]
     if not entries:
         st.info(
-            "No batch has been received yet: start the run of `house_price_pipeline` in Airflow.",
+            "No batch has been received yet: start a run of `house_price_pipeline` in Airflow.",
             icon=":material/hourglass_empty:",
         )
         return
     if gaps:
         numbers = ", ".join(map(str, gaps))
         st.warning(
-            f"Never received: batch {numbers}. At the end of data the pipeline restarts the data API and drains it "
-            "again, once; what is missing after that was lost again, or cannot be read.",
+            f"Missing batches: {numbers}. At the end of the data, the pipeline restarts the data API once and fetches "
+            "all batches again. A batch that is still missing then was lost again, or is not readable.",
             icon=":material/warning:",
         )
     _figures(entries)
@@ -47,14 +47,14 @@ def show(predictor: Predictor) -> None:
     st.subheader("Newest first")
     for entry in reversed(entries[-NEWEST:]):
         _card(entry)
-    with st.expander(f"All {len(entries)} as a table"):
+    with st.expander(f"Table of all {len(entries)} entries"):
         _table(entries)
-    _champions(told.get("champions", []))
-    _live_errors(told.get("live_errors", []))
+    _champions(answer.get("champions", []))
+    _live_errors(answer.get("live_errors", []))
 
 
 def _batches(entries: list[Json]) -> list[Json]:
-    """One entry per batch: one that led to several trainings has several in the history."""
+    """One entry per batch. The history has several entries for a batch with several trainings."""
     return list({(entry["batch_number"], entry["sha256"]): entry for entry in entries}.values())
 
 
@@ -68,9 +68,9 @@ def _figures(entries: list[Json]) -> None:
 
 
 def _error_chart(entries: list[Json]) -> None:
-    """Challengers' and champions' error on the common holdout, per registered version."""
+    """Chart the errors of challengers and champions on the common holdout, by registered version."""
     st.markdown("**Mean absolute error on the holdout, by version**")
-    judged = [entry for entry in entries if entry["version"] is not None and entry["holdout_metrics"]]
+    evaluated = [entry for entry in entries if entry["version"] is not None and entry["holdout_metrics"]]
     points = [
         {
             "version": int(entry["version"]),
@@ -78,12 +78,12 @@ def _error_chart(entries: list[Json]) -> None:
             "mae": entry["holdout_metrics"][model]["mae"],
             "verdict": "promoted" if entry["promoted"] else "rejected",
         }
-        for entry in judged
+        for entry in evaluated
         for model in ("challenger", "champion")
         if entry["holdout_metrics"].get(model)
     ]
     if not points:
-        st.caption("No model has been judged yet.")
+        st.caption("No model has been evaluated yet.")
         return
     chart = (
         alt.Chart(pd.DataFrame(points))
@@ -109,7 +109,7 @@ def _rows_chart(entries: list[Json]) -> None:
     points = [
         {"batch": batch["batch_number"], "kind": kind, "rows": batch[column] or 0}
         for batch in _batches(entries)
-        for kind, column in (("valid", "valid"), ("set aside", "quarantined"), ("repeated", "duplicates"))
+        for kind, column in (("valid", "valid"), ("quarantined", "quarantined"), ("duplicate", "duplicates"))
     ]
     chart = (
         alt.Chart(pd.DataFrame(points))
@@ -120,7 +120,7 @@ def _rows_chart(entries: list[Json]) -> None:
             color=alt.Color(
                 "kind:N",
                 title=None,
-                scale=alt.Scale(domain=["valid", "set aside", "repeated"], range=["#2f6db5", "#e08a2e", "#b0b7c3"]),
+                scale=alt.Scale(domain=["valid", "quarantined", "duplicate"], range=["#2f6db5", "#e08a2e", "#b0b7c3"]),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=["batch", "kind", alt.Tooltip("rows", format=",")],
@@ -131,12 +131,12 @@ def _rows_chart(entries: list[Json]) -> None:
 
 
 def _card(entry: Json) -> None:
-    """One batch: what came, what was decided, what was trained, and what became of the model."""
+    """Show one batch: rows, decision, training, and the verdict on the model."""
     with st.container(border=True):
         left, right = st.columns([3, 1], vertical_alignment="center")
         left.markdown(f"**Batch {entry['batch_number']}** &nbsp; {_badges(entry)}")
         right.caption(_moment(entry["received_at"]), text_alignment="right")
-        st.markdown(f"{entry['rows']:,} listings{_set_aside(entry)}")
+        st.markdown(f"{entry['rows']:,} listings{_quarantined(entry)}")
         if entry["reason"]:
             st.markdown(f"**Decision.** {_plain(sentence(entry['reason']))}")
             _evidence(entry)
@@ -147,7 +147,7 @@ def _card(entry: Json) -> None:
 
 
 def _evidence(entry: Json) -> None:
-    """What the decision looked at; plots and errors per segment are in MLflow."""
+    """Show the evidence of the decision. Plots and errors per segment are in MLflow."""
     evidence = entry.get("evidence") or {}
     if not evidence.get("columns"):
         return
@@ -173,17 +173,17 @@ def _evidence(entry: Json) -> None:
             hide_index=True,
             column_config={
                 "PSI": st.column_config.NumberColumn(format="%.2f", help="Population stability index"),
-                "KS": st.column_config.NumberColumn(format="%.2f", help="Distance of Kolmogorov and Smirnov"),
+                "KS": st.column_config.NumberColumn(format="%.2f", help="Kolmogorov-Smirnov distance"),
                 "Unseen": st.column_config.NumberColumn(
-                    format="%.1f %%", help="Rows of categories new to the champion"
+                    format="%.1f %%", help="Rows with categories that the champion has not seen"
                 ),
             },
         )
-        st.caption(f"Whole, with plots: `decision.html` of MLflow run {evidence.get('run_id', 'unknown')}")
+        st.caption(f"All evidence, with plots: `decision.html` of MLflow run {evidence.get('run_id', 'unknown')}")
 
 
 def _champions(moves: list[Json]) -> None:
-    """Every move of the champion's alias."""
+    """Show every move of the champion's alias."""
     if not moves:
         return
     st.subheader("Champions")
@@ -192,7 +192,7 @@ def _champions(moves: list[Json]) -> None:
             {
                 "When": _moment(move["at"]),
                 "Version": move["version"],
-                "Instead of": move["before"],
+                "Replaces": move["before"],
                 "By": move["kind"],
                 "Why": move["reason"],
             }
@@ -204,7 +204,7 @@ def _champions(moves: list[Json]) -> None:
 
 
 def _live_errors(errors: list[Json]) -> None:
-    """How far prices were from the true ones that callers told later."""
+    """Show the errors of served prices against the true prices that callers sent as feedback."""
     if not errors:
         return
     st.subheader("Live accuracy")
@@ -215,23 +215,25 @@ def _live_errors(errors: list[Json]) -> None:
                 "True prices": error["count"],
                 "MAE": error["mae"],
                 "Median error": 100 * error["median_ape"],
-                "Inside the range": None if error["coverage"] is None else 100 * error["coverage"],
+                "In the interval": None if error["coverage"] is None else 100 * error["coverage"],
             }
             for error in reversed(errors)
         ],
         hide_index=True,
         column_config={
-            "True prices": st.column_config.NumberColumn(format="localized", help="told by `POST /feedback`"),
+            "True prices": st.column_config.NumberColumn(
+                format="localized", help="Sent by callers to `POST /feedback`"
+            ),
             "MAE": st.column_config.NumberColumn(format="dollar"),
             "Median error": st.column_config.NumberColumn(format="%.1f %%"),
-            "Inside the range": st.column_config.NumberColumn(format="%.1f %%", help="80 % is what it is made for"),
+            "In the interval": st.column_config.NumberColumn(format="%.1f %%", help="The target is 80 %"),
         },
     )
 
 
-def _set_aside(entry: Json) -> str:
+def _quarantined(entry: Json) -> str:
     rules = [f"{count:,} for {_plain(rule)}" for rule, count in (entry["quarantine"] or {}).items() if count]
-    return f"; set aside by validation: {', '.join(rules)}" if rules else ""
+    return f"; quarantined by validation: {', '.join(rules)}" if rules else ""
 
 
 def _badges(entry: Json) -> str:
@@ -244,13 +246,13 @@ def _badges(entry: Json) -> str:
 
 
 def _scores(metrics: Json) -> str:
-    """Test scores in a line; the other splits are in MLflow."""
+    """The test scores as a sentence. The scores of the other splits are in MLflow."""
     scores = metrics.get("test", {})
-    told = []
+    values = []
     for measure, name in MEASURES.items():
         if (value := scores.get(measure)) is not None:
-            told.append(f"{name} {_plain(f'${value:,.0f}') if measure in ('mae', 'rmse') else f'{value:.3f}'}")
-    return "On the test split: " + ", ".join(told) + "." if told else ""
+            values.append(f"{name} {_plain(f'${value:,.0f}') if measure in ('mae', 'rmse') else f'{value:.3f}'}")
+    return "On the test split: " + ", ".join(values) + "." if values else ""
 
 
 def _table(entries: list[Json]) -> None:
@@ -259,7 +261,7 @@ def _table(entries: list[Json]) -> None:
         hide_index=True,
         column_config={
             "Listings": st.column_config.NumberColumn(format="localized"),
-            "Set aside": st.column_config.NumberColumn(format="localized"),
+            "Quarantined": st.column_config.NumberColumn(format="localized"),
             "Holdout MAE": st.column_config.NumberColumn(format="dollar"),
             "Reason": st.column_config.TextColumn(width="large"),
             "Verdict": st.column_config.TextColumn(width="large"),
@@ -273,7 +275,7 @@ def _row(entry: Json) -> Json:
         "Batch": entry["batch_number"],
         "Received": _moment(entry["received_at"]),
         "Listings": entry["rows"],
-        "Set aside": entry["quarantined"],
+        "Quarantined": entry["quarantined"],
         "Decision": entry["decision"] or entry["state"],
         "Reason": entry["reason"],
         "Version": entry["version"],
@@ -287,5 +289,5 @@ def _moment(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which a dollar sign is a dollar sign, not the beginning of a formula."""
+    """Text with escaped dollar signs, because Streamlit would read them as the start of a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Page: which model answers at present, and which versions were refused."""
+"""The page `Model`: the served model, and the versions that the predictor refused."""
 
 from __future__ import annotations
 
@@ -11,37 +11,35 @@ from ui.predictor import Predictor, PredictorError, sentence
 
 
 def show(predictor: Predictor) -> None:
-    """What the predictor says about its model."""
-    st.title("The model that answers")
+    """Show the served model, its state, and the refused versions."""
+    st.title("The served model")
     try:
-        told = predictor.model()
+        served = predictor.model()
     except PredictorError as error:
         trouble(error)
         return
     columns = st.columns(3)
-    columns[0].metric("Model", told["name"])
-    columns[1].metric("Version", told["version"])
-    columns[2].metric("State", "not confirmed" if told["stale"] else "champion")
-    if told["stale"]:
-        st.warning(
-            f"Prices are answered by the last good model. {sentence(told['problem'])}", icon=":material/warning:"
-        )
-    loaded = datetime.fromisoformat(told["loaded_at"])
+    columns[0].metric("Model", served["name"])
+    columns[1].metric("Version", served["version"])
+    columns[2].metric("State", "not confirmed" if served["stale"] else "champion")
+    if served["stale"]:
+        st.warning(f"The last good model is served. {sentence(served['problem'])}", icon=":material/warning:")
+    loaded = datetime.fromisoformat(served["loaded_at"])
     st.table(
         {
-            "Alias in the registry": told["alias"],
-            "MLflow run": told["run_id"],
+            "Alias in the registry": served["alias"],
+            "MLflow run": served["run_id"],
             "Loaded": f"{loaded:%Y-%m-%d %H:%M:%S} UTC",
-            "Fingerprint of the features": told["fingerprint"],
+            "Fingerprint of the features": served["fingerprint"],
         },
         border="horizontal",
     )
     st.subheader("Refused versions")
-    if not told["refused"]:
-        st.caption("None since this pod started. A version that fails its checks is listed here with the reason.")
+    if not served["refused"]:
+        st.caption("None since this pod started. Versions that fail the checks are listed here with the reason.")
         return
     st.dataframe(
-        told["refused"],
+        served["refused"],
         hide_index=True,
         column_config={
             "version": "Version",

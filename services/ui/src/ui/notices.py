@@ -1,4 +1,4 @@
-"""How every page says that something did not work."""
+"""The notice of an error, the same on every page."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from ui.predictor import PredictorError
 
 
 def trouble(error: PredictorError) -> None:
-    """What happened, and what the reader can do."""
+    """Show what happened and what the user can do."""
     st.error(f"**{error.happened}** {error.advice}", icon=":material/error:")

@@ -1,4 +1,4 @@
-"""The one way from the pages to the platform: the predictor's HTTP interface, with short timeouts."""
+"""Client of the predictor's HTTP interface, with short time-outs. The pages use no other service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 class PredictorError(Exception):
-    """A question that the predictor did not answer: what happened, and what the reader can do."""
+    """A failed request. `happened` says what happened, and `advice` what the user can do."""
 
     def __init__(self, happened: str, advice: str) -> None:
         super().__init__(f"{happened} {advice}")
@@ -19,15 +19,15 @@ class PredictorError(Exception):
 
 
 class InvalidListingError(PredictorError):
-    """The predictor refused values of the form; `fields` maps each field's name to its rule."""
+    """The predictor refused values of the form. `fields` maps the name of a field to the message for it."""
 
     def __init__(self, fields: dict[str, str]) -> None:
-        super().__init__("Some values cannot be right.", "Change them and ask again.")
+        super().__init__("Some values are not valid.", "Change them and try again.")
         self.fields = fields
 
 
 class Predictor:
-    """Client of one predictor; safe to share between sessions."""
+    """Client of one predictor. Safe to share between sessions."""
 
     def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
@@ -36,11 +36,11 @@ class Predictor:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def schema(self) -> Json:
-        """JSON schema of a listing."""
+        """The JSON schema of a listing."""
         return self._json("GET", "/schema")
 
     def model(self) -> Json:
-        """The model that answers."""
+        """The served model."""
         return self._json("GET", "/model")
 
     def history(self) -> Json:
@@ -48,12 +48,12 @@ class Predictor:
         return self._json("GET", "/history")
 
     def explain(self, listing: Json) -> Json:
-        """The price of one listing, and what each feature adds to it."""
+        """The price of one listing, and the contribution of each feature."""
         return self._json("POST", "/explain", listing)
 
     def _json(self, method: str, path: str, body: Json | None = None) -> Json:
         try:
-            answer = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body)
         except httpx.TimeoutException as late:
             raise PredictorError(
                 f"The predictor at `{self.url}` did not answer in time.", "Try again in a moment."
@@ -62,43 +62,43 @@ class Predictor:
             raise PredictorError(
                 f"The predictor at `{self.url}` cannot be reached.", "Check that its pods are running, then try again."
             ) from away
-        if answer.status_code == 422:
-            raise InvalidListingError({str(error["loc"][-1]): error["msg"] for error in answer.json()["detail"]})
-        if answer.status_code == 401:
+        if response.status_code == 422:
+            raise InvalidListingError({str(error["loc"][-1]): error["msg"] for error in response.json()["detail"]})
+        if response.status_code == 401:
             raise PredictorError(
-                "The predictor does not know this page's key.",
-                "The first of API_KEYS in the Secret `fastapi` is used: restart both after a change.",
+                "The predictor refused the API key of this page.",
+                "The page sends the first of API_KEYS in the Secret `fastapi`. Restart both pods after a change of it.",
             )
-        if answer.status_code == 503:
-            raise PredictorError(sentence(_detail(answer)), _ADVICE.get(path, "Try again in a moment."))
-        if answer.is_error:
-            identity = answer.headers.get("X-Request-ID", "unknown")
+        if response.status_code == 503:
+            raise PredictorError(sentence(_detail(response)), _ADVICE.get(path, "Try again in a moment."))
+        if response.is_error:
+            request_id = response.headers.get("X-Request-ID", "unknown")
             raise PredictorError(
-                f"The predictor answered with an error ({answer.status_code}).",
-                f"Its log has the cause under request id {identity}.",
+                f"The predictor answered with an error ({response.status_code}).",
+                f"Its log has the cause: search for the request id {request_id}.",
             )
-        told: Json = answer.json()
-        return told
+        answer: Json = response.json()
+        return answer
 
 
 _NO_MODEL = (
-    "Prices are there once a pipeline run has promoted a model: start or check the run of `house_price_pipeline` in "
-    "Airflow. This page needs no restart."
+    "Prices are available after a pipeline run has promoted a model: start or check a run of `house_price_pipeline` "
+    "in Airflow. This page needs no restart."
 )
 _ADVICE = {
     "/explain": _NO_MODEL,
     "/model": _NO_MODEL,
-    "/history": "The ledger's database may be starting. Prices are answered without it.",
+    "/history": "The ledger's database may be starting. Prices do not need it.",
 }
 
 
-def _detail(answer: httpx.Response) -> str:
+def _detail(response: httpx.Response) -> str:
     try:
-        return str(answer.json()["detail"])
+        return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return "the predictor is not available"
 
 
 def sentence(text: str) -> str:
-    """An error's text as a sentence of its own."""
+    """A text with a capital letter at the start and a full stop at the end."""
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,4 +1,4 @@
-"""Page: ask for the price of one house, with a form built from the predictor's own schema."""
+"""The page `Price`: estimates the price of one house, with a form built from the predictor's schema."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OLDEST = date(1900, 1, 1)
 
 
 def show(predictor: Predictor) -> None:
-    """The form, and the answer under it."""
+    """Show the form, and the estimate below it."""
     st.title("What is the house worth?")
-    st.caption("The values are an example: change what you know and clear what you do not.")
+    st.caption("The form holds an example: change the values that you know, and clear the others.")
     try:
         fields: Json = predictor.schema()["properties"]
     except PredictorError as error:
@@ -25,13 +25,13 @@ def show(predictor: Predictor) -> None:
         return
     with st.form("listing"):
         listing = _fields(fields)
-        asked = st.form_submit_button("Ask for the price", type="primary", icon=":material/sell:")
-    if asked:
-        _answer(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
+        submitted = st.form_submit_button("Estimate the price", type="primary", icon=":material/sell:")
+    if submitted:
+        _estimate(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
 
 
 def _fields(fields: Json) -> Json:
-    """Draw an input for every field of the schema; those without a place of their own come under *More*."""
+    """Show an input for every field of the schema. Fields that are not in `ROWS` are under *More*."""
     listing: Json = {}
     for row in ROWS:
         names = [name for name in row if name in fields]
@@ -48,9 +48,9 @@ def _fields(fields: Json) -> Json:
 
 
 def _field(name: str, field: Json) -> Any:
-    """One input of the kind that the field's schema asks for, at first holding the schema's example.
+    """Show one input. The field's schema sets its kind and its first value, the example.
 
-    The example comes by way of the session's state, because Streamlit lets people clear only what has no default.
+    The example is set in the session's state, because users can clear only inputs that have no default.
     """
     title, example = field.get("title", name), next(iter(field.get("examples", [])), None)
     variants = field.get("anyOf", [field])
@@ -59,9 +59,9 @@ def _field(name: str, field: Json) -> Any:
     if "date" in kinds and example is not None:
         example = date.fromisoformat(example)
     st.session_state.setdefault(name, example)
-    shared: Json = {"key": name, "placeholder": "not known"}
+    shared: Json = {"key": name, "placeholder": "unknown"}
     if "known" in field:
-        return st.selectbox(title, field["known"], None, _spoken, accept_new_options=True, **shared)
+        return st.selectbox(title, field["known"], None, _readable, accept_new_options=True, **shared)
     if "date" in kinds:
         day = st.date_input(title, None, min_value=OLDEST, max_value="today", key=name)
         return day.isoformat() if isinstance(day, date) else None
@@ -73,15 +73,15 @@ def _field(name: str, field: Json) -> Any:
     return st.number_input(title, least, value=None, step=1 if whole else 0.01, **shared)
 
 
-def _spoken(category: str) -> str:
-    """`for_sale` as people write it; names of states stay as they are."""
+def _readable(category: str) -> str:
+    """A category for people: `for_sale` becomes `For sale`; names of states do not change."""
     return category.replace("_", " ").capitalize() if "_" in category or category.islower() else category
 
 
-def _answer(predictor: Predictor, listing: Json, fields: Json) -> None:
+def _estimate(predictor: Predictor, listing: Json, fields: Json) -> None:
     try:
-        with st.spinner("Asking the predictor"):
-            told = predictor.explain(listing)
+        with st.spinner("Waiting for the predictor"):
+            answer = predictor.explain(listing)
     except InvalidListingError as invalid:
         trouble(invalid)
         for name, rule in invalid.fields.items():
@@ -91,31 +91,34 @@ def _answer(predictor: Predictor, listing: Json, fields: Json) -> None:
         trouble(error)
         return
     with st.container(border=True):
-        st.metric("Estimated price", f"${told['price']:,.0f}")
-        if told.get("low") is not None:  # a predictor of an earlier release tells none
-            st.markdown(f"Four of five such houses have prices from \\${told['low']:,.0f} to \\${told['high']:,.0f}.")
+        st.metric("Estimated price", f"${answer['price']:,.0f}")
+        if answer.get("low") is not None:  # missing in answers of an earlier release
+            st.markdown(
+                f"Four of five such houses have prices from \\${answer['low']:,.0f} to \\${answer['high']:,.0f}."
+            )
         st.caption(
-            f"Model **{told['model_name']}**, version **{told['model_version']}** · request id `{told['request_id']}`"
+            f"Model **{answer['model_name']}**, version **{answer['model_version']}** "
+            f"· request id `{answer['request_id']}`"
         )
-    _reasons(told)
+    _explanation(answer)
 
 
-def _reasons(told: Json) -> None:
-    """The contributions as a table, the largest first; they add up to the price."""
+def _explanation(answer: Json) -> None:
+    """Show the contributions in a table, the largest first. With the base value, they add up to the price."""
     st.subheader("Why this price")
     st.markdown(
-        f"The model's expectation before it knows the house is \\${told['base_value']:,.0f}; what it knows leads from "
-        "there to the price."
+        f"Without any information on the house, the model expects a price of \\${answer['base_value']:,.0f}. Each "
+        "value below adds to it, and the sum is the estimated price."
     )
     rows = [
-        {"What": each["title"], "Value": _short(each["value"]), "Adds": each["contribution"]}
-        for each in told["contributions"]
+        {"Feature": each["title"], "Value": _short(each["value"]), "Adds": each["contribution"]}
+        for each in answer["contributions"]
     ]
     st.dataframe(rows, hide_index=True, column_config={"Adds": st.column_config.NumberColumn(format="dollar")})
 
 
 def _short(value: float | str | None) -> str:
-    """A feature's value for people."""
+    """The value of a feature, formatted for people."""
     if value is None:
-        return "not known"
-    return _spoken(value) if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
+        return "unknown"
+    return _readable(value) if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")

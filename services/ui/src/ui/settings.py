@@ -1,4 +1,4 @@
-"""What the pages read from their environment (chart: `streamlit.config`)."""
+"""Settings of the pages, from the environment (chart: `streamlit.config`)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pydantic_settings import BaseSettings
 
 
 class UiSettings(BaseSettings):
-    """Read once, when the process starts. An empty link is not shown."""
+    """Settings, read once when the process starts. Links with an empty address are not shown."""
 
     predictor_url: str
-    predictor_api_keys: str = Field(default="", repr=False)  # of the Secret; the first one is used
+    predictor_api_keys: str = Field(default="", repr=False)  # from the Secret; the first key is used
     airflow_url: str = ""
     mlflow_url: str = ""
     grafana_url: str = ""
 
 
 def load() -> UiSettings:
-    """The settings of this process.
+    """Read the settings of this process.
 
     Raises:
-        ValueError: one is missing; the text names the variable and the chart value behind it.
+        ValueError: a setting is missing; the message names the variable and the chart value behind it.
     """
     try:
         return UiSettings()

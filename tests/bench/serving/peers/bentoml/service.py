@@ -1,4 +1,4 @@
-"""A LightGBM text behind BentoML, in the ways that its documentation names; the fastest is measured."""
+"""Serves a LightGBM model with BentoML, in the ways of its documentation. The bench measures the fastest."""
 
 import os
 

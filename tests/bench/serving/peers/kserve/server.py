@@ -1,4 +1,4 @@
-"""A LightGBM text behind KServe's model server, as KServe's own server for LightGBM does it: `--model_file`."""
+"""Serves a LightGBM model (`--model_file`) with KServe's model server, like KServe's own server for LightGBM."""
 
 import argparse
 
@@ -13,9 +13,9 @@ class House(Model):
         self._booster = lightgbm.Booster(model_file=file)
         self.ready = True
 
-    def predict(self, payload, headers=None):  # noqa: ARG002 - KServe's
-        found = self._booster.predict(get_predict_input(payload), num_threads=1)
-        return get_predict_response(payload, found, self.name)
+    def predict(self, payload, headers=None):  # noqa: ARG002 - signature of KServe
+        prices = self._booster.predict(get_predict_input(payload), num_threads=1)
+        return get_predict_response(payload, prices, self.name)
 
 
 parser = argparse.ArgumentParser(parents=[model_server.parser])

@@ -1,4 +1,4 @@
-"""Save what is to be served as MLflow models: `python save.py folder model.txt bundle`.
+"""Save the models for the MLflow server: `python save.py folder model.txt bundle`.
 
 `folder/features` is LightGBM's text as a model of its own flavour, `folder/listings` the bundle as it is logged.
 """

@@ -1,0 +1,1 @@
+"""Checks files of the checkout, or generates them. Needs no cluster."""

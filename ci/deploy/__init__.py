@@ -1,0 +1,1 @@
+"""Installs the platform on an existing cluster and operates it: Secrets, charts, releases, pipeline runs."""

@@ -1,0 +1,197 @@
+"""Create the platform's namespaces and Secrets. An existing value is never changed or shown.
+
+Charts refer to Secrets and never create them: a random value in a template would change at every rendering. Values
+are random and exist only in the cluster. To change a password, write it into the Secrets of its server and its
+client, and restart both: see charts/postgres/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+
+from ci.common.console import Failure, main, run, say
+from ci.common.kube import JOBS, PLATFORM, environment, kube, kubectl
+
+RESTRICTED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "latest",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
+
+# Keys of later releases that no other Secret shares. They are added to the Secrets of an older platform.
+ADDED_LATER = {"fastapi": ("ADMIN_KEY", "API_KEYS")}
+# Secrets of clients of later releases, with the keys that are added to their server's Secret.
+CLIENTS_ADDED_LATER = {"fastapi-batch": ("minio-users", ("BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"))}
+
+Name = tuple[str, str]  # namespace and name of a Secret
+
+
+def _password() -> str:
+    return secrets.token_hex(24)
+
+
+def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
+    """New values of every Secret: (namespace, name) to keys and values.
+
+    A client's password is in its own Secret and in the Secret of its server.
+    """
+    database = {role: _password() for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR", "MONITOR")}
+    bucket = {
+        user: (f"{user.lower()}-{secrets.token_hex(4)}", _password())
+        for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")
+    }
+    postgres = f"postgres.{namespace}.svc:5432"
+    minio_connection = {
+        "conn_type": "aws",
+        "login": bucket["AIRFLOW"][0],
+        "password": bucket["AIRFLOW"][1],
+        "extra": {
+            "endpoint_url": f"http://minio.{namespace}.svc:9000",
+            "region_name": "us-east-1",
+            "config_kwargs": {"s3": {"addressing_style": "path"}},
+        },
+    }
+    return {
+        (namespace, "postgres"): {"POSTGRES_PASSWORD": _password()} | {f"{r}_PASSWORD": p for r, p in database.items()},
+        (namespace, "minio"): {"MINIO_ROOT_USER": f"root-{secrets.token_hex(4)}", "MINIO_ROOT_PASSWORD": _password()},
+        (namespace, "minio-users"): {f"{user}_ACCESS_KEY": pair[0] for user, pair in bucket.items()}
+        | {f"{user}_SECRET_KEY": pair[1] for user, pair in bucket.items()},
+        (namespace, "mlflow"): {
+            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{database['MLFLOW']}@{postgres}/mlflow",
+            "AWS_ACCESS_KEY_ID": bucket["MLFLOW"][0],
+            "AWS_SECRET_ACCESS_KEY": bucket["MLFLOW"][1],
+        },
+        (namespace, "airflow"): {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{database['AIRFLOW']}@{postgres}/airflow",
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(48),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
+            "AIRFLOW_CONN_MINIO": json.dumps(minio_connection),
+        },
+        (namespace, "airflow-login"): {"passwords.json": json.dumps({"admin": secrets.token_hex(12)})},
+        (namespace, "fastapi"): {
+            "LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger",
+            "ADMIN_KEY": _password(),
+            "API_KEYS": _password(),  # key of the pages; more keys can follow after commas
+        },
+        (namespace, "fastapi-batch"): {"S3_ACCESS_KEY": bucket["BATCH"][0], "S3_SECRET_KEY": bucket["BATCH"][1]},
+        (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
+        (jobs, "pipeline"): {
+            "LEDGER_DSN": f"postgresql://ledger:{database['LEDGER']}@{postgres}/ledger",
+            "S3_ACCESS_KEY": bucket["PIPELINE"][0],
+            "S3_SECRET_KEY": bucket["PIPELINE"][1],
+        },
+    }
+
+
+def namespace_object(name: str) -> dict[str, object]:
+    """A namespace that admits restricted pods only."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+
+
+def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, object]:
+    """A Secret with labels that show its origin."""
+    labels = {"app.kubernetes.io/part-of": "house-platform", "app.kubernetes.io/managed-by": "make-secrets"}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
+
+
+def _existing(namespaces: set[str]) -> dict[Name, set[str]]:
+    """The keys, not the values, of every Secret in these namespaces."""
+    template = (
+        "{{range .items}}{{.metadata.namespace}}/{{.metadata.name}}"
+        '{{range $key, $_ := .data}} {{$key}}{{end}}{{"\\n"}}{{end}}'
+    )
+    rows = (row.split() for row in kube("get", "secrets", "-A", "-o", f"go-template={template}").splitlines())
+    present = {(head.partition("/")[0], head.partition("/")[2]): set(keys) for head, *keys in rows}
+    return {name: keys for name, keys in present.items() if name[0] in namespaces}
+
+
+def additions(
+    existing: Mapping[Name, set[str]], wanted: Mapping[Name, Mapping[str, str]]
+) -> dict[Name, dict[str, str]]:
+    """Additions to the Secrets of an earlier release: keys that no other Secret shares, and clients of later releases.
+
+    The server's Secret comes before the client's, so that a run that stops between the two is detected.
+    """
+    added = {
+        name: {key: wanted[name][key] for key in ADDED_LATER.get(name[1], ()) if key not in keys}
+        for name, keys in existing.items()
+        if name in wanted
+    }
+    for client, (server, keys) in CLIENTS_ADDED_LATER.items():
+        for space, _ in (name for name in existing if name[1] == server and name in wanted):
+            if (space, client) not in existing and not existing[space, server] & set(keys):
+                added[space, server] = {key: wanted[space, server][key] for key in keys}
+                added[space, client] = dict(wanted[space, client])
+    return {name: values for name, values in added.items() if values}
+
+
+def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
+    """Create missing Secrets; return the names of created Secrets, and of those that got keys of a later release.
+
+    Raises:
+        Failure: only some Secrets exist. They share passwords, so the others cannot be created alone.
+    """
+    kube(
+        "apply",
+        "--server-side",
+        "--field-manager=make-secrets",
+        "-f",
+        "-",
+        stdin=json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "List",
+                "items": [namespace_object(namespace), namespace_object(jobs)],
+            }
+        ),
+    )
+    wanted = generate(namespace, jobs)
+    existing = {name: keys for name, keys in _existing({namespace, jobs}).items() if name in wanted}
+    added = additions(existing, wanted)
+    missing = sorted(set(wanted) - set(existing) - set(added))
+    if existing and not missing:
+        for (space, name), values in added.items():
+            if (space, name) in existing:
+                patch = ["patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin"]
+                kube("-n", space, *patch, stdin=json.dumps({"stringData": values}))
+            else:
+                _make([secret_object(space, name, values)])
+        return [f"{space}/{name} ({', '.join(values)})" for (space, name), values in added.items()]
+    if existing:
+        gone = ", ".join(f"{space}/{name}" for space, name in missing)
+        raise Failure(
+            f"these Secrets are missing while others exist: {gone}. They share passwords with the ones that exist. "
+            "Restore them from your backup, or delete the platform's Secrets and data and run `make secrets` again."
+        )
+    _make([secret_object(space, name, wanted[space, name]) for space, name in missing])
+    return [f"{space}/{name}" for space, name in missing]
+
+
+def _make(objects: list[dict[str, object]]) -> None:
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    run([kubectl(), "create", "-f", "-"], stdin=listed, env=environment())
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ci.deploy.secrets", description=__doc__)
+    parser.add_argument("--namespace", default=PLATFORM, help="namespace of the platform (default: %(default)s)")
+    parser.add_argument(
+        "--jobs-namespace", default=JOBS, help="namespace of the pipeline's pods (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    made = create(options.namespace, options.jobs_namespace)
+    say(
+        f"created or completed {len(made)} Secrets: {', '.join(made)}"
+        if made
+        else "all Secrets exist; nothing was changed"
+    )
+
+
+if __name__ == "__main__":
+    main(_main)

@@ -1,0 +1,69 @@
+"""Trainings, the verdicts on them, and the moves of the champion's alias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from core.ledger.batches import Batches
+
+
+class Trainings(Batches):
+    """Reads and writes trainings, keyed by MLflow run."""
+
+    def add_training(
+        self, run_id: str, batch_number: int, batches: list[int], rows: int, code_version: str, metrics: dict[str, Any]
+    ) -> None:
+        """Record a finished training and move the batches that it was trained on to the state `used`."""
+        with self._connect() as connection:
+            for number in batches:
+                self._set_used(connection, number)
+            connection.execute(
+                "insert into ledger.trainings (run_id, batch_number, batches, rows, code_version, metrics)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [run_id, batch_number, batches, rows, code_version, Jsonb(metrics)],
+            )
+
+    def find_training(self, batch_number: int, batches: list[int], code_version: str) -> str | None:
+        """MLflow run of an earlier training of the same code on the same batches."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "select run_id from ledger.trainings"
+                " where batch_number = %s and batches = %s::integer[] and code_version = %s"
+                " order by trained_at desc limit 1",
+                [batch_number, batches, code_version],
+            ).fetchone()
+            return str(row["run_id"]) if row else None
+
+    def training(self, run_id: str) -> dict[str, Any] | None:
+        """The finished training of an MLflow run."""
+        with self._connect() as connection:
+            return connection.execute("select * from ledger.trainings where run_id = %s", [run_id]).fetchone()
+
+    def add_promotion(
+        self, run_id: str, version: str, promoted: bool, reason: str, champion: str | None, metrics: dict[str, Any]
+    ) -> None:
+        """Record the verdict on a training: promoted or rejected. The first verdict is final."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.promotions (run_id, version, promoted, reason, champion, metrics)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [run_id, version, promoted, reason, champion, Jsonb(metrics)],
+            )
+
+    def promotion(self, run_id: str) -> dict[str, Any] | None:
+        """The verdict on a training."""
+        with self._connect() as connection:
+            return connection.execute("select * from ledger.promotions where run_id = %s", [run_id]).fetchone()
+
+    def add_move(self, version: str, before: str | None, kind: str, reason: str) -> None:
+        """Record that the champion's alias moves from version `before` to `version`.
+
+        `kind` is `promotion` or `rollback`.
+        """
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.champions (version, before, kind, reason, run) values (%s, %s, %s, %s, %s)",
+                [version, before, kind, reason, self._run],
+            )

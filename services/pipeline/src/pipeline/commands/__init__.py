@@ -1,0 +1,1 @@
+"""Commands that a person runs, one module each, with one `run` each."""

@@ -1,0 +1,1 @@
+"""Decides whether a batch is worth a training: drift measures, evidence, policy, and the record that is kept."""

@@ -1,0 +1,1 @@
+"""Pages for people, as Jinja templates in `templates/`: validation, decision, batch report and model card."""

@@ -1,0 +1,47 @@
+"""Stage 4: decide whether the batch is worth a training, with evidence and a reason.
+
+The stage compares the new rows with those that the champion was trained on, as profiles, and lets the champion price
+them. `pipeline.decision.policy` has the rules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import rows
+from pipeline.context import Context
+from pipeline.decision import policy
+from pipeline.decision.evidence import gather
+from pipeline.decision.policy import Decision
+from pipeline.decision.record import full_record, ledger_record
+from pipeline.reports import decision_page
+from pipeline.tracking import DECISION, Tracking
+
+
+def run(context: Context, batch: int) -> dict[str, Any]:
+    """Decide on a batch. A decision is made once per content: a second call returns the one in the ledger.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    entry = context.ledger.batch(batch)
+    decided = context.ledger.decision(entry)
+    if decided is None:
+        decided = _decide(context, batch)
+    answer, reason = decided
+    return {"decision": answer, "reason": reason, "next": answer, "summary": f"{answer}: {reason}"}
+
+
+def _decide(context: Context, batch: int) -> Decision:
+    """Make the decision, log it to MLflow, and note it in the ledger."""
+    entry = context.ledger.batch(batch)
+    tracking = Tracking(context.settings, context.registry)
+    evidence = gather(context, tracking, batch)
+    decision = policy.decide(evidence, context.settings)
+    record = full_record(evidence, decision, context.settings)
+    tags = {"stage": "decide", "batch": str(batch), "sha256": entry.sha256, "dag_run": context.dag_run}
+    tags |= {"decision": decision.answer, "reason": decision.reason, "code_version": context.code_version}
+    texts = {f"{DECISION}.html": decision_page.render(record)} | rows.reports(context.store, batch)
+    run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, record, texts)
+    context.ledger.decide(entry, decision.answer, decision.reason, dict(ledger_record(record, run_id)))
+    return decision

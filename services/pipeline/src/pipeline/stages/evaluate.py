@@ -1,0 +1,66 @@
+"""Stage 6: compare challenger and champion on one holdout, the test splits of all batches so far, and judge."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from core.errors import BundleError
+from core.model.bundle import Bundle, load_bundle
+from core.stores.registry import ModelVersion
+from pipeline import rows
+from pipeline.context import Context
+from pipeline.evaluation.comparison import compare, still_valid
+from pipeline.evaluation.gate import judge
+from pipeline.evaluation.record import Evaluation
+from pipeline.tracking import Tracking
+
+
+def run(context: Context, run_id: str) -> dict[str, Any]:
+    """Judge the model of a run, and log evaluation and verdict as an artifact of that run.
+
+    An earlier evaluation stands until another batch or another champion comes. Once promote or reject carried it out,
+    it stands for good.
+    """
+    tracking = Tracking(context.settings, context.registry)
+    champion = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    batches = context.ledger.trainable_batches()
+    earlier = tracking.find_evaluation(run_id)
+    if (
+        earlier
+        and "promoted" in earlier
+        and (context.ledger.promotion(run_id) or still_valid(earlier, run_id, champion, batches))
+    ):
+        return _result(earlier)
+    version, unusable, bundle = None, None, None
+    if champion and champion.run_id != run_id:
+        version = champion.version
+        try:
+            bundle = _bundle(context, champion)
+        except BundleError as error:  # a champion with other features can neither be compared nor serve
+            unusable = str(error)
+    holdout = rows.read_split(context.store, batches, "test")
+    evaluation = compare(holdout, batches, tracking.bundle(run_id), bundle, context.settings)
+    evaluation["champion_version"], evaluation["champion_unusable"] = version, unusable
+    evaluation["promoted"], evaluation["reason"] = judge(evaluation, context.settings)
+    tracking.log_evaluation(run_id, evaluation)
+    return _result(evaluation)
+
+
+def _bundle(context: Context, version: ModelVersion) -> Bundle:
+    with tempfile.TemporaryDirectory() as folder:
+        context.registry.download(version, Path(folder))
+        return load_bundle(Path(folder))
+
+
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    outcome, following = ("wins", "promote") if evaluation["promoted"] else ("loses", "reject")
+    return {
+        "challenger": evaluation["challenger"],
+        "champion": evaluation["champion"],
+        "promoted": evaluation["promoted"],
+        "reason": evaluation["reason"],
+        "next": following,
+        "summary": f"on {evaluation['rows']:,} rows the challenger {outcome}: {evaluation['reason']}",
+    }

@@ -1,0 +1,13 @@
+"""Stage 7 if the challenger loses: register it with the reason. The champion stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.evaluation import verdict
+
+
+def run(context: Context, run_id: str) -> dict[str, Any]:
+    """Reject the model of a run. Idempotent; see `verdict.carry_out`."""
+    return verdict.carry_out(context, run_id, promoted=False)

@@ -1,0 +1,1 @@
+"""Rules for rows, and the validation report of a batch."""

@@ -1,0 +1,1 @@
+"""Prices every listing of a file: `python -m predictor batch`."""

@@ -1,0 +1,114 @@
+"""Turns the body of a request into an answer. It can run in any thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from core.listing.parsing import parse_listings
+from core.model.bundle import Bundle
+from predictor import metrics
+from predictor.errors import NOT_FINITE, InvalidBodyError, NoModelError, NotFiniteError, TooLargeError
+from predictor.pricing.explanations import explanations
+from predictor.pricing.listing import ListingParser
+from predictor.pricing.ports import Comparison, ModelSource, RequestLog, ServedModel
+
+
+class Pricing:
+    """Prices and explains the listings of request bodies with the champion."""
+
+    def __init__(
+        self,
+        models: ModelSource,
+        max_listings: int,
+        max_explained: int,
+        log: RequestLog | None = None,
+        shadow: Comparison | None = None,
+    ) -> None:
+        self._models = models
+        self._log = log
+        self._shadow = shadow
+        self._listings = ListingParser(max_listings)
+        self._explained = ListingParser(max_explained)
+
+    def answer(self, body: bytes, request_id: str) -> dict[str, Any]:
+        """The answer of `POST /predict`: `price` for one listing, `prices` in order for a list; also `low` and `high`.
+
+        The prediction log gets the answer, or the error.
+
+        Raises:
+            NoModelError: no model is loaded yet.
+            InvalidBodyError, TooLargeError: see `ListingParser.parse`.
+            NotFiniteError: the model returned NaN or infinity for a listing.
+        """
+        began = time.perf_counter()
+        try:
+            answer = self._answer(body, request_id)
+        except Exception as error:
+            self.log_failure(began, request_id, body, error)
+            raise
+        if self._log:
+            self._log.answered(began, request_id, body, answer)
+        return answer
+
+    def log_failure(self, began: float, request_id: str, body: bytes, error: Exception) -> None:
+        """Log that `POST /predict` gave no price. `body` is empty if it was not read."""
+        if self._log:
+            model = self._models.state.model
+            self._log.failed(began, request_id, body, model.version.version if model else None, error)
+
+    def _answer(self, body: bytes, request_id: str) -> dict[str, Any]:
+        began = time.perf_counter()
+        with self._champion() as champion:
+            listings, many = self._listings.parse(body)
+            estimates = _estimates(champion.bundle, listings, many)
+            prices = estimates["prices"] if many else [estimates["price"]]
+            if not math.isfinite(sum(prices)):
+                raise NotFiniteError(NOT_FINITE)
+        metrics.predict_seconds.observe(time.perf_counter() - began)
+        metrics.predictions.labels(champion.version.version, "priced").inc(len(listings))
+        for price in prices:
+            metrics.prices.observe(price)
+        if self._shadow:
+            self._shadow.offer(request_id, champion.version.version, listings, prices)
+        return _identity(champion, request_id) | estimates
+
+    def explain(self, body: bytes, request_id: str) -> dict[str, Any]:
+        """The answer of `POST /explain`: the explanation of one listing, or `explanations` for a list.
+
+        Raises:
+            NoModelError, InvalidBodyError, TooLargeError: as in `answer`.
+        """
+        with self._champion() as champion:
+            listings, many = self._explained.parse(body)
+            explained = explanations(champion.bundle.explain(parse_listings(listings)), listings)
+        metrics.predictions.labels(champion.version.version, "explained").inc(len(explained))
+        return _identity(champion, request_id) | ({"explanations": explained} if many else explained[0])
+
+    @contextmanager
+    def _champion(self) -> Iterator[ServedModel]:
+        """The model for one request. Counts the request by outcome if it fails."""
+        state = self._models.state  # read once: another thread may replace it at any moment
+        try:
+            if state.model is None:
+                raise NoModelError(state.problem or "no model is loaded yet")
+            yield state.model
+        except Exception as error:
+            version = state.model.version.version if state.model else "none"
+            metrics.predictions.labels(version, _OUTCOMES.get(type(error), "failed")).inc()
+            raise
+
+
+def _estimates(bundle: Bundle, listings: list[dict[str, Any]], many: bool) -> dict[str, Any]:
+    return bundle.estimate(parse_listings(listings)).to_json() if many else bundle.estimate_one(listings[0])
+
+
+def _identity(champion: ServedModel, request_id: str) -> dict[str, Any]:
+    version = champion.version
+    return {"request_id": request_id, "model_name": version.name, "model_version": version.version}
+
+
+_OUTCOMES = {NoModelError: "no_model", InvalidBodyError: "invalid", TooLargeError: "too_large"}

@@ -1,0 +1,110 @@
+"""Publishes figures of the ledger as metrics: batches, decisions and model quality for dashboards and alerts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import Gauge
+
+from core.errors import LedgerError
+from predictor import metrics
+from predictor.record.history import LedgerHistory
+
+log = logging.getLogger(__name__)
+
+STATES = ("received", "stored", "quarantined", "validated", "split", "used")
+ROWS = {"received": "rows", "clean": "valid", "quarantined": "quarantined", "duplicate": "duplicates"}
+MOMENTS = ("received_at", "decided_at", "trained_at", "verdict_at")
+
+
+class LedgerMetrics:
+    """A background thread that reads the ledger every `seconds`."""
+
+    def __init__(self, history: LedgerHistory, seconds: float) -> None:
+        self._history = history
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger-metrics", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread. If it waits for the database, it ends with the process."""
+        self._stopped.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while True:
+            self.refresh()
+            if self._stopped.wait(self._seconds):
+                return
+
+    def refresh(self) -> None:
+        """Read the ledger once. If that fails, the last figures stay and `house_ledger_up` becomes 0."""
+        try:
+            history = self._history.read()
+            publish(history["batches"])
+            publish_live_errors(history["live_errors"])
+            metrics.ledger_up.set(1)
+        except LedgerError as error:
+            metrics.ledger_up.set(0)
+            log.warning("the metrics of the ledger are not updated: %s", error)
+        except Exception:  # the thread must survive every content of the ledger
+            metrics.ledger_up.set(0)
+            log.exception("the ledger's history cannot be published as metrics")
+
+
+def publish(history: Sequence[Mapping[str, Any]]) -> None:
+    """Set the gauges from the ledger's history, which has one row per training of a batch."""
+    batches = list({(row["batch_number"], row["sha256"]): row for row in history}.values())
+    verdicts = [row for row in history if row["promoted"] is not None]
+    _set_counts(metrics.batches, STATES, [row["state"] for row in batches])
+    metrics.undecided.set(sum(row["decision"] is None and row["state"] != "received" for row in batches))
+    _set_counts(metrics.decisions, ("train", "skip"), [row["decision"] for row in batches])
+    _set_counts(
+        metrics.promotions, ("promoted", "rejected"), ["promoted" if v["promoted"] else "rejected" for v in verdicts]
+    )
+    for kind, column in ROWS.items():
+        metrics.batch_rows.labels(kind).set(sum(row[column] or 0 for row in batches))
+    if verdicts:
+        _set_holdout(max(verdicts, key=lambda row: row["verdict_at"])["holdout_metrics"])
+    moments = [datetime.fromisoformat(row[moment]) for row in history for moment in MOMENTS if row[moment]]
+    if moments:
+        metrics.last_run.set(max(moments).timestamp())
+
+
+def publish_live_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+    """Set the gauges of every model version with feedback. Versions whose feedback was deleted disappear."""
+    gauges = {
+        "count": metrics.feedback,
+        "mae": metrics.live_mae,
+        "median_ape": metrics.live_median_ape,
+        "coverage": metrics.live_coverage,
+    }
+    for measure, gauge in gauges.items():
+        gauge.clear()
+        for error in errors:
+            if error[measure] is not None:  # coverage of a model without prediction intervals
+                gauge.labels(error["model_version"]).set(error[measure])
+
+
+def _set_counts(gauge: Gauge, labels: Sequence[str], values: Sequence[str | None]) -> None:
+    counts = Counter(values)
+    for label in labels:
+        gauge.labels(label).set(counts[label])
+
+
+def _set_holdout(scores: Mapping[str, Any]) -> None:
+    """Set the holdout scores of challenger and champion. Before the first promotion there is no champion."""
+    for model in ("challenger", "champion"):
+        score = scores.get(model) or {}
+        for gauge, measure in ((metrics.holdout_mae, "mae"), (metrics.holdout_rmse, "rmse")):
+            if score.get(measure) is not None:
+                gauge.labels(model).set(score[measure])

@@ -1,0 +1,201 @@
+"""The three levels of the checkout's environment: each has what its targets import, and they grow without loss."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from ci.checks.lock import LEVELS, blocks, members
+from ci.common.paths import CHECKOUT
+
+MAKEFILE = (CHECKOUT / "Makefile").read_text()
+# where packages of this repository are imported from
+ROOTS = (CHECKOUT, *(CHECKOUT / "services").glob("*/src"), *(CHECKOUT / "services" / "airflow").iterdir())
+DEPLOYED = {"ci", "tests", "pipeline"}  # of them, what the level deploy has
+PEERS = CHECKOUT / "tests" / "bench" / "serving" / "peers"  # each has an environment of its own
+
+
+def deploying() -> dict[str, set[str]]:
+    """Modules that each target runs which needs no more than deploy."""
+    recipes = re.findall(r"^([a-z][a-z0-9-]*): \.venv/deploy\b.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    return {target: set(re.findall(r"\$\(PYTHON\) -m (\S+)", recipe)) for target, recipe in recipes}
+
+
+def file_of(module: str) -> Path | None:
+    """The source of a module of this repository."""
+    for root in ROOTS:
+        place = root.joinpath(*module.split("."))
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def ours(top: str) -> bool:
+    """True for a package or module of this repository, by the first part of its name."""
+    return any((root / top).is_dir() or (root / f"{top}.py").is_file() for root in ROOTS)
+
+
+@cache
+def imported(file: Path) -> frozenset[str]:
+    """Every module that a file imports, those inside functions too."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            modules |= {module, *(f"{module}.{name.name}" for name in node.names)}
+    return frozenset(modules)
+
+
+def reached(modules: set[str]) -> Iterator[tuple[str, str]]:
+    """Packages that modules import at any depth, but for what the level deploy has of ours; each with its importer."""
+    todo, seen = [(name, "make") for name in modules | {f"{name}.__main__" for name in modules}], set[str]()
+    while todo:
+        module, by = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        assert not module.startswith("."), f"{by} imports {module}: write the whole name"
+        parents = [module.rpartition(".")[0]] if "." in module else []
+        if file := file_of(module):
+            todo += [(name, module) for name in (*imported(file), *parents)]
+        top = module.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in DEPLOYED:
+            yield top, by
+
+
+@cache
+def provided(lock: str) -> set[str]:
+    """Modules of the distributions that a lock names."""
+    names = {normal(name.split("==")[0].partition("[")[0]) for name in blocks((CHECKOUT / lock).read_text())}
+    return {module for module, owners in packages_distributions().items() if {normal(one) for one in owners} & names}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_targets_that_only_deploy_are_found() -> None:
+    assert {"up", "down", "run", "images", "install", "gitops", "bundle", "doctor", "release"} <= set(deploying())
+    assert all(deploying().values())
+
+
+@pytest.mark.parametrize("target", deploying())
+def test_a_target_that_only_deploys_imports_only_what_deploy_has(target: str) -> None:
+    has = provided("requirements-deploy.lock")
+    lacking = {f"{by} imports {module}" for module, by in reached(deploying()[target]) if module not in has}
+    assert not lacking, (
+        f"`make {target}` needs .venv/deploy, and {'; '.join(sorted(lacking))}: add the package to "
+        "`dependencies` in pyproject.toml and run `make lock`, or let the target need .venv/test"
+    )
+
+
+def test_test_has_what_tests_services_and_programs_import() -> None:
+    has = provided("requirements-test.lock") | sys.stdlib_module_names
+    sources = [file for place in ("ci", "tests", "services") for file in (CHECKOUT / place).rglob("*.py")]
+    lacking = {
+        f"{file.relative_to(CHECKOUT)} imports {module}"
+        for file in sources
+        if PEERS not in file.parents
+        for module in imported(file)
+        if (top := module.partition(".")[0]) not in has and top and not ours(top)
+    }
+    assert not lacking, f"{'; '.join(sorted(lacking))}: add the package to the group test and run `make lock`"
+
+
+def test_every_level_has_the_one_before_and_every_lock_of_a_service() -> None:
+    deploy, test, dev = (blocks((CHECKOUT / name).read_text()) for name in LEVELS)
+    assert deploy.items() <= test.items()
+    assert test.items() <= dev.items()
+    versions = {requirement.partition(" ;")[0]: hashes for requirement, hashes in test.items()}
+    for service in members():
+        for requirement, hashes in blocks((CHECKOUT / f"services/{service}/requirements.lock").read_text()).items():
+            assert versions.get(requirement.partition(" ;")[0]) == hashes, f"{service}: {requirement}; run `make lock`"
+
+
+class Checkout:
+    """A copy of what the rules of .venv read, with a program in the place of uv that notes how it is called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls = folder, folder / "calls"
+        shutil.copyfile(CHECKOUT / "Makefile", folder / "Makefile")
+        for name in (*LEVELS, *(f"services/{member}/pyproject.toml" for member in members())):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(CHECKOUT / name, folder / name)
+        uv = folder / "uv"
+        uv.write_text(
+            '#!/bin/sh\n[ "$1" != venv ] || { rm -rf .venv && mkdir .venv; }\n'
+            f'case "$*" in *"$FAIL"*) exit 1;; esac\necho "$@" >> {self.calls}\n'
+        )
+        uv.chmod(0o755)
+
+        for file in folder.rglob("*"):
+            os.utime(file, (0, 0))
+
+    def make(self, level: str, fail: str = "nothing") -> list[str]:
+        """Calls of uv, shortened."""
+        self.calls.write_text("")
+        words = ["make", "--silent", f".venv/{level}", f"UV={self.folder}/uv"]
+        done = subprocess.run(
+            words, cwd=self.folder, env={**os.environ, "FAIL": fail}, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == "", "a program may read what a target prints"
+        assert bool(done.returncode) == (fail != "nothing"), done.stderr
+        short = re.compile(r"^(venv|pip \w+).*?(?: (?:-r )?requirements-(\w+)\.lock| -e .*| \.venv)$", re.MULTILINE)
+        return [" ".join(filter(None, call)) for call in short.findall(self.calls.read_text())]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+DEPLOY = ["venv", "pip install deploy", "pip install"]
+TEST = ["pip sync test", "pip install"]
+READY = ["pip install dev"]
+
+
+def test_each_level_adds_to_the_one_before(checkout: Checkout) -> None:
+    assert checkout.make("deploy") == DEPLOY
+    assert checkout.make("test") == TEST
+    assert checkout.make("ready") == READY
+
+
+def test_a_complete_environment_is_left_alone_by_every_level(checkout: Checkout) -> None:
+    assert checkout.make("ready") == [*DEPLOY, *TEST, *READY]
+    assert [checkout.make(level) for level in ("deploy", "test", "ready")] == [[], [], []]
+
+
+def test_a_changed_lock_of_deploy_makes_the_environment_anew(checkout: Checkout) -> None:
+    checkout.make("ready")
+    (checkout.folder / "requirements-deploy.lock").touch()
+    assert checkout.make("deploy") == DEPLOY
+    assert checkout.make("deploy") == []
+    assert checkout.make("ready") == [*TEST, *READY]
+
+
+@pytest.mark.parametrize("changed", ["requirements-test.lock", "services/core/pyproject.toml"])
+def test_a_changed_lock_of_test_leaves_deploy_alone(checkout: Checkout, changed: str) -> None:
+    checkout.make("ready")
+    (checkout.folder / changed).touch()
+    assert checkout.make("deploy") == []
+    assert checkout.make("test") == TEST
+    assert checkout.make("ready") == READY, "what is synchronised to test has no linters any more"
+
+
+def test_an_interrupted_level_is_made_again(checkout: Checkout) -> None:
+    checkout.make("test", fail="sync")
+    assert checkout.make("deploy") == []
+    assert checkout.make("test") == TEST
