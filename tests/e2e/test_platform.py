@@ -107,11 +107,15 @@ def test_invalid_listing_is_refused_with_the_name_of_the_field(predictor: str) -
 
 
 def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
+    restarts = []
     for pod in platform.pods():
         name = pod["metadata"]["name"]
         assert not platform.trouble(pod), f"{name}: {platform.trouble(pod)}"
-        restarts = {box["name"]: box["restartCount"] for box in pod["status"]["containerStatuses"]}
-        assert not any(restarts.values()), f"{name} restarted: {restarts}"
+        for box in pod["status"]["containerStatuses"]:
+            if box["restartCount"]:
+                log = kube("logs", name, "-n", PLATFORM, "-c", box["name"], "--previous", "--tail=40", check=False)
+                restarts.append(f"{name}, container {box['name']}: {box.get('lastState')}\n{log}")
+    assert not restarts, "\n".join(restarts)
 
 
 def test_doctor_reports_no_problem_and_confirms_that_policies_deny(predictor: str) -> None:
