@@ -360,5 +360,7 @@ def test_help_and_unknown_options(machine: Machine) -> None:
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
 def test_every_shell_can_read_it(machine: Machine, shell: str) -> None:
+    if not shutil.which(shell.split()[0]):
+        pytest.skip(f"{shell} is not installed")
     done = subprocess.run([*shell.split(), "-n", str(machine.folder / "install.sh")], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr

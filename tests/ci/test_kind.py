@@ -165,8 +165,8 @@ def test_the_findings_name_the_reason_why_a_cluster_cannot_be_created_or_started
 
 
 def test_the_official_node_image_is_the_default_of_the_compiled_kind() -> None:
-    module = run(["go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kind"], cwd=settings.KIND_MODULE).stdout.strip()
-    source = (Path(module) / "pkg/apis/config/defaults/image.go").read_text()
+    module = json.loads(run(["go", "mod", "download", "-json", "sigs.k8s.io/kind"], cwd=settings.KIND_MODULE).stdout)
+    source = (Path(module["Dir"]) / "pkg/apis/config/defaults/image.go").read_text()
     assert settings.OFFICIAL_IMAGE in source
 
 
