@@ -90,7 +90,7 @@ ALERTS = (
         f"max({m.BATCH_GAPS}) > 0 or max({m.BATCHES}{{state=\"received\"}}) > 0",
         "30m",
         "Batches of the data API are missing ({{ $value }})",
-        "They were lost on the way, or arrived and were not stored. The pipeline gets them again at the end of the data.",
+        "They were lost, or arrived and were not stored. The pipeline gets them again at the end of the data.",
     ),
     Alert(
         "PredictionsLost",
