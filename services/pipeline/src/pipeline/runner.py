@@ -56,7 +56,7 @@ def run(stage: Stage | Command, references: dict[str, Any]) -> int:
 
 
 def _outlook(stage: Stage | Command, error: HouseError) -> str:
-    """What the next run does after this error, if the stage failed only because a component is away."""
+    """A sentence about the next run, if the stage failed only because a component is away."""
     if isinstance(stage, Stage) and stage.needs and isinstance(error, AWAY):
         return ". The next run continues with this batch"
     return ""
