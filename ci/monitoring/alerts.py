@@ -85,6 +85,14 @@ ALERTS = (
         "Predictions work and their log waits on disk, but feedback is refused and the page History is empty.",
     ),
     Alert(
+        "BatchesMissing",
+        "warning",
+        f"max({m.BATCH_GAPS}) > 0 or max({m.BATCHES}{{state=\"received\"}}) > 0",
+        "30m",
+        "Batches of the data API are missing ({{ $value }})",
+        "They were lost, or arrived and were not stored. The pipeline gets them again at the end of the data.",
+    ),
+    Alert(
         "PredictionsLost",
         "critical",
         f"sum by (instance, reason) (increase({m.PREDICTION_LOG_DROPPED}[15m])) > 0",

@@ -16,15 +16,12 @@ import pytest
 from ci.common.console import Failure, say
 from ci.deploy import platform, runs
 from ci.deploy.runs import Airflow
-from ci.local.processes import LocalPlatform
-from core.ledger import Ledger
 from tests.kit import local_datasource
-from tests.kit.platform_data import ledger, storage
-from tests.kit.world import WHO, World, checksum
+from tests.kit.platform_data import ledger, stored_checksum
+from tests.kit.world import WHO
 
 pytestmark = pytest.mark.e2e
 
-NUMBERS = (0, 1, 2, 3, 4, 5)
 TIMEOUT = 3  # seconds without an answer after which fetch gives up
 # The order matters: there are only six batches, and each fault must meet a batch that is not stored yet. When the call
 # is refused, the data has come to its end, so that lost batches are fetched again.
@@ -39,26 +36,6 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a data source with small versions of all batches, which can produce every fault."""
-    settings = {"HOUSE_RECORDING_DIR": "", "SCALE": "0.05"}
-    with local_datasource.serving(tmp_path_factory.mktemp("datasource"), ",".join(map(str, NUMBERS)), **settings):
-        yield local_datasource.url()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(source: str, local: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Checksum of all batches, received once and in order by stages that run on this machine."""
-    dsn = local.database("undisturbed")
-    Ledger(dsn).ensure_schema()
-    world = World(source, Ledger(dsn, run="run"), tmp_path_factory.mktemp("undisturbed"), dsn)
-    world.drain()
-    assert [batch.batch_number for batch in world.usable()] == list(NUMBERS)
-    world.restart()
-    return world.checksum()
-
-
-@pytest.fixture(scope="module")
 def airflow(source: str) -> Iterator[Airflow]:
     """Airflow of an empty platform that uses the data source on this machine."""
     platform.remove()
@@ -67,22 +44,6 @@ def airflow(source: str) -> Iterator[Airflow]:
     platform.wait_ready()
     with runs.airflow() as client:
         yield client
-
-
-def stored() -> str:
-    """Checksum of the usable batches in the cluster."""
-    usable = "select batch_number, raw_key from ledger.batches where state in ('split', 'used') order by 1"
-    with storage() as client:
-
-        def read(key: str) -> bytes:
-            answer = client.get_object("house-data", key)
-            try:
-                return answer.read()
-            finally:
-                answer.close()
-                answer.release_conn()
-
-        return checksum(((int(number), key) for number, key in ledger(usable)), read)
 
 
 def ledger_row(calls_before: int) -> str:
@@ -122,9 +83,9 @@ def test_faults_do_not_change_the_stored_data(undisturbed: str, source: str, air
         report(name, partial(run_with_fault, name))
     report("none, until the end of data", lambda: runs.drain(airflow))
     assert ledger("select batch_number from ledger.gaps") == []
-    assert stored() == undisturbed
+    assert stored_checksum() == undisturbed
     httpx.get(f"{source}/restart_data_generation", params=WHO, timeout=20).raise_for_status()
     report("restart", lambda: runs.drain(airflow))
-    assert stored() == undisturbed
+    assert stored_checksum() == undisturbed
     wrong = "select batch_number from ledger.batches where rows <> valid + quarantined + duplicates"
     assert ledger(wrong) == []

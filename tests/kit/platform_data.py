@@ -10,6 +10,7 @@ from minio import Minio
 
 from ci.common.console import wait_for
 from ci.common.kube import PLATFORM, forward, kube, secret
+from tests.kit.world import checksum
 
 MODEL = "house-price"
 BY_REQUESTS = ("predictions", "prediction_batches", "shadow_prices")  # tables that grow with every request
@@ -37,6 +38,22 @@ def storage() -> Iterator[Minio]:
     with forward(PLATFORM, "service/minio", 9000) as url:
         address, user, password = url.removeprefix("http://"), login["MINIO_ROOT_USER"], login["MINIO_ROOT_PASSWORD"]
         yield Minio(address, user, password, secure=False)
+
+
+def stored_checksum() -> str:
+    """Checksum of all stored rows of the usable batches."""
+    usable = "select batch_number, raw_key from ledger.batches where state in ('split', 'used') order by 1"
+    with storage() as client:
+
+        def read(key: str) -> bytes:
+            answer = client.get_object("house-data", key)
+            try:
+                return answer.read()
+            finally:
+                answer.close()
+                answer.release_conn()
+
+        return checksum(((int(number), key) for number, key in ledger(usable)), read)
 
 
 def wait_for_logs(runs: int) -> None:

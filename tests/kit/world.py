@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
-from core.errors import DataError
+from core.errors import DataError, HouseError, LedgerAwayError, StorageError
 from core.ledger import Batch, Ledger
 from core.stores import layout
 from core.stores.objects import FolderStore
@@ -55,17 +56,34 @@ class Life:
             self.left -= 1
 
 
-class Mortal:
-    """A client of an external system. The process can be killed before each call."""
+@dataclass
+class Outage:
+    """An outage of a component: after `after` more calls, `calls` calls fail with `error`."""
 
-    def __init__(self, system: Any, life: Life) -> None:
-        self._system, self._life = system, life
+    error: type[HouseError]
+    after: int = 0
+    calls: int = 0
+
+    def step(self) -> None:
+        if self.calls and self.after:
+            self.after -= 1
+        elif self.calls:
+            self.calls -= 1
+            raise self.error("away")
+
+
+class Mortal:
+    """A client of a component. Before each call, the process can be killed and the component can be away."""
+
+    def __init__(self, client: Any, life: Life, outage: Outage) -> None:
+        self._client, self._life, self._outage = client, life, outage
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._system, name)
+        method = getattr(self._client, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
             self._life.step()
+            self._outage.step()
             return method(*arguments, **named)
 
         return call
@@ -87,6 +105,9 @@ class World:
     folder: Path
     dsn: str
     life: Life = field(default_factory=Life)
+    outages: dict[str, Outage] = field(
+        default_factory=lambda: {"store": Outage(StorageError), "ledger": Outage(LedgerAwayError)}
+    )
     messages: list[str] = field(default_factory=list)
 
     def context(self) -> Context:
@@ -94,11 +115,11 @@ class World:
         timeout = TIMEOUT if any(fault["kind"] == "timeout" for fault in planned) else PATIENCE
         settings = PipelineSettings(
             data_api_url=self.source, data_api_timeout_seconds=timeout, data_uri=self.folder.as_uri(),
-            ledger_dsn=self.dsn, mlflow_tracking_uri="http://127.0.0.1:9",
+            ledger_dsn=self.dsn, mlflow_tracking_uri="http://127.0.0.1:9", component_wait_seconds=0,
         )  # fmt: skip
         context = Context(settings)
-        context.__dict__["ledger"] = Mortal(self.ledger, self.life)
-        context.__dict__["store"] = Mortal(FolderStore(self.folder), self.life)
+        context.__dict__["ledger"] = Mortal(self.ledger, self.life, self.outages["ledger"])
+        context.__dict__["store"] = Mortal(FolderStore(self.folder), self.life, self.outages["store"])
         context.__dict__["registry"] = NoModels()
         return context
 
@@ -114,12 +135,14 @@ class World:
         except SkipRun as skipped:
             self.messages.append(str(skipped))
             return "no more data" in str(skipped)
-        except (DataError, Killed) as failed:
+        except (DataError, StorageError, LedgerAwayError, Killed) as failed:
             self.messages.append(repr(failed))
         return False
 
     def drain(self) -> None:
         """Run without faults until the end of the data."""
+        for outage in self.outages.values():
+            outage.calls = 0
         httpx.delete(f"{self.source}/admin/faults").raise_for_status()
         for _ in range(MAX_RUNS):
             if self.run():
@@ -131,6 +154,11 @@ class World:
 
     def fault(self, **fault: Any) -> None:
         httpx.post(f"{self.source}/admin/faults", json=fault).raise_for_status()
+
+    def outcomes(self) -> list[str]:
+        """Outcomes of all calls of the data API, in their order."""
+        with psycopg.connect(self.dsn) as connection:
+            return [outcome for [outcome] in connection.execute("select outcome from ledger.calls order by id")]
 
     def usable(self) -> list[Batch]:
         history = self.ledger.history()

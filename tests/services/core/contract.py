@@ -30,3 +30,8 @@ class StoreContract:
         assert store.version("a") != first
         with pytest.raises(StorageError):
             store.version("none")
+
+    def test_proof_of_writing_leaves_nothing(self, store: Store) -> None:
+        before = store.keys("")
+        store.prove_writable()
+        assert store.keys("") == before

@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from ci.local.processes import LocalPlatform, free_port
-from core.errors import LedgerError, MissingTableError, RefusedRowsError
+from core.errors import LedgerAwayError, LedgerError, MissingTableError, RefusedRowsError
 from core.ledger import Ledger, migrations
 from core.ledger.connection import READER
 from tests.services.ledgers import new_ledger
@@ -294,7 +294,10 @@ def call(ledger: Ledger, *answers: int | str) -> list[int]:
         if isinstance(answer, int):
             receive(ledger, answer)
         elif answer == "restart":
-            ledger.note_restart(ledger.gaps())
+            ledger.note_restart()
+        elif answer.startswith("not stored"):
+            ledger.note_call()
+            ledger.receive(int(answer.split()[-1]), A, 100, "raw/key")
         else:
             ledger.note_call()
             if answer == "lost":
@@ -349,12 +352,76 @@ def test_lost_answer_is_a_gap_until_the_batch_arrives_or_the_end_disproves_it(
     assert call(ledger, *answers) == gaps
 
 
-def test_recovery_starts_once_for_each_set_of_gaps_and_is_retried_until_the_restart(dsn: str, ledger: Ledger) -> None:
-    assert ledger.begin_recovery([2, 5])
-    assert Ledger(dsn).begin_recovery([5, 2]), "the restart may not have succeeded"
-    ledger.note_restart([2, 5])
-    assert not Ledger(dsn).begin_recovery([2, 5])
-    assert ledger.begin_recovery([5]), "the remaining gaps are another set"
+@pytest.mark.parametrize(
+    ("answers", "needed"),
+    [
+        ((0, 2, "end"), True),
+        ((0, 2, "end", "restart", 0, 2, "end"), False),  # a complete pass: there is no batch 1
+        ((0, 2, "end", "restart", 0, 2, "refused", "end", "end"), False),
+        ((0, 2, "end", "restart", 0, "lost", 2, "end"), True),
+        ((0, 2, "end", "restart", 0, "killed", 2, "end"), True),
+        ((0, 2, "end", "restart", 0, "not stored 1", 2, "end"), True),
+        ((0, 2, "end", "restart", 0, "lost", 2, "end", "restart", 0, 2, "end"), False),
+        ((0, 2, "end", "restart", 0, 2, "end", 3, "lost", "end"), True),  # a new loss after a complete pass
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value),
+)
+def test_data_api_is_restarted_until_a_pass_stored_every_answer(
+    ledger: Ledger, answers: tuple[int | str, ...], needed: bool
+) -> None:
+    call(ledger, *answers)
+    assert ledger.needs_restart() == needed
+
+
+def test_first_run_that_meets_the_end_after_a_restart_is_known(dsn: str, ledger: Ledger) -> None:
+    first, second = Ledger(dsn, run="first"), Ledger(dsn, run="second")
+    call(first, 0, 2, "end", "restart", 0, 2, "end")
+    assert not first.ended_before(), "its retries do not count"
+    assert second.ended_before()
+    call(second, "restart", 0, 2, "end")
+    assert not second.ended_before()
+    assert first.ended_before()
+
+
+def train(ledger: Ledger, run_id: str, number: int, judged: bool) -> None:
+    ledger.add_training(run_id, number, ledger.trainable_batches(), 100, "code", {})
+    if judged:
+        ledger.add_promotion(run_id, "1", False, "worse", None, {})
+
+
+def test_batch_is_unjudged_from_its_decision_until_a_training_with_it_has_a_verdict(ledger: Ledger) -> None:
+    assert ledger.unjudged() is None
+    for number in (0, 1):
+        receive(ledger, number)
+        finish(ledger, number)
+    assert ledger.unjudged() == ledger.batch(0)
+    train(ledger, "lost", 0, judged=False)
+    assert ledger.unjudged() == ledger.batch(0), "a training without a verdict changes nothing"
+    train(ledger, "judged", 1, judged=True)
+    assert ledger.unjudged() is None, "the training of batch 1 used batch 0, too"
+
+
+def test_skipped_and_replaced_contents_are_not_unjudged(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    ledger.set_validated(ledger.batch(0), 100, 0, {})
+    ledger.set_split(ledger.batch(0))
+    ledger.decide(ledger.batch(0), "skip", "too small", {})
+    receive(ledger, 1)
+    finish(ledger, 1)
+    receive(ledger, 1, B, rows=200)  # is used instead, and has no decision yet
+    assert ledger.unjudged() is None
+
+
+def test_batch_is_resumed_by_three_runs_and_by_their_retries(dsn: str, ledger: Ledger) -> None:
+    receive(ledger, 0)
+    finish(ledger, 0)
+    batch = ledger.batch(0)
+    for run in ("first", "second", "third"):
+        for _ in range(4):
+            again = Ledger(dsn, run=run)
+            assert again.unjudged() == batch
+            again.note_resumption(batch)
+    assert Ledger(dsn, run="fourth").unjudged() is None
 
 
 def test_refused_batch_is_finished_and_a_gap_and_not_trainable(ledger: Ledger) -> None:
@@ -533,7 +600,7 @@ def test_unreachable_database_is_reported_in_bounded_time() -> None:
             began = time.monotonic()
             with pytest.raises(LedgerError, match="the ledger's database failed: ") as raised:
                 away.history()
-            assert raised.type is LedgerError, "a missing answer is neither a missing table nor refused rows"
+            assert raised.type is LedgerAwayError, "a missing answer is neither a missing table nor refused rows"
             assert time.monotonic() - began < seconds
             assert "\n" not in str(raised.value)
 

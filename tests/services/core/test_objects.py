@@ -86,3 +86,9 @@ def test_uri_selects_the_kind_of_store() -> None:
 def test_invalid_uri_is_refused_with_valid_forms(uri: str) -> None:
     with pytest.raises(StorageError, match="use s3://bucket and set S3_ENDPOINT, or file:///folder"):
         open_store(uri)
+
+
+def test_store_that_accepts_no_write_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "objects").write_bytes(b"a file where the folder should be")
+    with pytest.raises(StorageError, match="probe"):
+        open_store(f"file://{tmp_path}/objects").prove_writable()

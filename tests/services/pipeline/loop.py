@@ -102,12 +102,19 @@ class Loop:
         self.stage("report", {"batch": batch})
         return summary
 
+    def settle(self) -> int:
+        """Run `learn`, and record a verdict without a training, so that the next run takes the next batch."""
+        batch, ledger = self.learn(), self.context.ledger
+        ledger.add_training(f"{self.name}-{batch}", batch, ledger.trainable_batches(), 1, "none", {})
+        ledger.add_promotion(f"{self.name}-{batch}", "0", False, "not trained", None, {})
+        return batch
+
     def drain(self) -> list[str]:
-        """Run `learn` until the data API has no more data. Returns the messages of all errors and skips, in order."""
+        """Run `settle` until the data API has no more data. Returns the messages of all errors and skips, in order."""
         messages: list[str] = []
         while not messages or "no more data" not in messages[-1]:
             try:
-                self.learn()
+                self.settle()
             except (DataError, SkipRun) as error:
                 messages.append(str(error))
         return messages

@@ -191,8 +191,13 @@ def test_no_artifact_holds_a_pickle(story: Loop, first: dict[str, StageResult]) 
 
 def test_unreachable_mlflow_fails_with_one_sentence(story: Loop, first: dict[str, StageResult]) -> None:
     before = story.everything()
-    away = Loop(story.platform, story.minio, story.name, {"mlflow_tracking_uri": f"http://127.0.0.1:{free_port()}"})
-    with pytest.raises(RegistryError, match=r"^MLflow at http://127\.0\.0\.1:\d+ does not answer: .*refused"):
+    away = Loop(
+        story.platform,
+        story.minio,
+        story.name,
+        {"mlflow_tracking_uri": f"http://127.0.0.1:{free_port()}", "component_wait_seconds": "0"},
+    )
+    with pytest.raises(RegistryError, match=r"^MLflow at http://127\.0\.0\.1:\d+ did not answer .*refused"):
         away.stage("evaluate", references(first))
     assert story.everything() == before
 
@@ -298,6 +303,26 @@ def _ended(act: Callable[[], str]) -> str:
         return str(skipped)
 
 
+@pytest.mark.parametrize("failed", ["train", "evaluate", "promote"])
+def test_what_failed_after_the_decision_is_resumed_at_the_end_of_the_data(loop: Loop, failed: str) -> None:
+    loop.settings |= EASY
+    while _tolerant(loop.settle) != BATCHES[-2]:
+        pass
+    batch = loop.learn()
+    assert batch == BATCHES[-1]
+    done: dict[str, Any] = {"batch": batch}
+    for name in WON[WON.index("train") : WON.index(failed)]:
+        done |= loop.stage(name, done)
+    for _ in range(2):
+        assert loop.stage("fetch", {})["summary"] == (
+            f"batch {batch} was to be trained, but an earlier run failed before its verdict: this run continues with it"
+        )
+    assert loop.turn().startswith("version 1 promoted")
+    if "run_id" in done:
+        assert loop.context.ledger.promotion(done["run_id"]), "the finished training was used"
+    assert _ended(loop.turn) == "the data API has no more data"
+
+
 def test_decision_of_an_interrupted_attempt_is_logged_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = loop.stage("fetch", {})["batch"]
     for name in ("validate", "split"):
@@ -314,7 +339,7 @@ def test_decision_of_an_interrupted_attempt_is_logged_once(loop: Loop, monkeypat
 def test_skipped_batch_gets_a_report(loop: Loop) -> None:
     loop.turn()
     for _ in range(2):
-        loop.stage("train", {"batch": loop.learn()})
+        loop.settle()
     assert loop.stage("fetch", {})["batch"] == 3
     assert loop.stage("fetch", {})["summary"] == "batch 3 of an earlier run is stored only: this run continues with it"
     for name in ("validate", "split"):
@@ -349,7 +374,7 @@ def test_fault_of_the_data_api_neither_loses_nor_duplicates_rows(
     if fault["kind"] == "timeout":  # otherwise a slow machine would cause a timeout
         loop.settings["data_api_timeout_seconds"] = "2"
     add_faults = f"{loop.platform.datasource_url}/admin/faults"
-    while (batch := _tolerant(loop.learn)) is None or batch < after - 1:
+    while (batch := _tolerant(loop.settle)) is None or batch < after - 1:
         pass
     httpx.post(add_faults, json=fault).raise_for_status()
     answers = loop.drain()

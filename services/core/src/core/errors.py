@@ -23,6 +23,10 @@ class LedgerError(HouseError):
     """The ledger's database failed, or refused an operation."""
 
 
+class LedgerAwayError(LedgerError):
+    """The ledger's database does not answer, or lost the connection: the same call may succeed later."""
+
+
 class MissingTableError(LedgerError):
     """The ledger does not have the table yet. The first stage of this release that runs creates it."""
 

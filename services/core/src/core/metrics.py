@@ -31,6 +31,7 @@ LEDGER_UP = "house_ledger_up"
 BATCHES = "house_batches"  # label: state
 BATCH_ROWS = "house_batch_rows"  # label: kind
 UNDECIDED = "house_undecided_batches"
+BATCH_GAPS = "house_batch_gaps"
 DECISIONS = "house_decisions"  # label: decision
 PROMOTIONS = "house_promotions"  # label: outcome
 HOLDOUT_MAE = "house_holdout_mae_dollars"  # label: model

@@ -17,6 +17,7 @@ from pipeline import COMMANDS, STAGES, Command, Stage
 from pipeline.arguments import parser
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
+from pipeline.patience import AWAY
 from pipeline.settings import PipelineSettings
 
 SKIPPED = 99
@@ -37,7 +38,7 @@ def run(stage: Stage | Command, references: dict[str, Any]) -> int:
     except SkipRun as skipped:
         result, code = {**skipped.facts, "summary": str(skipped)}, SKIPPED
     except HouseError as error:
-        result, code = {"error": str(error)}, 1
+        result, code = {"error": f"{error}{_outlook(stage, error)}"}, 1
     except Exception as error:
         report({"error": f"{type(error).__name__}: {error}"})
         raise  # so that the log has the traceback
@@ -52,6 +53,13 @@ def run(stage: Stage | Command, references: dict[str, Any]) -> int:
         file=sys.stderr if code == 1 else sys.stdout,
     )
     return code
+
+
+def _outlook(stage: Stage | Command, error: HouseError) -> str:
+    """A sentence about the next run, if the stage failed only because a component is away."""
+    if isinstance(stage, Stage) and stage.needs and isinstance(error, AWAY):
+        return ". The next run continues with this batch"
+    return ""
 
 
 def peak_mib() -> int:

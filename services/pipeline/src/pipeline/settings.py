@@ -25,6 +25,7 @@ class PipelineSettings(BaseSettings):
     model_alias: str = "champion"
     shadow_alias: str = "challenger"
     experiment_name: str = "house-price"
+    component_wait_seconds: float = Field(default=900, ge=0)  # for the object store, the ledger or MLflow
     # policy of decide: a training needs enough rows
     min_batch_rows: int = Field(default=10_000, ge=1)
     min_batch_states: int = Field(default=5, ge=1)

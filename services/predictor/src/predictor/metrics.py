@@ -110,6 +110,7 @@ ledger_up = Gauge(names.LEDGER_UP, "1 if the last read of the ledger succeeded."
 batches = Gauge(names.BATCHES, "Batches in the ledger, by state.", ["state"])
 batch_rows = Gauge(names.BATCH_ROWS, "Rows of all batches: received, clean, quarantined, duplicate.", ["kind"])
 undecided = Gauge(names.UNDECIDED, "Stored batches without a decision.")
+batch_gaps = Gauge(names.BATCH_GAPS, "Batch numbers that never arrived in a usable form.")
 decisions = Gauge(names.DECISIONS, "Decisions on batches: train or skip.", ["decision"])
 promotions = Gauge(names.PROMOTIONS, "Verdicts on trained models: promoted or rejected.", ["outcome"])
 holdout_mae = Gauge(

@@ -29,6 +29,9 @@ _BATCH = "batch_number, sha256, state, rows, valid, quarantined, duplicates, qua
 # A batch number can have several contents. The one in use does not depend on the order in which they were received: it
 # is the longest one that is not quarantined as a whole.
 _IN_USE_FIRST = "order by (state = 'quarantined')::integer, rows desc, sha256 limit 1"
+MAX_RESUMPTIONS = (
+    3  # runs that resume the training of one batch, so that a batch that cannot be trained blocks no other
+)
 # SQL: selects a content of batch number {} that has rows to use
 USABLE = "select from ledger.batches b where b.batch_number = {} and b.state not in ('received', 'quarantined')"
 
@@ -106,6 +109,35 @@ class Batches(Database):
                 " where (d.batch_number, d.sha256) = (b.batch_number, b.sha256)) order by received_at limit 1"
             ).fetchone()
             return Batch(**row) if row else None
+
+    def unjudged(self) -> Batch | None:
+        """The oldest batch that was decided to be trained, and that no training with a verdict has used.
+
+        An earlier run failed after its decision. A batch that `MAX_RESUMPTIONS` runs have resumed is left out: its rows
+        are part of the next training.
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                f"select {_BATCH} from ledger.batches b join ledger.decisions d using (batch_number, sha256)"  # noqa: S608 - constants
+                " where d.decision = 'train' and b.state in ('split', 'used')"
+                " and b.sha256 = (select sha256 from ledger.batches o where o.batch_number = b.batch_number"
+                f" and o.state <> 'received' {_IN_USE_FIRST})"
+                " and not exists (select from ledger.trainings t join ledger.promotions p using (run_id)"
+                " where b.batch_number = any (t.batches))"
+                " and (select count(distinct run) from ledger.resumptions r"
+                " where (r.batch_number, r.sha256) = (b.batch_number, b.sha256) and r.run <> %s) < %s"
+                " order by b.received_at limit 1",
+                [self._run, MAX_RESUMPTIONS],
+            ).fetchone()
+            return Batch(**row) if row else None
+
+    def note_resumption(self, batch: Batch) -> None:
+        """Record that this run resumes a batch which was decided to be trained."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.resumptions (batch_number, sha256, run) values (%s, %s, %s)",
+                [batch.batch_number, batch.sha256, self._run],
+            )
 
     def trainable_batches(self) -> list[int]:
         """Numbers of the batches that have clean splits, ascending, whether a training used them or not."""

@@ -14,6 +14,11 @@ _LAST_RECEIVED = (
 _LOST_SINCE = (
     "select 'lost' = (select outcome from ledger.calls where outcome in ('batch', 'lost') order by id desc limit 1)"
 )
+# SQL: the calls since the last restart
+_SINCE_RESTART = (
+    "with last_restart as (select max(id) as id from ledger.calls where outcome = 'restart'),"
+    " pass as (select * from ledger.calls where id > coalesce((select id from last_restart), 0))"
+)
 
 
 class Calls(Batches):
@@ -63,25 +68,31 @@ class Calls(Batches):
                 self._note_gaps(connection, last["number"] + 1)
         return self.gaps()
 
-    def begin_recovery(self, gaps: list[int]) -> bool:
-        """Whether to restart the data API to fill these gaps: once for each set of gaps.
+    def needs_restart(self) -> bool:
+        """Whether a restart of the data API may fill gaps, asked at the end of the data.
 
-        The answer stays True until `note_restart`, so that a run that crashes in between can try again.
+        False if the calls since the last restart were a complete pass: every answer arrived and was stored, whatever
+        the verdict on its rows. Then the data API does not have the missing batches, and another pass changes nothing.
         """
         with self._connect() as connection:
-            connection.execute(
-                "insert into ledger.recoveries (gaps, run) values (%s, %s) on conflict do nothing",
-                [sorted(gaps), self._run],
-            )
             row = connection.execute(
-                "select restarted_at from ledger.recoveries where gaps = %s::integer[]", [sorted(gaps)]
+                f"{_SINCE_RESTART} select (select id from last_restart) is null or exists ("  # noqa: S608 - constants
+                " select from pass where outcome = 'lost' or (outcome = 'batch' and not exists ("
+                " select from ledger.batches b where b.batch_number = pass.batch_number and b.state <> 'received')))"
+                " as needed"
             ).fetchone()
-            return row is not None and row["restarted_at"] is None
+            return row is not None and bool(row["needed"])
 
-    def note_restart(self, gaps: list[int]) -> None:
-        """Record that the data API starts again at its first batch, to fill these gaps."""
+    def ended_before(self) -> bool:
+        """Whether an earlier run met the end of the data since the last restart of the data API."""
         with self._connect() as connection:
-            connection.execute(
-                "update ledger.recoveries set restarted_at = now() where gaps = %s::integer[]", [sorted(gaps)]
-            )
+            row = connection.execute(
+                f"{_SINCE_RESTART} select exists (select from pass where outcome = 'end' and run <> %s) as ended",  # noqa: S608 - constants
+                [self._run],
+            ).fetchone()
+            return row is not None and bool(row["ended"])
+
+    def note_restart(self) -> None:
+        """Record that the data API starts again at its first batch."""
+        with self._connect() as connection:
             connection.execute("insert into ledger.calls (outcome, run) values ('restart', %s)", [self._run])

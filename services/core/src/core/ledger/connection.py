@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from core.errors import LedgerError, MissingTableError, RefusedRowsError
+from core.errors import LedgerAwayError, LedgerError, MissingTableError, RefusedRowsError
 from core.ledger import migrations
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -53,7 +53,7 @@ class Database:
         """A transaction: commits when the block ends, rolls back on an error.
 
         Raises:
-            MissingTableError, RefusedRowsError, LedgerError: the database failed.
+            LedgerAwayError, MissingTableError, RefusedRowsError, LedgerError: the database failed.
         """
         try:
             with self._open(row_factory=dict_row) as connection:
@@ -89,4 +89,6 @@ def _kind(error: psycopg.Error) -> type[LedgerError]:
         return MissingTableError
     if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
         return RefusedRowsError
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return LedgerAwayError
     return LedgerError

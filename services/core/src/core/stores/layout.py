@@ -8,6 +8,7 @@
     encoded/0003/train.npz                features and sums of these rows, see pipeline.training.encoded
     profiles/<profile>/0003-<sha256>.parquet   its distribution, see pipeline.decision.drift
     search/<name>.json                    the trials of a search for parameters
+    probe                                 written before each call of the data API, see pipeline.stages.fetch
 
 Batch numbers have at least four digits, so that keys sort by number. A sha256 in a key has its first twelve digits.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 REPORTS = "reports/"
 FINGERPRINTS = "fingerprints/"
+PROBE = "probe"
 
 
 def raw_key(number: int, sha256: str) -> str:

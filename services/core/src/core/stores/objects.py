@@ -16,8 +16,10 @@ from minio import Minio
 from minio.error import MinioException
 
 from core.errors import StorageError
+from core.stores import layout
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=120)
+_PROBE = bytes(2**20)
 _DRAFT = ".draft-"  # prefix of the file of an object that is being written
 _RETRIES = urllib3.Retry(total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504))
 
@@ -53,6 +55,13 @@ class Store(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """Keys that start with `prefix`, sorted."""
+
+    def prove_writable(self) -> None:
+        """Write an object and remove it again, with all its versions.
+
+        Raises:
+            StorageError: the store does not accept writes, for example because its disk is full.
+        """
 
 
 def open_store(uri: str, endpoint: str = "", access_key: str = "", secret_key: str = "") -> Store:
@@ -144,6 +153,15 @@ class BucketStore:
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._fail(prefix, error) from error
 
+    def prove_writable(self) -> None:
+        """Write an object and remove it again."""
+        try:
+            name = self._prefix + layout.PROBE
+            probe = self._client.put_object(self._bucket, name, io.BytesIO(_PROBE), len(_PROBE))
+            self._client.remove_object(self._bucket, name, version_id=probe.version_id)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._fail(layout.PROBE, error) from error
+
 
 class FolderStore:
     """A folder, for `make demo` and tests."""
@@ -202,3 +220,8 @@ class FolderStore:
         """Keys that start with `prefix`, sorted."""
         keys = (path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
         return sorted(key for key in keys if key.startswith(prefix) and not Path(key).name.startswith(_DRAFT))
+
+    def prove_writable(self) -> None:
+        """Write an object and remove it again."""
+        self.put(layout.PROBE, _PROBE)
+        (self._folder / layout.PROBE).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from core.errors import DataError
@@ -12,28 +13,31 @@ from pipeline import rows
 from pipeline.context import Context
 from pipeline.ingest import data_api
 from pipeline.outcome import SkipRun
+from pipeline.patience import AWAY, Result
 
 
 def run(context: Context) -> dict[str, Any]:
     """Continue with a batch that an earlier run left unfinished; without one, get the next batch that is not stored.
 
-    If batches are missing at the end of the data, the data API is restarted and drained again, once for each set of
-    gaps. If the champion at the end of the data has features of another release, the batch that led to it is used
-    again, because predictors of this release cannot serve that champion.
+    Nothing is asked of the data API before object store and ledger have accepted a write, and an answer is kept in
+    memory until both have stored it. So an outage costs a batch only if it is longer than `component_wait_seconds` or
+    the pod is killed; such a batch is a gap in the ledger.
+
+    If batches are missing at the end of the data, the data API is restarted and drained again, until one pass has
+    stored every answer. If the champion at the end of the data has features of another release, the batch that led to
+    it is used again, because predictors of this release cannot serve that champion.
 
     Raises:
         SkipRun: the API has no more data, or returns the same stored batch repeatedly.
-        DataError: see `data_api.next_batch`.
-        RegistryError: MLflow does not answer, at the end of the data.
+        DataError: see `data_api.next_batch`; or batches are missing after a complete pass, in the first run that
+            notices it.
+        StorageError, LedgerAwayError: the batch cannot be stored.
+        RegistryError: MLflow does not answer, at the end of the data, or before an unfinished training.
     """
-    ledger = context.ledger
-    while unfinished := ledger.unfinished():
-        if _is_current(context, unfinished):
-            number, state = unfinished.batch_number, unfinished.state
-            summary = f"batch {number} of an earlier run is {state} only: this run continues with it"
-            return {"batch": number, "rows": unfinished.rows, "summary": summary}
+    if unfinished := _unfinished(context):
+        return unfinished
     skipped: list[int] = []
-    while answer := _next_answer(context):
+    for answer in _answers(context):
         batch, lost = _store(context, answer)
         if batch:
             missing = f"; batches {lost} never arrived" if lost else ""
@@ -45,12 +49,37 @@ def run(context: Context) -> dict[str, Any]:
             raise SkipRun(f"{message}; the data API returns it repeatedly", batch=number)
         print(message, flush=True)
         skipped.append(number)
-    end = "the data API has no more data" + _missing(ledger.gaps())
+    end = "the data API has no more data"
+    if gaps := context.ledger.gaps():
+        end += f"; batches {gaps} never arrived, not even when it was restarted and drained again"
+        if not context.ledger.ended_before():
+            raise DataError(
+                f"{end}. Ask the operator of the data API for them. The following runs are not red: they take new "
+                "batches, and these ones too if they come"
+            )
     if again := _batch_of_outdated_champion(context):
         champion, batch = again
         summary = f"{end}; champion version {champion} has features of an earlier release, so it is trained again"
         return {"batch": batch.batch_number, "rows": batch.rows, "summary": summary}
     raise SkipRun(end)
+
+
+def _unfinished(context: Context) -> dict[str, Any] | None:
+    """The result for a batch that an earlier run left without a decision, or without the training it decided on."""
+    ledger = context.ledger
+    while batch := ledger.unfinished():
+        if _is_current(context, batch):
+            summary = f"batch {batch.batch_number} of an earlier run is {batch.state} only: this run continues with it"
+            return {"batch": batch.batch_number, "rows": batch.rows, "summary": summary}
+    if batch := ledger.unjudged():
+        _ = context.registry  # waits for MLflow, so that its outage does not use up the resumptions of this batch
+        ledger.note_resumption(batch)
+        summary = (
+            f"batch {batch.batch_number} was to be trained, but an earlier run failed before its verdict: this run "
+            "continues with it"
+        )
+        return {"batch": batch.batch_number, "rows": batch.rows, "summary": summary}
+    return None
 
 
 def _batch_of_outdated_champion(context: Context) -> tuple[str, Batch] | None:
@@ -61,14 +90,10 @@ def _batch_of_outdated_champion(context: Context) -> tuple[str, Batch] | None:
     return champion.version, context.ledger.batch(training["batch_number"])
 
 
-def _missing(gaps: list[int]) -> str:
-    return f"; batches {gaps} never arrived, not even when it was restarted and drained again" if gaps else ""
+def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
+    """Answers of the data API, up to the end of the data.
 
-
-def _next_answer(context: Context) -> data_api.BatchAnswer | None:
-    """The next answer of the data API; None at the end of the data.
-
-    If batches are missing at the end, the data API is restarted first, unless that was done for these gaps before.
+    If batches are missing at the end, the data API is restarted, at most once, and its answers follow again.
     """
     settings, ledger = context.settings, context.ledger
     service = (
@@ -77,8 +102,13 @@ def _next_answer(context: Context) -> data_api.BatchAnswer | None:
         settings.data_api_day,
         settings.data_api_timeout_seconds,
     )
+    restarted = False
     while True:
-        ledger.note_call()
+        try:
+            context.patiently("write to the object store", context.store.prove_writable)
+            context.patiently("write to the ledger", ledger.note_call)
+        except AWAY as error:
+            raise type(error)(f"{error}. Nothing was asked of the data API: the next run does that") from error
         try:
             answer = data_api.next_batch(*service)
         except data_api.LostAnswer:
@@ -88,25 +118,41 @@ def _next_answer(context: Context) -> data_api.BatchAnswer | None:
             ledger.note_refused()
             raise
         if answer:
-            return answer
-        gaps = ledger.note_end()
-        if not gaps or not ledger.begin_recovery(gaps):
-            return None
+            yield answer
+            continue
+        gaps = context.patiently("write to the ledger", ledger.note_end)
+        if restarted or not gaps or not ledger.needs_restart():
+            return
         print(f"batches {gaps} never arrived: the data API is restarted and drained again", flush=True)
         data_api.restart(*service)
-        ledger.note_restart(gaps)
+        context.patiently("write to the ledger", ledger.note_restart)
+        restarted = True
 
 
 def _store(context: Context, answer: data_api.BatchAnswer) -> tuple[Batch | None, list[int]]:
-    """Store a batch, unless it is stored already. Returns the batch if it is new, and the numbers of new gaps."""
-    content = answer.content
-    key = layout.raw_key(content.batch_number, content.sha256)
-    batch = context.ledger.receive(content.batch_number, content.sha256, content.raw.height, key)
-    if batch.state != "received":
-        return None, []
-    rows.write(context.store, key, content.raw)
-    lost = context.ledger.set_stored(batch)
-    return (batch if _is_current(context, batch) else None), lost
+    """Store a batch, unless it is stored already. Returns the batch if it is new, and the numbers of new gaps.
+
+    The answer cannot be had again, so each step waits for its component.
+    """
+    content, ledger = answer.content, context.ledger
+    number = content.batch_number
+    key = layout.raw_key(number, content.sha256)
+
+    def patiently(action: Callable[[], Result]) -> Result:
+        return context.patiently(f"store batch {number}", action)
+
+    try:
+        batch = patiently(lambda: ledger.receive(number, content.sha256, content.raw.height, key))
+        if batch.state != "received":
+            return None, []
+        patiently(lambda: rows.write(context.store, key, content.raw))
+        lost = patiently(lambda: ledger.set_stored(batch))
+        return (batch if patiently(lambda: _is_current(context, batch)) else None), lost
+    except AWAY as error:
+        raise type(error)(
+            f"{error}. Batch {number} arrived and was not stored: repair the component. The next run that meets the "
+            "end of the data restarts the data API and gets the batch again"
+        ) from error
 
 
 def _is_current(context: Context, batch: Batch) -> bool:

@@ -51,6 +51,7 @@ class LedgerMetrics:
         try:
             history = self._history.read()
             publish(history["batches"])
+            metrics.batch_gaps.set(len(history["gaps"]))
             publish_live_errors(history["live_errors"])
             metrics.ledger_up.set(1)
         except LedgerError as error:
