@@ -3,7 +3,8 @@
 python -m ci.deploy.platform install     install or upgrade; does nothing if nothing changed
 python -m ci.deploy.platform status      every pod, and the reason if it is not Ready
 python -m ci.deploy.platform pages       addresses of all pages and how to reach them
-python -m ci.deploy.platform remove      the release, its volumes, its Secrets and its namespaces
+python -m ci.deploy.platform remove      the release, its volumes, its Secrets and its namespaces; CONFIRM=<context> if
+                                         `make cluster` did not create the cluster
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from ci import cluster
+from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.environments import known_env, names_nodes
 from ci.common.kube import (
@@ -264,8 +266,16 @@ def pages() -> None:
     print("  logins: `kubectl -n mlops get secret airflow-login minio grafana -o yaml` (base64)", flush=True)
 
 
+REMOVED = f"the platform with its namespaces {PLATFORM} and {JOBS}, and all its data"
+
+
 def remove() -> None:
-    """Remove the release and all its objects, including volumes and Secrets."""
+    """Remove the release and all its objects, including volumes and Secrets.
+
+    Raises:
+        Failure: `make cluster` did not create this cluster, and CONFIRM does not name its context.
+    """
+    confirm_removal(REMOVED)
     with phase("remove the release", then="remove its namespaces with volumes and Secrets"):
         helm("uninstall", RELEASE, "-n", PLATFORM, "--ignore-not-found", "--wait", "--timeout", "120s")
     with phase("remove the namespaces"):
