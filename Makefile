@@ -75,7 +75,7 @@ images: .venv/deploy ## build every image whose inputs changed, and write values
 secrets: .venv/deploy ### create the namespaces and the Secrets that do not exist yet; never change an existing Secret
 	@$(PYTHON) -m ci.deploy.secrets
 
-install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm
+install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm, and restore what is missing or differs
 	@$(PYTHON) -m ci.deploy.platform install --env $(ENV)
 
 remove: .venv/deploy ### remove the platform with its data from the current cluster (not created by `make cluster`: CONFIRM=<context>)

@@ -67,7 +67,7 @@ def first_run() -> None:
 def announce_takeover(env: str, settings: list[str]) -> None:
     """Print that Argo CD takes over a platform that Helm installed."""
     if platform.release():
-        differing = platform.changes(env, settings)
+        differing = platform.changes(platform.rendered(env, settings))
         effect = f"changes {', '.join(differing)}" if differing else "changes no object"
         say(f"Argo CD takes over Helm's release {RELEASE} and {effect}")
 
