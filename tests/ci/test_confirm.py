@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ci.argocd import actions as argocd
-from ci.cluster import __main__ as program
 from ci.cluster.confirm import confirm_removal
 from ci.cluster.record import Record, write_record
 from ci.cluster.settings import kubeconfig_path
@@ -107,12 +108,14 @@ def test_the_message_is_one_sentence() -> None:
     assert ". " not in str(refused.value)
 
 
-def test_the_program_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["ci.cluster", "confirm"])
-    with pytest.raises(Failure, match="CONFIRM=prod"):
-        program._main()
-    monkeypatch.setenv("CONFIRM", "prod")
-    assert program._main() == 0
+@pytest.mark.parametrize(("confirm", "code"), [("", 1), ("prod", 0)])
+def test_the_program_ends_with_1_unless_the_name_confirms(
+    confirm: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONFIRM", confirm)
+    command = [sys.executable, "-m", "ci.cluster", "confirm"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "repeat the command with CONFIRM=prod" in done.stderr) == (code, bool(code)), done.stderr
 
 
 @pytest.mark.parametrize("target", ["e2e", "e2e-gitops", "e2e-faults", "e2e-closed", "upgrade-test"])
