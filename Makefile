@@ -75,10 +75,10 @@ images: .venv/deploy ## build every image whose inputs changed, and write values
 secrets: .venv/deploy ### create the namespaces and the Secrets that do not exist yet; never change an existing Secret
 	@$(PYTHON) -m ci.deploy.secrets
 
-install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm
+install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm, and restore what is missing or differs
 	@$(PYTHON) -m ci.deploy.platform install --env $(ENV)
 
-remove: .venv/deploy ### remove the platform with its data from the current cluster
+remove: .venv/deploy ### remove the platform with its data from the current cluster (not created by `make cluster`: CONFIRM=<context>)
 	@$(PYTHON) -m ci.deploy.platform remove
 
 ##@ With Argo CD
@@ -182,26 +182,31 @@ go: ### vet and test the Go programs of the cluster and of Argo CD
 
 e2e: .venv/test ## test the platform on a real cluster: create it, feed it, check it
 	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images build
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e
 
 e2e-gitops: .venv/test ### test the delivery by Argo CD on a real cluster, from nothing (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 tests/gitops
 
 e2e-faults: .venv/test ### kill pods, stop stores and break the data API while clients send requests (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 -s tests/faults
 
 e2e-closed: .venv/test ### install the bundle on a kind cluster without egress (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.cluster confirm
 	$(PYTEST) -m e2e --timeout=1800 -s tests/closed
 
 upgrade-test: .venv/test ### upgrade from the last release to this checkout during a pipeline run and requests (removes an installed platform)
 	$(PYTHON) -m ci.cluster up
+	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=3600 -s tests/upgrade
 

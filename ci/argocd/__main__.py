@@ -7,7 +7,8 @@
   wait      wait until the cluster is synced to the last push, or to the root's branch
   status    every Application                     watch     report drift and self-heals for --seconds
   to-helm   delete the Applications and make their objects a release of Helm; no pod is touched
-  remove    Applications and Argo CD; the platform's data stays until `make remove`
+  remove    Applications and Argo CD; the platform's data stays until `make remove`. Needs CONFIRM=<context> if
+            `make cluster` did not create the cluster
 
 `up` takes over a platform that Helm installed; it replaces a pod only if its values differ.
 

@@ -7,6 +7,7 @@ import json
 from ci.argocd import apply, build, handover, manifests, served, sync
 from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.cluster.choice import choose
+from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, phase, run, say
 from ci.common.kube import RELEASE, kube
 from ci.deploy import platform, runs, secrets
@@ -66,7 +67,7 @@ def first_run() -> None:
 def announce_takeover(env: str, settings: list[str]) -> None:
     """Print that Argo CD takes over a platform that Helm installed."""
     if platform.release():
-        differing = platform.changes(env, settings)
+        differing = platform.changes(platform.rendered(env, settings))
         effect = f"changes {', '.join(differing)}" if differing else "changes no object"
         say(f"Argo CD takes over Helm's release {RELEASE} and {effect}")
 
@@ -93,7 +94,12 @@ def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
 
 
 def remove() -> None:
-    """Remove Applications with their objects, then Argo CD."""
+    """Remove Applications with their objects, then Argo CD.
+
+    Raises:
+        Failure: `make cluster` did not create this cluster, and CONFIRM does not name its context.
+    """
+    confirm_removal(f"the Applications with their objects, and Argo CD with its namespace {NAMESPACE}")
     with phase("delete the Applications", then="Argo CD"):
         sync.delete_all()
     with phase("delete Argo CD"):

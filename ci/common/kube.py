@@ -30,6 +30,10 @@ UNREACHED = re.compile(  # messages of kubectl and helm when the API server itse
 )
 
 
+class NoCluster(Failure):
+    """The API server does not answer. The text says how to create a cluster or to choose another one."""
+
+
 def kubectl() -> str:
     """Path of kubectl: the one that the kind cluster brought, else the one on PATH.
 
@@ -74,14 +78,15 @@ def on_cluster(program: str, *words: str, stdin: str | None = None, check: bool 
     """Run kubectl or helm on the current cluster and return its output.
 
     Raises:
-        Failure: it failed (unless `check` is false). If no cluster answers, the text says how to create one.
+        NoCluster: no cluster answers.
+        Failure: it failed for another reason (unless `check` is false).
     """
     try:
         return run([program, *words], stdin=stdin, env=environment(), check=check, timeout=timeout).stdout
     except Failure as failed:
         if not (why := UNREACHED.search(str(failed))):
             raise
-        raise Failure(
+        raise NoCluster(
             "no cluster answers: `make cluster` creates one (`make up` also installs the platform); "
             f"to use another one, `export KUBECONFIG=... CLUSTER=current`\n{why[0].strip()}"
         ) from failed

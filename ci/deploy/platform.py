@@ -1,9 +1,10 @@
 """Install the umbrella chart on the current cluster, wait until every component is Ready, or remove it.
 
-python -m ci.deploy.platform install     install or upgrade; does nothing if nothing changed
+python -m ci.deploy.platform install     install or upgrade, and restore objects that are missing or differ
 python -m ci.deploy.platform status      every pod, and the reason if it is not Ready
 python -m ci.deploy.platform pages       addresses of all pages and how to reach them
-python -m ci.deploy.platform remove      the release, its volumes, its Secrets and its namespaces
+python -m ci.deploy.platform remove      the release, its volumes, its Secrets and its namespaces; CONFIRM=<context> if
+                                         `make cluster` did not create the cluster
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from ci import cluster
+from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.environments import known_env, names_nodes
 from ci.common.kube import (
@@ -35,7 +37,7 @@ from ci.common.kube import (
 )
 from ci.common.kube import helm as helm_program
 from ci.common.paths import CHECKOUT
-from ci.deploy import secrets
+from ci.deploy import drift, jobs, secrets
 from ci.deploy.charts import dependencies
 
 CHART = CHECKOUT / "charts" / "platform"
@@ -96,22 +98,27 @@ def release() -> dict[str, Any] | None:
     return releases[0] if releases else None
 
 
-def changes(env: str, extra: list[str]) -> list[str]:
-    """Names of the objects that an install would create, change or remove. Example: `Deployment/fastapi`."""
+def rendered(env: str, extra: list[str]) -> str:
+    """The manifest of the umbrella chart, as a release records it: without tests."""
     dependencies()
-    words = ["--skip-tests", *value_arguments(env, extra)]  # the manifest of a release has no tests
-    wanted = _objects(helm("template", RELEASE, str(CHART), "-n", PLATFORM, *words))
-    present = _objects(helm("get", "manifest", RELEASE, "-n", PLATFORM, check=False))
-    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
+    words = ["--skip-tests", *value_arguments(env, extra)]
+    return helm("template", RELEASE, str(CHART), "-n", PLATFORM, *words)
+
+
+def changes(manifest: str) -> list[str]:
+    """Names of the objects that differ between a manifest and Helm's record. Example: `Deployment/fastapi`."""
+    wanted = _objects(manifest)
+    recorded = _objects(helm("get", "manifest", RELEASE, "-n", PLATFORM, check=False))
+    return sorted(name for name in wanted.keys() | recorded.keys() if wanted.get(name) != recorded.get(name))
 
 
 def install(env: str = "kind", extra: list[str] | None = None, take_ownership: bool = False) -> bool:
-    """Install or upgrade the release; returns False if nothing changed.
+    """Install or upgrade the release, and restore objects that are missing or differ; returns False if nothing changed.
 
     With `take_ownership`, the release takes over existing objects that belong to no release.
 
     Raises:
-        Failure: Argo CD delivers the platform, and would revert any difference.
+        Failure: Argo CD delivers the platform, and would revert any difference; or an object still differs afterwards.
     """
     if not take_ownership and delivered_by_argocd():
         raise Failure("Argo CD delivers this platform: commit and `make gitops-push`, or `make gitops-to-helm` first")
@@ -119,8 +126,18 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
     if made:
         say(f"created or completed {len(made)} Secrets")
     present = release()
-    if not changes(env, extra or []) and present and present["status"] == "deployed":
-        return False
+    manifest = rendered(env, extra or [])
+    drifted = False
+    for job in jobs.outlived() if present else []:
+        say(f"{job}; running it again")
+        jobs.delete(job)
+    if present and present["status"] == "deployed" and not changes(manifest):
+        differing = drift.differences(drift.read(manifest))
+        if not differing:
+            return False
+        drifted = True
+        for one in differing:
+            say(f"{one}; restoring it")
     if present and present["status"].startswith("pending"):
         say("an earlier install was interrupted; continuing it")
         helm("rollback", RELEASE, "-n", PLATFORM, check=False)
@@ -128,7 +145,14 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
     if orphans and not take_ownership:
         say(f"taking over {', '.join(orphans)}, which stayed with its data when the Applications were removed")
     words = ["--take-ownership"] if take_ownership or orphans else []
+    # Helm compares each object with the cluster, not only with its record: it creates what is missing, and sets what
+    # differs.
     helm("upgrade", "--install", RELEASE, str(CHART), "-n", PLATFORM, *words, *value_arguments(env, extra or []))
+    if drifted and (left := drift.differences(drift.read(manifest))):
+        raise Failure(
+            f"helm restored the release, but {'; '.join(map(str, left))}: another program in the cluster changes it. "
+            "`kubectl get <kind> <name> -o yaml --show-managed-fields` names it"
+        )
     return True
 
 
@@ -264,8 +288,16 @@ def pages() -> None:
     print("  logins: `kubectl -n mlops get secret airflow-login minio grafana -o yaml` (base64)", flush=True)
 
 
+REMOVED = f"the platform with its namespaces {PLATFORM} and {JOBS}, and all its data"
+
+
 def remove() -> None:
-    """Remove the release and all its objects, including volumes and Secrets."""
+    """Remove the release and all its objects, including volumes and Secrets.
+
+    Raises:
+        Failure: `make cluster` did not create this cluster, and CONFIRM does not name its context.
+    """
+    confirm_removal(REMOVED)
     with phase("remove the release", then="remove its namespaces with volumes and Secrets"):
         helm("uninstall", RELEASE, "-n", PLATFORM, "--ignore-not-found", "--wait", "--timeout", "120s")
     with phase("remove the namespaces"):

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from ci.common import kube
 from ci.common.console import Failure, run
-from ci.doctor import cluster, host, images, network
+from ci.deploy import drift, jobs
+from ci.doctor import cluster, host, images, network, objects
 from ci.doctor.requirements import Requirements
 from ci.doctor.result import Result, fail, skip, warn
 
@@ -100,11 +101,21 @@ def installed(needs: Requirements, demanded: bool, timeout: float) -> list[Resul
     for name, look in (
         ("mlflow", lambda: cluster.mlflow(needs, _ask("mlflow", 5000, "/version").decode().strip())),
         ("applications", lambda: cluster.applications(kube.get)),
+        ("objects", _objects),
+        ("jobs", lambda: objects.jobs(jobs.outlived())),
         ("pods", lambda: cluster.pods(kube.get)),
         ("alerts", lambda: cluster.alerts(json.loads(_ask("prometheus", 9090, "/api/v1/alerts"))["data"]["alerts"])),
     ):
         results += guarded(name, look)
     return results
+
+
+def _objects() -> Result:
+    text = kube.kube("get", "applications.argoproj.io", "-A", "-l", kube.PART_OF, "-o", "json", check=False)
+    if applications := json.loads(text)["items"] if text else []:
+        return objects.by_argocd(applications)
+    wanted = drift.read(drift.installed_manifest())
+    return objects.by_helm(drift.differences(wanted), len(wanted))
 
 
 def _kubernetes() -> Result:

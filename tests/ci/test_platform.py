@@ -1,4 +1,4 @@
-"""Messages about pods and workloads that are not Ready yet."""
+"""Messages about pods and workloads that are not Ready yet, and what an install does about lost objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from ci.deploy import platform
+from ci.deploy import drift, jobs, platform
+from ci.deploy.drift import Difference
+from ci.deploy.jobs import Outlived
 
 
 def pod(phase: str, *boxes: dict[str, Any], ready: bool = False, **status: Any) -> dict[str, Any]:
@@ -123,3 +125,73 @@ def test_decimal_numbers_reach_helm_as_numbers(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "values" / "images-kind.yaml").touch()
     words = platform.value_arguments("kind", ["a.b=0.5", "a.c=5", "a.d=1.2.3"])
     assert words[-6:] == ["--set-json", "a.b=0.5", "--set", "a.c=5", "--set", "a.d=1.2.3"]
+
+
+POLICY = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: postgres, namespace: mlops}\n"
+LOST = Difference("NetworkPolicy", "mlops", "postgres", missing=True)
+
+
+class Installation:
+    """A release whose record equals the charts. `looks` are the results of comparisons with the cluster, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: list[Difference], record: str = POLICY) -> None:
+        self.upgrades: list[tuple[str, ...]] = []
+        self.record = record
+        self.outlived: list[Outlived] = []
+        self.deleted: list[Outlived] = []
+        self.looks = list(looks)
+        monkeypatch.setattr(platform, "delivered_by_argocd", lambda: False)
+        monkeypatch.setattr(platform.secrets, "create", list)
+        monkeypatch.setattr(platform, "value_arguments", lambda *_: [])
+        monkeypatch.setattr(platform, "dependencies", lambda: 0)
+        monkeypatch.setattr(platform, "helm", self.helm)
+        monkeypatch.setattr(jobs, "outlived", lambda: self.outlived)
+        monkeypatch.setattr(jobs, "delete", self.deleted.append)
+        monkeypatch.setattr(drift, "read", lambda manifest: [manifest])
+        monkeypatch.setattr(drift, "differences", lambda _: self.looks.pop(0))
+
+    def helm(self, *words: str, **_: object) -> str:
+        if words[0] == "upgrade":
+            self.upgrades.append(words)
+            return ""
+        return {"list": '[{"status": "deployed"}]', "template": POLICY, "get": self.record}[words[0]]
+
+
+def test_nothing_is_done_if_neither_the_record_nor_the_cluster_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = Installation(monkeypatch, [])
+    assert platform.install() is False
+    assert release.upgrades == []
+    assert release.deleted == []
+
+
+def test_a_job_whose_volume_was_lost_is_deleted_before_the_comparison_and_so_created_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again = Outlived("minio-provision-1", "data-minio-0")
+    release = Installation(monkeypatch, [Difference("Job", "mlops", again.name, missing=True)], [])
+    release.outlived = [again]
+    assert platform.install() is True
+    assert release.deleted == [again]
+    assert len(release.upgrades) == 1
+
+
+def test_a_lost_object_is_named_and_restored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = Installation(monkeypatch, [LOST], [])
+    assert platform.install() is True
+    assert len(release.upgrades) == 1
+    assert "NetworkPolicy/postgres is missing; restoring it\n" in capsys.readouterr().out
+
+
+def test_an_object_that_stays_different_fails_the_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    Installation(monkeypatch, [LOST], [LOST])
+    with pytest.raises(platform.Failure, match="but NetworkPolicy/postgres is missing: another program"):
+        platform.install()
+
+
+def test_a_changed_chart_is_installed_without_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = Installation(monkeypatch, record=POLICY.replace("postgres", "minio"))
+    assert platform.changes(POLICY) == ["NetworkPolicy/minio", "NetworkPolicy/postgres"]
+    assert platform.install() is True
+    assert len(release.upgrades) == 1

@@ -9,7 +9,8 @@ import pytest
 from ci.common.paths import CHECKOUT
 from tests.doctor.conftest import RAN, SAID
 
-SOURCES = {"test_cluster.py", "test_host.py", "test_images.py", "test_network.py", "test_program.py"}
+SOURCES = {"test_cluster.py", "test_host.py", "test_images.py", "test_network.py", "test_objects.py",
+           "test_program.py"}  # fmt: skip
 
 
 def rows() -> list[tuple[str, str]]:

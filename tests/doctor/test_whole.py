@@ -59,12 +59,25 @@ def answers() -> dict[str, Any]:
         "nodes": [node],
         "servicecidrs": [{"spec": {"cidrs": ["10.45.0.0/16"]}}],
         "storageclasses": [{"metadata": {"name": "local-path", "annotations": default}}],
+        "applications": [APPLICATION],
+        "jobs": [],
+        "persistentvolumeclaims": [],
         "secrets": [{"metadata": {"namespace": "mlops", "name": "minio"}}],
         "deployments": "deployment.apps/mlflow",
         "pods": [{"metadata": {"name": "ui"}, "status": {"phase": "Running", "conditions": conditions}}],
     }
 
 
+# helm would ask a real API server, so Argo CD delivers this platform.
+APPLICATION: dict[str, Any] = {
+    "metadata": {"name": "postgres"},
+    "status": {
+        "sync": {"status": "Synced"},
+        "health": {"status": "Healthy"},
+        "resources": [{"kind": "NetworkPolicy", "namespace": "mlops", "name": "postgres", "status": "Synced"}],
+    },
+}
+LOST = {**APPLICATION["status"]["resources"][0], "status": "OutOfSync", "health": {"status": "Missing"}}
 ALERTS = {"data": {"alerts": [{"labels": {"alertname": "PostgresDown", "severity": "critical"}, "state": "firing"}]}}
 
 
@@ -111,14 +124,15 @@ def test_a_healthy_platform(tmp_path: Path) -> None:
     _, results = look(tmp_path, answers())
     assert levels(results) == {
         "data API rule": "skip", "data API": "skip", "kubernetes": "ok", "helm": "ok", "nodes": "ok", "storage": "ok",
-        "secrets": "ok", "policies": "skip", "image ui": "ok", "mlflow": "ok", "pods": "ok", "alerts": "ok",
+        "secrets": "ok", "policies": "skip", "image ui": "ok", "mlflow": "ok", "application postgres": "ok",
+        "objects": "ok", "jobs": "ok", "pods": "ok", "alerts": "ok",
     }  # fmt: skip
     assert "the running server 3.17.2" in results["mlflow"]["what"]
 
 
 def test_before_skips_images_and_the_installed_platform(tmp_path: Path) -> None:
     _, results = look(tmp_path, answers(), "--before")
-    assert not {"image ui", "images", "mlflow", "pods", "alerts"} & set(results)
+    assert not {"image ui", "images", "mlflow", "objects", "jobs", "pods", "alerts"} & set(results)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +140,7 @@ def test_before_skips_images_and_the_installed_platform(tmp_path: Path) -> None:
     [
         ({"pods": [{"metadata": {"name": "ui"}, "status": {"phase": "Pending"}}]}, (), "pod ui"),
         ({"storageclasses": []}, (), "storage"),
+        ({"applications": [{**APPLICATION, "status": {"resources": [LOST]}}]}, (), "objects"),
         ({"deployments": ""}, ("--installed",), "platform"),
         ({"nodes": [{"metadata": {"name": "n"}, "spec": {}, "status": {}}]}, (), "image ui"),
     ],

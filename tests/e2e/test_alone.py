@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, wait_for
 from ci.common.kube import forward, get, kube
 from ci.common.paths import CHECKOUT
@@ -31,6 +32,7 @@ def install(chart: str, *settings: str) -> None:
 @pytest.fixture(scope="module")
 def space(installed: list[str]) -> Iterator[str]:
     """Create namespaces that hold only Secrets; delete them afterwards."""
+    confirm_removal(f"the namespaces {SPACE} and {JOBS}")
     charts.dependencies()
     kube("delete", "namespace", SPACE, JOBS, "--ignore-not-found", "--timeout=120s", timeout=150)
     secrets.create(SPACE, JOBS)

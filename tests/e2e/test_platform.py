@@ -118,17 +118,22 @@ def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
     assert not restarts, "\n".join(restarts)
 
 
-def test_doctor_reports_no_problem_and_confirms_that_policies_deny(predictor: str) -> None:
+def doctor(*options: str) -> dict[str, dict[str, str]]:
+    """Results of the doctor, by check."""
     done = subprocess.run(
-        [sys.executable, "-m", "ci.doctor", "--env", "kind", "--installed", "--probe", "--json"],
+        [sys.executable, "-m", "ci.doctor", "--env", "kind", "--installed", "--json", *options],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
     )
-    results = {one["check"]: one for one in json.loads(done.stdout)["results"]}
+    return {one["check"]: one for one in json.loads(done.stdout)["results"]}
+
+
+def test_doctor_reports_no_problem_and_confirms_that_policies_deny(predictor: str) -> None:
+    results = doctor("--probe")
     images = {f"image {name}" for name in values.read("kind")}
-    of_cluster = {"kubernetes", "nodes", "storage", "secrets", "policies", "mlflow", "pods"} | images
+    of_cluster = {"kubernetes", "nodes", "storage", "secrets", "policies", "mlflow", "objects", "jobs", "pods"} | images
     assert {name: results[name]["level"] for name in of_cluster} == dict.fromkeys(of_cluster, "ok"), results
 
 
@@ -243,3 +248,35 @@ def test_predictions_continue_while_mlflow_is_down(predictor: str) -> None:
     finally:
         kube("-n", PLATFORM, "scale", "deployment/mlflow", "--replicas=1")
         kube("-n", PLATFORM, "rollout", "status", "deployment/mlflow", "--timeout=120s", timeout=150)
+
+
+def test_lost_and_edited_objects_are_named_and_restored(predictor: str, installed: list[str]) -> None:
+    """A deleted policy, a deleted Job that had succeeded, and another limit of memory."""
+    assert platform.install("kind", installed) is False, "an object differs before anything was edited"
+    policy = get("networkpolicy", "postgres", "-n", PLATFORM)["spec"]
+    pod = get("deployment", "streamlit", "-n", PLATFORM)["spec"]["template"]["spec"]
+    [job] = get("jobs", "-n", PLATFORM, "-l", "app.kubernetes.io/name=minio-provision")["items"]
+    name = job["metadata"]["name"]
+    container = {"name": "streamlit", "resources": {"limits": {"memory": "400Mi"}}}
+    patch = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    try:
+        kube("-n", PLATFORM, "delete", "networkpolicy", "postgres")
+        kube("-n", PLATFORM, "delete", "job", name, "--timeout=60s")
+        kube("-n", PLATFORM, "patch", "deployment", "streamlit", "--type=strategic", "-p", json.dumps(patch))
+        reported = doctor()["objects"]
+    finally:
+        changed = platform.install("kind", installed)
+    assert (reported["level"], reported["what"].split("; ")) == (
+        "fail",
+        [
+            "Deployment/streamlit differs in spec.template.spec.containers[streamlit].resources.limits.memory",
+            f"Job/{name} is missing",
+            "NetworkPolicy/postgres is missing",
+        ],
+    )
+    assert changed
+    platform.wait_ready()
+    assert doctor()["objects"]["level"] == "ok"
+    assert get("networkpolicy", "postgres", "-n", PLATFORM)["spec"] == policy
+    assert get("deployment", "streamlit", "-n", PLATFORM)["spec"]["template"]["spec"] == pod
+    assert platform.install("kind", installed) is False

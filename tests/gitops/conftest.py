@@ -8,6 +8,7 @@ import pytest
 
 from ci.argocd import actions as argocd
 from ci.argocd import served, sync
+from ci.cluster.confirm import confirm_removal
 from ci.common.console import phase, say
 from ci.common.kube import kube
 from ci.deploy import platform, runs
@@ -18,6 +19,7 @@ from .delivery import ENV
 
 def remove_platform() -> None:
     """Remove the Applications, the release and the data of an earlier platform. Argo CD stays."""
+    confirm_removal(platform.REMOVED)
     if "applications.argoproj.io" in kube("get", "crd", "-o", "name"):
         with phase("remove the existing Applications"):
             sync.delete_all()
