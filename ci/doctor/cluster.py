@@ -218,11 +218,11 @@ def pods(get: Get) -> list[Result]:
 
 
 def alerts(active: Iterable[dict[str, Any]]) -> list[Result]:
-    """One result per firing alert of Prometheus' `/api/v1/alerts`."""
+    """One result per firing alert of Prometheus' `/api/v1/alerts`, but for those that always fire (severity `none`)."""
     results = []
     for one in active:
         labels, notes = one["labels"], one.get("annotations", {})
-        if one["state"] != "firing":
+        if one["state"] != "firing" or labels.get("severity") == "none":
             continue
         level = fail if labels.get("severity") == "critical" else warn
         name = labels["alertname"]

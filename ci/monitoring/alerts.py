@@ -14,11 +14,12 @@ class Alert:
     """One Prometheus alert.
 
     Severity `critical`: requests fail or data may be lost, act now. `warning`: act today. `info`: no action needed.
+    `none`: not a problem; only `Watchdog`, which always fires.
     `for_` is the time that `expr` must hold before the alert fires.
     """
 
     name: str
-    severity: Literal["critical", "warning", "info"]
+    severity: Literal["critical", "warning", "info", "none"]
     expr: str
     for_: str
     summary: str
@@ -40,8 +41,26 @@ class Alert:
         return {"groups": [{"name": self.name, "rules": [rule]}]}
 
 
+# A component without pods may have no series of `up` at all, so `up == 0` does not find it. This gauge of Prometheus
+# has a value for every scrape job of its configuration, also for a job without targets, and for no other job.
+_JOBS = "prometheus_sd_discovered_targets"
+
+
+def _no_series(job: str) -> str:
+    """Expression: the job is configured, but has no target."""
+    return f'max by (config) ({_JOBS}{{config="{job}"}}) unless on () up{{job="{job}"}}'
+
+
 ALERTS = (
     # --- service
+    Alert(
+        "PredictorDown",
+        "critical",
+        f"{_no_series('fastapi')} == 1",
+        "2m",
+        "No pod of the predictor answers",
+        "All pods are gone or do not answer, so there are no prices, and no predictions are logged.",
+    ),
     Alert(
         "PredictorNoModel",
         "critical",
@@ -93,6 +112,14 @@ ALERTS = (
         "They were lost, or arrived and were not stored. The pipeline gets them again at the end of the data.",
     ),
     Alert(
+        "InvalidPrices",
+        "warning",
+        f"max by (source) ({m.INVALID_PRICES}) > 0",
+        "10m",
+        "{{ $value }} row(s) of ledger.{{ $labels.source }} have an impossible price",
+        "No figure counts these rows. New ones are refused, so an earlier release or a person has written them.",
+    ),
+    Alert(
         "PredictionsLost",
         "critical",
         f"sum by (instance, reason) (increase({m.PREDICTION_LOG_DROPPED}[15m])) > 0",
@@ -112,10 +139,29 @@ ALERTS = (
     Alert(
         "SchedulerHeartbeatMissing",
         "critical",
-        "absent(sum(rate(airflow_scheduler_heartbeat_total[5m])) > 0)",
+        # pushed twice a minute; a longer range would find a scheduler that is gone too late
+        "absent(sum(rate(airflow_scheduler_heartbeat_total[3m])) > 0)",
         "2m",
         "Airflow's scheduler sends no heartbeat",
         "No task starts, and nothing watches the running stages.",
+    ),
+    Alert(
+        "DagProcessorHeartbeatMissing",
+        "warning",
+        "absent(sum(rate(airflow_dag_processor_heartbeat_total[3m])) > 0)",
+        "2m",
+        "Airflow's DAG processor sends no heartbeat",
+        "Running stages go on, but changes of DAG files have no effect, and after a while Airflow starts no runs.",
+    ),
+    Alert(
+        "AirflowApiDown",
+        "critical",
+        # It has no metrics that Prometheus could scrape. Without a kubelet's answer, nothing is known about containers.
+        'absent(container_start_time_seconds{namespace="mlops", pod=~"airflow-api-.*", container="api"})'
+        ' unless on () absent(up{job="cadvisor"} == 1)',
+        "3m",
+        "No pod of Airflow's API server runs",
+        "Airflow's pages are away, and every task fails, because tasks report to the API server.",
     ),
     Alert(
         "PipelineRunFailed",
@@ -137,6 +183,14 @@ ALERTS = (
         "A batch was stored at least two hours ago, and no run has decided on it.",
     ),
     Alert(
+        "BatchNotStored",
+        "warning",
+        f'max({m.BATCHES}{{state="received"}}) > 0',
+        "30m",
+        "{{ $value }} received batch(es) are not stored",
+        "The data API has sent a batch, but its rows did not reach the object store within half an hour.",
+    ),
+    Alert(
         "NoRunLately",
         "info",
         f"time() - max({m.LAST_RUN} > 0) > 2 * 86400",
@@ -154,6 +208,23 @@ ALERTS = (
     ),
     # --- platform
     Alert(
+        "Watchdog",
+        "none",
+        "vector(1)",
+        "0m",
+        "Alerting works",
+        "This alert always fires. A receiver that misses it knows that Prometheus or Alertmanager is down.",
+    ),
+    Alert(
+        "ComponentDown",
+        "warning",
+        f'max by (job) (label_replace({_JOBS}{{config!~"fastapi|minio|postgres"}}, "job", "$1", "config", "(.+)"))'
+        " unless on (job) up == 1",
+        "3m",
+        "No target of {{ $labels.job }} answers",
+        "All targets of the job are gone or do not answer. Predictor, PostgreSQL and MinIO have alerts of their own.",
+    ),
+    Alert(
         "TargetDown",
         "warning",
         "up == 0",
@@ -164,7 +235,7 @@ ALERTS = (
     Alert(
         "PostgresDown",
         "critical",
-        'pg_up == 0 or up{job="postgres"} == 0',
+        f'pg_up == 0 or up{{job="postgres"}} == 0 or {_no_series("postgres")}',
         "2m",
         "PostgreSQL is down",
         "Airflow and MLflow stop, and nothing is recorded. The predictor continues with the loaded model.",
@@ -172,7 +243,7 @@ ALERTS = (
     Alert(
         "MinioDown",
         "critical",
-        'minio_cluster_health_status == 0 or up{job="minio"} == 0',
+        f'minio_cluster_health_status == 0 or up{{job="minio"}} == 0 or {_no_series("minio")}',
         "2m",
         "The object store is down",
         "Stages have no data, and MLflow cannot serve models. The predictor continues with the loaded model.",

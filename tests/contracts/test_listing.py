@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from core.features.columns import TARGET
 from core.listing.parsing import parse_listings
-from core.listing.schema import MIN_QUANTITY, QUANTITIES, RAW_SCHEMA
+from core.listing.schema import QUANTITIES, RANGES, RAW_SCHEMA
 from pipeline.validation.row_checks import check_rows
 from pipeline.validation.row_rules import Listing as TrainingRow
+from predictor.http.feedback import Feedback
 from predictor.pricing.listing import Listing as RequestListing
 
 
@@ -33,9 +34,26 @@ def test_requests_convert_to_raw_listings() -> None:
 
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_training_rows_and_requests_refuse_the_same_quantities(name: str) -> None:
-    row = {"price": 100_000.0, "city": "Boston", name: float(MIN_QUANTITY)}
-    rows = parse_listings([row, row | {name: MIN_QUANTITY - 0.5}])
-    assert check_rows(rows)["broken_rule"].to_list() == [None, "negative quantity"]
-    RequestListing.model_validate({name: MIN_QUANTITY})
-    with pytest.raises(ValidationError, match=f"greater than or equal to {MIN_QUANTITY}"):
-        RequestListing.model_validate({name: MIN_QUANTITY - 0.5})
+    least, most = RANGES[name]
+    row = {"price": 100_000.0, "city": "Boston"}
+    rows = parse_listings([row | {name: value} for value in (float(least), float(most), least - 0.5, most + 0.5)])
+    assert check_rows(rows)["broken_rule"].to_list() == [None, None, "negative quantity", "quantity too large"]
+    for value in RANGES[name]:
+        RequestListing.model_validate({name: value})
+    with pytest.raises(ValidationError, match=f"greater than or equal to {least}"):
+        RequestListing.model_validate({name: least - 0.5})
+    with pytest.raises(ValidationError, match=f"less than or equal to {most}"):
+        RequestListing.model_validate({name: most + 0.5})
+
+
+def test_training_rows_and_feedback_have_the_same_prices() -> None:
+    """A price that is not trained on says nothing about the error of a model either."""
+    least, most = RANGES["price"]
+    row = {"city": "Boston"}
+    rows = parse_listings([row | {"price": value} for value in (float(least), float(most), least - 0.01, most + 1.0)])
+    assert check_rows(rows)["broken_rule"].to_list() == [None, None, "price below 1,000", "price over 1,000,000,000"]
+    for value in RANGES["price"]:
+        Feedback.model_validate({"request_id": "a", "price": value})
+    for value in (least - 0.01, most + 1.0):
+        with pytest.raises(ValidationError, match="than or equal to"):
+            Feedback.model_validate({"request_id": "a", "price": value})

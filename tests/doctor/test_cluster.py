@@ -194,7 +194,12 @@ def alert(name: str, severity: str, state: str = "firing") -> dict[str, Any]:
 
 def test_alerts_that_are_firing() -> None:
     result = cluster.alerts(
-        [alert("PostgresDown", "critical"), alert("NoRunLately", "warning"), alert("A", "critical", "pending")]
+        [
+            alert("PostgresDown", "critical"),
+            alert("NoRunLately", "warning"),
+            alert("A", "critical", "pending"),
+            alert("Watchdog", "none"),
+        ]
     )
     assert [(one.check, one.level) for one in result] == [("alert PostgresDown", "fail"), ("alert NoRunLately", "warn")]
     assert result[0].fix == "charts/monitoring/runbooks/PostgresDown.md"

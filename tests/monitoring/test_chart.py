@@ -40,8 +40,10 @@ def prometheus(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]
 def test_every_job_in_an_expression_is_scraped(prometheus: dict[str, Any]) -> None:
     scraped = {job["job_name"] for job in prometheus["scrape_configs"]}
     expressions = dashboard_queries() | {alert.name: alert.expr for alert in ALERTS}
-    unknown = {f"{where}: {job}" for where, expr in expressions.items() for job in re.findall(r'job="([^"]+)"', expr)
-               if job not in scraped}  # fmt: skip
+    named = re.compile(r'(?:job|config)="([^"]+)"')
+    unknown = {
+        f"{where}: {job}" for where, expr in expressions.items() for job in named.findall(expr) if job not in scraped
+    }
     assert not unknown, "\n".join(sorted(unknown))
 
 

@@ -8,7 +8,7 @@ from tests.kit.metric_names import named_metrics, own_metrics
 
 # Metrics of other programs, by exporter. Every name was observed on a running platform.
 EXTERNAL = {
-    "prometheus": {"up", "prometheus_tsdb_head_series"},
+    "prometheus": {"up", "prometheus_tsdb_head_series", "prometheus_sd_discovered_targets"},
     "prometheus-fastapi-instrumentator": {"http_requests_total"},
     "kubelet's cAdvisor": {
         "container_cpu_usage_seconds_total",

@@ -513,9 +513,9 @@ def test_predictor_can_log_predictions_and_feedback_and_delete_only_old_ones(rea
     log.add_predictions(batch, [prediction("a", 100.0), prediction("b", None)])
     log.add_predictions(batch, [prediction("a", 100.0), prediction("b", None)])
     assert [row["request_id"] for row in contents(dsn)["predictions"]] == ["a", "b"], "a batch is stored once"
-    assert log.add_feedback("a", 0, 110.0)
-    assert not log.add_feedback("b", 0, 110.0), "a failed request has no price"
-    assert not log.add_feedback("a", 1, 110.0)
+    assert log.add_feedback("a", 0, 1100.0)
+    assert not log.add_feedback("b", 0, 1100.0), "a failed request has no price"
+    assert not log.add_feedback("a", 1, 1100.0)
     with pytest.raises(LedgerError, match="at least one day"):
         log.delete_older_than(0)
     with psycopg.connect(reader, autocommit=True) as connection:
@@ -562,17 +562,17 @@ def test_batch_that_fails_is_not_stored_and_can_be_repeated(dsn: str, ledger: Le
 
 
 def test_live_errors_use_the_last_true_price_and_the_last_prediction_of_a_request(ledger: Ledger) -> None:
-    again = prediction("a", 200.0, "2026-11-28T11:00:00Z", "2")
-    without_interval = (*prediction("d", 10.0, version="3")[:5], None, None, *prediction("d", 10.0, version="3")[7:])
+    again = prediction("a", 200e3, "2026-11-28T11:00:00Z", "2")
+    without_interval = (*prediction("d", 10e3, version="3")[:5], None, None, *prediction("d", 10e3, version="3")[7:])
     ledger.add_predictions(
         uuid4(),
-        [again, prediction("a", 100.0), prediction("b", 100.0, version="2"), prediction("c", 100.0), without_interval],
+        [again, prediction("a", 100e3), prediction("b", 100e3, version="2"), prediction("c", 100e3), without_interval],
     )
-    for request_id, price in (("a", 1.0), ("a", 210.0), ("a", 210.0), ("b", 200.0), ("d", 20.0)):
+    for request_id, price in (("a", 1e3), ("a", 210e3), ("a", 210e3), ("b", 200e3), ("d", 20e3)):
         assert ledger.add_feedback(request_id, 0, price)
     assert ledger.live_errors() == [
-        {"model_version": "2", "count": 2, "mae": 55.0, "median_ape": (10 / 210 + 0.5) / 2, "coverage": 0.5},
-        {"model_version": "3", "count": 1, "mae": 10.0, "median_ape": 0.5, "coverage": None},
+        {"model_version": "2", "count": 2, "mae": 55e3, "median_ape": (10 / 210 + 0.5) / 2, "coverage": 0.5},
+        {"model_version": "3", "count": 1, "mae": 10e3, "median_ape": 0.5, "coverage": None},
     ]
 
 
@@ -583,7 +583,7 @@ def test_retention_deletes_old_predictions_with_their_feedback_in_steps_and_one_
     ledger.add_predictions(uuid4(), [prediction(f"old-{n}", 1.0, old.isoformat()) for n in range(5)])
     ledger.add_predictions(uuid4(), [prediction(f"new-{n}", 1.0, new.isoformat()) for n in range(5)])
     for request_id in ("old-0", "new-0"):
-        assert ledger.add_feedback(request_id, 0, 1.0)
+        assert ledger.add_feedback(request_id, 0, 1000.0)
     with psycopg.connect(dsn) as other:
         other.execute("select ledger.forget_predictions(1000, 10)")
         assert ledger.delete_older_than(10, 3) == 0, "another process is deleting"

@@ -91,7 +91,7 @@ def test_model_of_an_earlier_release_answers_without_intervals(
         {"zip_code": "01001"},
         dict.fromkeys(EXAMPLE),
         {"state": None, "bed": 3},
-        {"prev_sold_date": "0001-01-01", "house_size": 1e300, "bed": 5e-324, "street": 1e308},
+        {"prev_sold_date": "1800-01-01", "house_size": 10_000_000, "bed": 5e-324, "street": 2**53 - 1},
     ],
     ids=["unknown city", "unknown status", "string zip", "all null", "no state, int bed", "extremes"],
 )

@@ -14,12 +14,14 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as some
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 
 from ci.common.console import wait_for
 from ci.local.processes import LocalPlatform
+from core.listing.schema import LATEST_SALE, OLDEST_SALE
 from core.stores.registry import ModelVersion
 from predictor.serving.cache import BundleCache
 from tests.kit.small_models import Model
@@ -28,6 +30,11 @@ from tests.services.ledgers import new_ledger
 from .conftest import NOWHERE
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
+
+# JSON schema has no limits for dates, so the document gives them in the field's description
+days = some.dates(OLDEST_SALE, LATEST_SALE).map(str)
+schemathesis.openapi.format("date", days)
+schemathesis.openapi.format("date-time", days.map("{}T12:00:00Z".format))
 
 CASES = int(os.environ.get("HOUSE_CASES", "300"))
 ADMIN_KEY = "key-of-the-test"

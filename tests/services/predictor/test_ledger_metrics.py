@@ -83,7 +83,7 @@ def test_failure_of_the_ledger_is_a_metric_and_the_thread_goes_on(failure: Excep
         def read(self) -> dict[str, Any]:
             if self.broken:
                 raise self.broken
-            return {"batches": HISTORY, "gaps": [], "live_errors": LIVE}
+            return {"batches": HISTORY, "gaps": [], "live_errors": LIVE, "invalid_prices": []}
 
     history = History()
     ledger = LedgerMetrics(history, 30)  # type: ignore[arg-type]

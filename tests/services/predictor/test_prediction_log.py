@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 import predictor.assembly
 from ci.local.processes import LocalPlatform
 from core.ledger import Ledger
+from core.listing.schema import RANGES
 from predictor.assembly import create_app
 from predictor.errors import InvalidBodyError
 from predictor.http.schemas import StoredFeedback
@@ -416,8 +417,8 @@ def test_feedback_gives_the_live_error_of_each_version(start: Start, dsn: str) -
 
     true = (one["price"] + one["high"]) / 2
     error = true - one["price"]
-    assert send(request_id=one["request_id"], price=1.0) == {
-        "request_id": one["request_id"], "position": 0, "price": 1.0,
+    assert send(request_id=one["request_id"], price=1000.0) == {
+        "request_id": one["request_id"], "position": 0, "price": 1000.0,
     }  # fmt: skip
     StoredFeedback.model_validate(send(request_id=one["request_id"], price=true))
     send(request_id=one["request_id"], price=true)
@@ -434,7 +435,7 @@ def test_feedback_gives_the_live_error_of_each_version(start: Start, dsn: str) -
         }
     ]
     for unknown in ({"request_id": "unknown"}, {"request_id": many["request_id"], "position": 2}):
-        assert "is in the log" in send(404, **unknown, price=1.0)["detail"]
+        assert "is in the log" in send(404, **unknown, price=1000.0)["detail"]
 
 
 @pytest.mark.services
@@ -443,7 +444,7 @@ def test_failed_request_accepts_no_feedback(start: Start, dsn: str) -> None:
     failed = client.post("/predict", content=b"{", headers={"X-Request-ID": "failed"})
     assert failed.status_code == 422
     until(lambda: len(logged(dsn)) == 1)
-    assert client.post("/feedback", json={"request_id": "failed", "price": 1.0}).status_code == 404
+    assert client.post("/feedback", json={"request_id": "failed", "price": 1000.0}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -451,18 +452,18 @@ def test_failed_request_accepts_no_feedback(start: Start, dsn: str) -> None:
     [
         (b"", None),
         (b"[]", None),
-        (b'{"price": 1}', "request_id"),
+        (b'{"price": 1000}', "request_id"),
         (b'{"request_id": "a"}', "price"),
         (b'{"request_id": "a", "price": 0}', "price"),
         (b'{"request_id": "a", "price": -1}', "price"),
         (b'{"request_id": "a", "price": NaN}', "price"),
         (b'{"request_id": "a", "price": "1"}', "price"),
         (b'{"request_id": "a", "price": 1e999}', "price"),
-        (b'{"request_id": "a b", "price": 1}', "request_id"),
-        (b'{"request_id": "\\u0000", "price": 1}', "request_id"),
-        (b'{"request_id": "a", "price": 1, "position": -1}', "position"),
-        (b'{"request_id": "a", "price": 1, "position": 3000000000}', "position"),
-        (b'{"request_id": "a", "price": 1, "true_price": 2}', "true_price"),
+        (b'{"request_id": "a b", "price": 1000}', "request_id"),
+        (b'{"request_id": "\\u0000", "price": 1000}', "request_id"),
+        (b'{"request_id": "a", "price": 1000, "position": -1}', "position"),
+        (b'{"request_id": "a", "price": 1000, "position": 3000000000}', "position"),
+        (b'{"request_id": "a", "price": 1000, "true_price": 2}', "true_price"),
     ],
 )
 def test_invalid_feedback_is_refused_with_its_field(start: Start, body: bytes, field: str | None) -> None:
@@ -475,7 +476,7 @@ def test_invalid_feedback_is_refused_with_its_field(start: Start, body: bytes, f
 
 def test_feedback_without_the_ledger_gives_503_with_retry_after(start: Start) -> None:
     client = start(AWAY, model=False, prediction_log=False)
-    response = client.post("/feedback", json={"request_id": "a", "price": 1.0})
+    response = client.post("/feedback", json={"request_id": "a", "price": 1000.0})
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert client.post("/feedback", content=b"x" * 20_000).status_code == 413
@@ -483,7 +484,7 @@ def test_feedback_without_the_ledger_gives_503_with_retry_after(start: Start) ->
 
 def test_feedback_requires_an_api_key_if_prices_do(start: Start) -> None:
     client = start(AWAY, model=False, prediction_log=False, require_api_key=True, api_keys="key")
-    feedback = {"request_id": "a", "price": 1.0}
+    feedback = {"request_id": "a", "price": 1000.0}
     assert client.post("/feedback", json=feedback).status_code == 401
     assert client.post("/feedback", json=feedback, headers={"Authorization": "Bearer key"}).status_code == 503
 
@@ -494,3 +495,6 @@ def test_openapi_describes_feedback(start: Start) -> None:
     assert set(described["responses"]) == {"200", "404", "413", "422", "503"}
     schema = document["components"]["schemas"]["Feedback"]
     assert set(schema["required"]) == {"request_id", "price"}
+    price = schema["properties"]["price"]
+    assert (price["minimum"], price["maximum"]) == RANGES["price"]
+    assert "1,000 to 1,000,000,000" in price["description"]

@@ -289,6 +289,21 @@ def test_history_shows_the_live_error_of_each_version() -> None:
     assert table["In the interval"][0] == 75.0
 
 
+def test_history_warns_of_rows_that_its_figures_leave_out() -> None:
+    counts = [{"source": "feedback", "count": 1_200}, {"source": "predictions", "count": 0}]
+    history = {"batches": [SKIPPED], "gaps": [], "champions": [], "live_errors": []}
+    shown = page("history", {"/history": history | {"invalid_prices": counts}})
+    assert "impossible price: 1,200 in `feedback`. No figure" in shown.warning[0].value
+    counts[0]["count"] = 0
+    assert not page("history", {"/history": history | {"invalid_prices": counts}}).warning
+
+
+def test_form_has_the_ranges_of_the_schema() -> None:
+    inputs = {each.key: (each.min, each.max) for each in page("price", {"/schema": SCHEMA}).number_input}
+    assert inputs["bed"] == (0, 1_000)
+    assert inputs["acre_lot"] == (0.0, 1_000_000.0)
+
+
 def test_history_names_the_missing_batches() -> None:
     shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [0, 2]}})
     assert "Missing batches: 0, 2." in shown.warning[0].value

@@ -40,4 +40,5 @@ FEEDBACK = "house_feedback"  # label: version
 LIVE_MAE = "house_live_mae_dollars"  # label: version
 LIVE_MEDIAN_APE = "house_live_median_ape_ratio"  # label: version
 LIVE_COVERAGE = "house_live_coverage_ratio"  # label: version
+INVALID_PRICES = "house_invalid_prices"  # label: source
 LAST_RUN = "house_last_run_timestamp_seconds"

@@ -127,4 +127,9 @@ live_median_ape = Gauge(
 live_coverage = Gauge(
     names.LIVE_COVERAGE, "Share of the true prices that lie inside the prediction interval.", ["version"]
 )
+invalid_prices = Gauge(
+    names.INVALID_PRICES,
+    "Rows of the ledger with a price beyond its limits, by table; no figure counts them.",
+    ["source"],
+)
 last_run = Gauge(names.LAST_RUN, "Unix time of the last entry in the ledger.")

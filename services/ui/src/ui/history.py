@@ -51,6 +51,7 @@ def show(predictor: Predictor) -> None:
         _table(entries)
     _champions(answer.get("champions", []))
     _live_errors(answer.get("live_errors", []))
+    _invalid_prices(answer.get("invalid_prices", []))
 
 
 def _batches(entries: list[Json]) -> list[Json]:
@@ -229,6 +230,17 @@ def _live_errors(errors: list[Json]) -> None:
             "In the interval": st.column_config.NumberColumn(format="%.1f %%", help="The target is 80 %"),
         },
     )
+
+
+def _invalid_prices(counts: list[Json]) -> None:
+    """Warn of rows that the figures leave out. Answers of an earlier release have no such counts."""
+    rows = [f"{count['count']:,} in `{count['source']}`" for count in counts if count["count"]]
+    if rows:
+        st.warning(
+            f"Rows of the ledger with an impossible price: {', '.join(rows)}. No figure on this page counts them. The "
+            "runbook `InvalidPrices` says how to find and delete them.",
+            icon=":material/warning:",
+        )
 
 
 def _quarantined(entry: Json) -> str:

@@ -67,10 +67,14 @@ def _field(name: str, field: Json) -> Any:
         return day.isoformat() if isinstance(day, date) else None
     if "string" in kinds:
         return st.text_input(title, None, **shared) or None
-    least = next((variant["minimum"] for variant in variants if "minimum" in variant), None)
-    if least is not None and not whole:
-        least = float(least)
-    return st.number_input(title, least, value=None, step=1 if whole else 0.01, **shared)
+    least, most = (_limit(variants, end, whole) for end in ("minimum", "maximum"))
+    return st.number_input(title, least, most, value=None, step=1 if whole else 0.01, **shared)
+
+
+def _limit(variants: list[Json], end: str, whole: bool) -> float | None:
+    """One end of the range of a number, in the type of the input; None without a limit."""
+    limit = next((variant[end] for variant in variants if end in variant), None)
+    return limit if limit is None else int(limit) if whole else float(limit)
 
 
 def _readable(category: str) -> str:

@@ -56,12 +56,17 @@ class Predictions(Database):
             return True
 
     def live_errors(self) -> list[dict[str, Any]]:
-        """Errors per model version, from the last true prices.
+        """Errors per model version, from the last valid true prices.
 
         Each row has model_version, count, mae, median_ape and coverage, which may be null.
         """
         with self._connect() as connection:
             return connection.execute("select * from ledger.live_errors order by 1").fetchall()
+
+    def invalid_prices(self) -> list[dict[str, Any]]:
+        """Number of rows with a price beyond its limits, by table: source, count. No view counts these rows."""
+        with self._connect() as connection:
+            return connection.execute("select * from ledger.invalid_prices order by 1").fetchall()
 
     def add_shadow_prices(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Store rows with the columns of `SHADOW_PRICE`, all or none. A repetition adds the rows again."""

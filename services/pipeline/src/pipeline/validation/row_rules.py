@@ -9,19 +9,20 @@ from __future__ import annotations
 import dataframely as dfy
 import polars as pl
 
-from core.listing.schema import MIN_QUANTITY, QUANTITIES, RAW_SCHEMA, STATUSES
+from core.listing.schema import QUANTITIES, RANGES, RAW_SCHEMA, STATUSES
 from pipeline.ingest.body import UNREAD
 
-# A lower price is a placeholder (1 is common). Such rows would cause relative errors of thousands of percent.
-MIN_PRICE = 1_000.0
 DUPLICATE = "duplicate"  # not an error, but the same row was counted before
 
 
 def _field(name: str) -> dfy.Column:
-    """A column with the type of a raw listing, and the smallest value of a quantity."""
+    """A column with the type of a raw listing, and the range of a price or a quantity."""
     if RAW_SCHEMA[name] == pl.String():
         return dfy.String(nullable=True)
-    return dfy.Float64(nullable=True, min=MIN_QUANTITY if name in QUANTITIES else None)
+    if name != "price" and name not in QUANTITIES:
+        return dfy.Float64(nullable=True)
+    least, most = RANGES[name]
+    return dfy.Float64(nullable=name != "price", min=float(least), max=float(most))
 
 
 class Listing(dfy.Schema):
@@ -31,7 +32,7 @@ class Listing(dfy.Schema):
     unread = dfy.String(nullable=True, check=lambda text: text.is_null())
     brokered_by = _field("brokered_by")
     status = _field("status")
-    price = dfy.Float64(nullable=False, min=MIN_PRICE)
+    price = _field("price")
     bed = _field("bed")
     bath = _field("bath")
     acre_lot = _field("acre_lot")
@@ -56,9 +57,11 @@ _NUMBERS = [name for name, kind in RAW_SCHEMA.items() if kind == pl.Float64()]
 BROKEN: dict[str, tuple[str, ...]] = {
     "unreadable": (f"{UNREAD}|check",),
     "price missing": ("price|nullability", "price|nan", "price|inf"),
-    f"price below {MIN_PRICE:,.0f}": ("price|min",),
+    f"price below {RANGES['price'].least:,}": ("price|min",),
+    f"price over {RANGES['price'].most:,}": ("price|max",),
     "negative quantity": tuple(f"{name}|min" for name in QUANTITIES),
     "infinite quantity": tuple(f"{name}|{kind}" for name in _NUMBERS for kind in ("nan", "inf") if name != "price"),
+    "quantity too large": tuple(f"{name}|max" for name in QUANTITIES),
     "nothing known": ("informative",),
     DUPLICATE: ("first",),
 }

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from core.errors import DataError
 from core.listing.parsing import conform
 from core.listing.schema import RAW_SCHEMA
-from predictor.pricing.listing import Listing
+from predictor.pricing.listing import Listing, message
 
 _HINTS = get_type_hints(Listing, include_extras=True)
 _RULES: dict[str, TypeAdapter[list[Any]]] = {
@@ -62,7 +62,7 @@ def _checked(column: pl.Series, as_text: bool) -> tuple[pl.Series, pl.Series]:
         valid = _RULES[name].validate_python(inputs)
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False, include_context=False, include_input=False):
-            wrong.setdefault(int(error["loc"][0]), f"{name}: {error['msg']}")
+            wrong.setdefault(int(error["loc"][0]), f"{name}: {message(error, name)}")
         valid = _RULES[name].validate_python([None if at in wrong else value for at, value in enumerate(inputs)])
     results = pl.Series(name, valid, dtype=kind)
     messages = pl.Series(name, [wrong.get(at) for at in range(len(inputs))], dtype=pl.String)

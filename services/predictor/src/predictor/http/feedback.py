@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from core.listing.schema import RANGES
 from predictor.errors import InvalidBodyError
 from predictor.http.bodies import read_body
+from predictor.http.request_ids import PATTERN
 from predictor.http.schemas import Detail, InvalidDetail, StoredFeedback
-from predictor.pricing.listing import describe
+from predictor.pricing.listing import describe, in_range
 
 MAX_BYTES = 16_384
 
@@ -26,14 +28,14 @@ class Feedback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    request_id: Annotated[str, Field(strict=True, pattern=r"^[\x21-\x7e]{1,128}$")] = Field(
+    request_id: Annotated[str, Field(strict=True, pattern=rf"^{PATTERN}$")] = Field(
         description="Request id in the answer of `POST /predict`.", examples=["5f0c3c1f1f0e4c5c8f5d2f2b9d7c6a10"]
     )
     position: Annotated[int, Field(strict=True, ge=0, le=2_147_483_647), BeforeValidator(_integral)] = Field(
         default=0, description="Position in the list, from 0. Not needed for a single listing.", examples=[0]
     )
-    price: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
-        description="Price for which the house was sold, in US dollars.", examples=[251000]
+    price: Annotated[float, in_range("price")] = Field(
+        description=f"Price for which the house was sold, in US dollars: {RANGES['price']}.", examples=[251000]
     )
 
 

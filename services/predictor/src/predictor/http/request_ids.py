@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from predictor import logs
 
 HEADER = b"x-request-id"
-_USABLE = re.compile(rb"[\x21-\x7e]{1,128}")  # visible ASCII: safe in a header and in a log line
+PATTERN = r"[\x21-\x7e]{1,128}"  # visible ASCII: safe in a header, in a log line and in the ledger
+_USABLE = re.compile(PATTERN.encode())
 
 
 def of(scope: Scope) -> str:

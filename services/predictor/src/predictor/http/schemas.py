@@ -186,6 +186,13 @@ class LiveError(BaseModel):
     )
 
 
+class InvalidPrices(BaseModel):
+    """Rows of a table of the ledger whose prices are beyond their limits. No other figure counts them."""
+
+    source: str = Field(description="Table of the ledger.", examples=["feedback"])
+    count: int
+
+
 class StoredFeedback(BaseModel):
     """The stored feedback."""
 
@@ -204,4 +211,7 @@ class BatchHistory(BaseModel):
     champions: list[dict[str, Any]] = Field(
         description="Moves of the champion's alias in order, by promotion or rollback, each with its reason."
     )
-    live_errors: list[LiveError] = Field(description="Per model version, from the last 100,000 true prices.")
+    live_errors: list[LiveError] = Field(description="Per model version, from the last 100,000 valid true prices.")
+    invalid_prices: list[InvalidPrices] = Field(
+        description="Per table with prices. Empty until the pipeline has migrated the ledger of an earlier release."
+    )

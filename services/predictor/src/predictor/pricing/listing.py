@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from core.listing.schema import MIN_QUANTITY, STATUSES
+from core.listing.schema import LATEST_SALE, MAX_NAME_LENGTH, OLDEST_SALE, RANGES, STATUSES
 from predictor.errors import InvalidBodyError, TooLargeError
 
 REPORTED_ERRORS = 100  # at most, per request; the first errors are enough to find the mistake
@@ -29,6 +29,7 @@ STATES = (
     "West Virginia", "Wisconsin", "Wyoming",
 )  # fmt: skip
 
+_DAYS = f"from {OLDEST_SALE} to {LATEST_SALE}"
 _ZIP = re.compile(r"([0-9]{1,5})(-[0-9]{4})?")
 
 
@@ -55,19 +56,26 @@ def _day(value: object) -> object:
     try:
         if not isinstance(value, str) or (len(value) > 10 and value[10] not in "T "):
             raise ValueError
-        return date.fromisoformat(value[:10]).isoformat()
+        day = date.fromisoformat(value[:10])
     except ValueError:
         raise PydanticCustomError("date", "Input should be a date such as 2012-10-12") from None
+    if not OLDEST_SALE <= day <= LATEST_SALE:
+        raise PydanticCustomError("date_range", f"Date should be {_DAYS}")
+    return day.isoformat()
 
 
-Quantity = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=MIN_QUANTITY)] | None
-Id = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)] | None
-Name = Annotated[Annotated[str, Field(strict=True, max_length=200)] | None, BeforeValidator(_blank_is_null)]
+def in_range(field: str) -> Any:
+    """Constraints for a finite number in the range of a field. Booleans and texts are refused."""
+    least, most = RANGES[field]
+    return Field(strict=True, allow_inf_nan=False, ge=least, le=most)
+
+
+Name = Annotated[Annotated[str, Field(strict=True, max_length=MAX_NAME_LENGTH)] | None, BeforeValidator(_blank_is_null)]
 Zip = Annotated[
-    Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=99_999)] | None,
+    Annotated[float, in_range("zip_code")] | None,
     BeforeValidator(
         _zip_number,
-        json_schema_input_type=Annotated[float, Field(ge=0, le=99_999)]
+        json_schema_input_type=Annotated[float, in_range("zip_code")]
         | Annotated[str, Field(pattern=r"^([0-9]{1,5}(-[0-9]{4})?)?$")]
         | None,
     ),
@@ -86,16 +94,20 @@ class Listing(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     status: Name = Field(None, title="Status", examples=["for_sale"])
-    bed: Quantity = Field(None, title="Bedrooms", examples=[3])
-    bath: Quantity = Field(None, title="Bathrooms", examples=[2])
-    house_size: Quantity = Field(None, title="Living area (square feet)", examples=[1276])
-    acre_lot: Quantity = Field(None, title="Lot (acres)", examples=[0.36])
+    bed: Annotated[float, in_range("bed")] | None = Field(None, title="Bedrooms", examples=[3])
+    bath: Annotated[float, in_range("bath")] | None = Field(None, title="Bathrooms", examples=[2])
+    house_size: Annotated[float, in_range("house_size")] | None = Field(
+        None, title="Living area (square feet)", examples=[1276]
+    )
+    acre_lot: Annotated[float, in_range("acre_lot")] | None = Field(None, title="Lot (acres)", examples=[0.36])
     state: Name = Field(None, title="State", examples=["Massachusetts"])
     city: Name = Field(None, title="City", examples=["Agawam"])
     zip_code: Zip = Field(None, title="ZIP code", examples=["01001"])
-    street: Id = Field(None, title="Street (encoded id)", examples=[1698080])
-    brokered_by: Id = Field(None, title="Broker (encoded id)", examples=[67455])
-    prev_sold_date: Day = Field(None, title="Sold before on", examples=["2012-10-12"])
+    street: Annotated[float, in_range("street")] | None = Field(None, title="Street (encoded id)", examples=[1698080])
+    brokered_by: Annotated[float, in_range("brokered_by")] | None = Field(
+        None, title="Broker (encoded id)", examples=[67455]
+    )
+    prev_sold_date: Day = Field(None, title="Sold before on", description=f"A date {_DAYS}.", examples=["2012-10-12"])
 
 
 EXAMPLE: dict[str, Any] = {name: field.examples[0] for name, field in Listing.model_fields.items() if field.examples}
@@ -143,11 +155,19 @@ class ListingParser:
 
 def describe(error: ErrorDetails) -> dict[str, Any]:
     """A validation error for the answer. It has the invalid value only if that is short and valid JSON."""
-    detail: dict[str, Any] = {"loc": ["body", *error["loc"]], "msg": error["msg"], "type": error["type"]}
+    field = str(error["loc"][-1]) if error["loc"] else ""
+    detail: dict[str, Any] = {"loc": ["body", *error["loc"]], "msg": message(error, field), "type": error["type"]}
     value = error.get("input")
     if isinstance(value, bool | int | float | str) and len(str(value)) <= 100 and _finite(value):
         detail["input"] = value
     return detail
+
+
+def message(error: ErrorDetails, field: str) -> str:
+    """The broken rule of a field. For a number out of its range, it has both ends of the range."""
+    if error["type"] in ("greater_than_equal", "less_than_equal", "finite_number") and field in RANGES:
+        return f"{error['msg']} (allowed: {RANGES[field]})"
+    return error["msg"]
 
 
 def _finite(value: object) -> bool:

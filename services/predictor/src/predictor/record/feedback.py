@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from core.errors import RefusedRowsError
 from core.ledger import Ledger
-from predictor.errors import UnknownPredictionError
+from predictor.errors import InvalidBodyError, UnknownPredictionError
 from predictor.record.history import TIMEOUT_SECONDS
 
 
@@ -18,9 +19,15 @@ class FeedbackStore:
 
         Raises:
             UnknownPredictionError: the log has no price for this request and position.
+            InvalidBodyError: the ledger's own rules refuse the values. They may be stricter than the rules of this code
+                while the schema is of a newer release.
             LedgerError: the database did not answer.
         """
-        if not self._ledger.add_feedback(request_id, position, price):
+        try:
+            stored = self._ledger.add_feedback(request_id, position, price)
+        except RefusedRowsError as error:
+            raise InvalidBodyError([{"loc": ["body"], "msg": str(error), "type": "refused_by_ledger"}]) from error
+        if not stored:
             raise UnknownPredictionError(
                 f"no price of request {request_id} at position {position} is in the log. Three causes are possible: "
                 "predictions are logged some seconds after the answer (try again), old ones were deleted (see "

@@ -53,6 +53,7 @@ class LedgerMetrics:
             publish(history["batches"])
             metrics.batch_gaps.set(len(history["gaps"]))
             publish_live_errors(history["live_errors"])
+            publish_invalid_prices(history["invalid_prices"])
             metrics.ledger_up.set(1)
         except LedgerError as error:
             metrics.ledger_up.set(0)
@@ -94,6 +95,12 @@ def publish_live_errors(errors: Sequence[Mapping[str, Any]]) -> None:
         for error in errors:
             if error[measure] is not None:  # coverage of a model without prediction intervals
                 gauge.labels(error["model_version"]).set(error[measure])
+
+
+def publish_invalid_prices(counts: Sequence[Mapping[str, Any]]) -> None:
+    """Set the gauge of every table with prices."""
+    for row in counts:
+        metrics.invalid_prices.labels(row["source"]).set(row["count"])
 
 
 def _set_counts(gauge: Gauge, labels: Sequence[str], values: Sequence[str | None]) -> None:

@@ -1,9 +1,9 @@
-"""Version 6: runs that resumed a batch after its decision."""
+"""Version 7: runs that resumed a batch after its decision."""
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
