@@ -156,7 +156,7 @@ ALERTS = (
     Alert(
         "PostgresDown",
         "critical",
-        'pg_up == 0 or up{job="postgres"} == 0',
+        "pg_up == 0",  # an exporter that does not answer says nothing about the server: TargetDown
         "2m",
         "PostgreSQL is down",
         "Airflow and MLflow stop, and nothing is recorded. The predictor continues with the loaded model.",
