@@ -106,10 +106,10 @@ ALERTS = (
     Alert(
         "BatchesMissing",
         "warning",
-        f"max({m.BATCH_GAPS}) > 0 or max({m.BATCHES}{{state=\"received\"}}) > 0",
+        f"max({m.BATCH_GAPS}) > 0",
         "30m",
         "Batches of the data API are missing ({{ $value }})",
-        "They were lost, or arrived and were not stored. The pipeline gets them again at the end of the data.",
+        "They were lost or could not be used. The pipeline gets them again at the end of the data.",
     ),
     Alert(
         "InvalidPrices",
@@ -235,7 +235,7 @@ ALERTS = (
     Alert(
         "PostgresDown",
         "critical",
-        f'pg_up == 0 or up{{job="postgres"}} == 0 or {_no_series("postgres")}',
+        "pg_up == 0",  # an exporter that does not answer says nothing about the server: TargetDown
         "2m",
         "PostgreSQL is down",
         "Airflow and MLflow stop, and nothing is recorded. The predictor continues with the loaded model.",

@@ -23,7 +23,7 @@ ONE_NODE = {"vm"}  # environments with one machine
 
 # Per component: paths of the values that place pods, and the workloads that they place.
 PLACES = {
-    "postgres": {"": {"postgres"}},
+    "postgres": {"": {"postgres", "postgres-exporter"}},
     "minio": {"": {"minio", "minio-provision"}},
     "mlflow": {"": {"mlflow"}},
     "fastapi": {"": {"fastapi", "fastapi-batch"}},

@@ -88,7 +88,7 @@ Pods and port of each server. Rules of clients and rules of servers both use thi
 */}}
 {{- define "lib.servers" -}}
 postgres: {name: postgres, port: 5432}
-postgres-metrics: {name: postgres, port: 9187}
+postgres-exporter: {name: postgres-exporter, port: 9187}
 minio: {name: minio, port: 9000}
 mlflow: {name: mlflow, port: 5000}
 airflow-api: {name: airflow-api, port: 8080}

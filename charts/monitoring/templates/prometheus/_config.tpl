@@ -31,9 +31,9 @@ scrape_configs:
   {{- end }}
   {{- with .Values.targets }}
   {{- if .postgres }}
-  - job_name: postgres
+  - job_name: postgres-exporter
     static_configs:
-      - targets: [postgres:9187]
+      - targets: [postgres-exporter:9187]
   {{- end }}
   {{- if .minio }}
   - job_name: minio
