@@ -94,7 +94,7 @@ def test_stored_rows_of_an_earlier_version_are_migrated_left_out_and_counted(loc
 
 @pytest.mark.parametrize("price", [*BAD, LEAST - 0.01, MOST + 1.0])
 def test_new_true_price_beyond_the_limits_is_refused(local: LocalPlatform, price: float) -> None:
-    """Whoever writes it, and although the constraint does not check stored rows."""
+    """The constraint applies to every writer, although it does not check stored rows."""
     dsn = new_ledger(local, f"invalid_prices_{uuid4().hex}")
     ledger = Ledger(dsn)
     with psycopg.connect(dsn) as connection:
