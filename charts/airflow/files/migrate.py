@@ -1,6 +1,8 @@
-"""Waits for the database, then replaces itself with `airflow db migrate`."""
+"""Waits for the database, then runs `airflow db migrate`, again if a lost connection ended it."""
 
 import os
+import subprocess
+import sys
 import time
 
 import psycopg2
@@ -15,4 +17,10 @@ for attempt in range(150):
             raise
         print(f"waiting for the database: {str(away).strip().splitlines()[0]}", flush=True)
         time.sleep(2)
-os.execvp("airflow", ["airflow", "db", "migrate"])  # noqa: S606 - the container's own program
+for attempt in (1, 2, 3):
+    code = subprocess.run(["airflow", "db", "migrate"], check=False).returncode
+    if code == 0:
+        break
+    print(f"attempt {attempt} of 3: `airflow db migrate` ended with code {code}", flush=True)
+    time.sleep(5)
+sys.exit(code)
