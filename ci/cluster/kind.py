@@ -237,7 +237,6 @@ class Kind:
     def _take_up(self, record: Record) -> None:
         """Start the cluster that exists, and wait until it is ready."""
         docker_engine = Docker(record.own_engine)
-        fresh = record.own_engine and not engine.answers()  # Docker starts the nodes by itself
         docker_engine.up()
         if control_plane_id(docker_engine) != record.container:
             raise Failure(
@@ -253,8 +252,7 @@ class Kind:
         if paused := paused_nodes(docker_engine):
             say(f"resume {', '.join(paused)}, which somebody paused")
             docker_engine.run("unpause", *paused)
-        started = len(running_nodes(docker_engine)) < len(present)
-        if started:
+        if len(running_nodes(docker_engine)) < len(present):
             with phase("start the nodes"):
                 docker_engine.run("start", *present)
         for text in outdated(record):
@@ -262,8 +260,8 @@ class Kind:
         if not settings.kubectl_path().exists():
             self._copy_kubectl(docker_engine, record.image)
         with phase("wait for every node, DNS, storage and metrics"):
-            if started or fresh:
-                wait_for("the restart of all containers", lambda: not unsettled(docker_engine), 240, every=1)
+            # Docker may have started the nodes just now, by itself
+            wait_for("the restart of all containers", lambda: not unsettled(docker_engine), 240, every=1)
             wait_ready()
 
     def _copy_kubectl(self, docker_engine: Docker, image: str) -> None:
