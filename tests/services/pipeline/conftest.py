@@ -26,6 +26,7 @@ SETTINGS = PipelineSettings(
     data_uri="file:///nowhere",
     ledger_dsn="postgresql://127.0.0.1:9/ledger",
     mlflow_tracking_uri="http://127.0.0.1:9",
+    component_wait_seconds=0,
 )
 
 

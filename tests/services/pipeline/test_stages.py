@@ -197,7 +197,7 @@ def test_unreachable_mlflow_fails_with_one_sentence(story: Loop, first: dict[str
         story.name,
         {"mlflow_tracking_uri": f"http://127.0.0.1:{free_port()}", "component_wait_seconds": "0"},
     )
-    with pytest.raises(RegistryError, match=r"^MLflow at http://127\.0\.0\.1:\d+ did not answer .*refused"):
+    with pytest.raises(RegistryError, match=r"^MLflow at http://127\.0\.0\.1:\d+ does not answer: .*refused"):
         away.stage("evaluate", references(first))
     assert story.everything() == before
 

@@ -15,6 +15,7 @@ import mlflow
 import pytest
 
 from core.errors import HouseError, LedgerError, RegistryError
+from core.ledger import Ledger
 from pipeline.commands import lineage, rollback
 from pipeline.evaluation import verdict
 from pipeline.outcome import SkipRun
@@ -49,8 +50,9 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
 
 
 @pytest.fixture
-def rivals(loop: Loop) -> tuple[Loop, list[str]]:
+def rivals(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> tuple[Loop, list[str]]:
     """A loop with champion 1, and two runs that were compared with it and won."""
+    monkeypatch.setattr(Ledger, "unjudged", lambda _: None)  # else the second run would resume the batch of the first
     loop.settings |= EASY
     promote.run(loop.context, challenge(loop))
     assert loop.champion() == "1"

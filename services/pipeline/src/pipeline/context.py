@@ -34,12 +34,17 @@ class Context:
         """Do an idempotent action; while a component is away, do it again for up to `component_wait_seconds`."""
         return patiently(what, self.settings.component_wait_seconds, action)
 
+    def _await(self, what: str, ask: Callable[[], object]) -> None:
+        """Wait for a server; without time to wait, the first call that needs it reports that it is away."""
+        if self.settings.component_wait_seconds:
+            self.patiently(what, ask)
+
     @cached_property
     def store(self) -> Store:
         """The object store with raw, quarantined and clean rows."""
         settings = self.settings
         store = open_store(settings.data_uri, settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key)
-        self.patiently("read the object store", lambda: store.exists(layout.PROBE))
+        self._await("read the object store", lambda: store.exists(layout.PROBE))
         return store
 
     @cached_property
@@ -56,7 +61,7 @@ class Context:
         transport = httpx.HTTPTransport(retries=5)
         settings = self.settings
         registry = RegistryClient(settings.mlflow_tracking_uri, timeout=60, transport=transport)
-        self.patiently(
+        self._await(
             "ask MLflow for the champion", lambda: registry.version_by_alias(settings.model_name, settings.model_alias)
         )
         return registry

@@ -33,7 +33,10 @@ def run(stage: Stage | Command, references: dict[str, Any]) -> int:
     try:
         package = "commands" if isinstance(stage, Command) else "stages"
         work = importlib.import_module(f"pipeline.{package}.{stage.name}").run
-        result = work(Context(load(PipelineSettings, "airflow.pipeline.config")), **references)
+        settings = load(PipelineSettings, "airflow.pipeline.config")
+        if isinstance(stage, Command):  # a person waits for the answer
+            settings = settings.model_copy(update={"component_wait_seconds": 0})
+        result = work(Context(settings), **references)
         code = 0
     except SkipRun as skipped:
         result, code = {**skipped.facts, "summary": str(skipped)}, SKIPPED
