@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ci.cluster.choice import choose
-from ci.common.console import say, wait_for
+from ci.common.console import Failure, say, wait_for
 from ci.common.kube import PLATFORM, forward
 from ci.deploy import platform, runs
 from ci.deploy.runs import RunResult
@@ -54,12 +54,18 @@ def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def fed(installed: list[str], recorded: bool) -> Fed:
-    """Run the DAG twice, once for each batch of the data source."""
+    """Run the DAG twice, once for each batch, and once more to the end of the data.
+
+    The data source has no batches 1 and 2. The first run that notices this fails and names them; later ones do not.
+    """
     with runs.airflow() as client:
         say("batch 0")
         first = runs.run_once(client)
         say("batch 3")
         second = runs.run_once(client)
+        say("the end of the data")
+        with pytest.raises(Failure, match=r"batches \[1, 2\] never arrived"):
+            runs.run_once(client)
     return Fed(recorded, first, second)
 
 
