@@ -29,9 +29,8 @@ _BATCH = "batch_number, sha256, state, rows, valid, quarantined, duplicates, qua
 # A batch number can have several contents. The one in use does not depend on the order in which they were received: it
 # is the longest one that is not quarantined as a whole.
 _IN_USE_FIRST = "order by (state = 'quarantined')::integer, rows desc, sha256 limit 1"
-MAX_RESUMPTIONS = (
-    3  # runs that resume the training of one batch, so that a batch that cannot be trained blocks no other
-)
+# Runs that resume the training of one batch. After them, a batch that cannot be trained no longer blocks the others.
+MAX_RESUMPTIONS = 3
 # SQL: selects a content of batch number {} that has rows to use
 USABLE = "select from ledger.batches b where b.batch_number = {} and b.state not in ('received', 'quarantined')"
 
