@@ -191,7 +191,7 @@ e2e-gitops: .venv/test ### test the delivery by Argo CD on a real cluster, from 
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images load
-	$(PYTEST) -m e2e --timeout=1800 tests/gitops
+	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/gitops
 
 e2e-faults: .venv/test ### kill pods, stop stores and break the data API while clients send requests (removes an installed platform)
 	$(PYTHON) -m ci.cluster up

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ci.common.console import main, say
 from ci.common.paths import CHECKOUT
 
+LONG = {"HOUSE_LONG": "1"}
 LOGS = CHECKOUT / "build" / "nightly"
 
 
@@ -28,9 +29,9 @@ class Suite:
 
 
 SUITES = (
-    Suite("test", "everything without a cluster", {}),
-    Suite("e2e", "with every damaged model", {"HOUSE_DAMAGES": "all"}),
-    Suite("e2e-gitops", "with an hour's watch for drift", {"HOUSE_WATCH_SECONDS": "3600"}),
+    Suite("test", "everything without a cluster", LONG),
+    Suite("e2e", "with every damaged model and both workers drained", LONG),
+    Suite("e2e-gitops", "with an hour's watch for drift", {**LONG, "HOUSE_WATCH_SECONDS": "3600"}),
     Suite("e2e-faults", "killed pods, stores away, a faulty data API", {}),
     Suite("e2e-closed", "the bundle without egress", {}),
     Suite("upgrade-test", "from the last release", {}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,12 @@ from ci.common.kube import PLATFORM, forward, trouble
 from ci.deploy import platform
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import corpus
+from tests.kit.long_form import LONG
 from tests.kit.promotions import Registrar, confirmed, promote_each, registered
 
 pytestmark = pytest.mark.e2e
 
-# `make nightly` promotes all damaged models; by default the test takes every sixth
-EVERY = 1 if os.environ.get("HOUSE_DAMAGES") == "all" else 6
+EVERY = 1 if LONG else 6  # all damaged models, or every sixth
 SECONDS = 150  # limit for one refusal: read the alias, download, and stop a trial that hangs (trialSeconds)
 
 

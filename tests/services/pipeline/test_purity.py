@@ -22,6 +22,8 @@ from core.ledger import Ledger
 from datasource import synthetic
 from pipeline.ingest import data_api
 from pipeline.ingest.body import BatchContent, content_hash
+from tests.kit.long_form import LONG
+from tests.kit.small_disk import MIB, small_disk
 from tests.kit.world import TIMEOUT, World
 from tests.services.ledgers import new_ledger
 
@@ -104,7 +106,7 @@ def happen(world: World, what: str, which: Any, calls: int) -> None:
 
 
 @given(some.lists(event, max_size=10))
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200 if LONG else 10, suppress_health_check=list(HealthCheck))
 def test_stored_content_does_not_depend_on_faults(
     new_world: Callable[[Path], World], undisturbed: str, events: list[tuple[str, Any, int]]
 ) -> None:
@@ -239,3 +241,18 @@ def test_ledger_after_each_fault(
     print(f"{', '.join(calls()[len(outcomes) + 1 :])} | {contents()} | {world.ledger.gaps() or 'none'} |")
     assert world.ledger.gaps() == []
     assert world.checksum() == undisturbed
+
+
+def test_full_disk_moves_no_cursor(new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path) -> None:
+    with small_disk(tmp_path, 16 * MIB) as disk:
+        world = new_world(tmp_path / "store")
+        world.run()
+        disk.fill(leave=MIB // 2)
+        before = world.outcomes()
+        for _ in range(3):
+            world.run()
+            assert "No space left on device" in world.messages[-1]
+        assert world.outcomes() == before, "the data API was called although its answer could not be stored"
+        disk.empty()
+        world.drain()
+        assert world.checksum() == undisturbed

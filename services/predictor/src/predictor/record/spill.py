@@ -55,11 +55,15 @@ class Spill:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time_ns():020}-{batch}{_ENDING}"
         draft = self._folder / f"{_DRAFT}{batch}"
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._folder / name)
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(self._folder / name)
+        except OSError:
+            draft.unlink(missing_ok=True)  # on a full disk, the part that was written takes space from others
+            raise
         self._names.append(name)
         self.bytes += len(content)
 
