@@ -34,8 +34,8 @@ def show(predictor: Predictor) -> None:
     if gaps:
         numbers = ", ".join(map(str, gaps))
         st.warning(
-            f"Missing batches: {numbers}. At the end of the data, the pipeline restarts the data API once and fetches "
-            "all batches again. A batch that is still missing then was lost again, or is not readable.",
+            f"Missing batches: {numbers}. At the end of the data, the pipeline restarts the data API and gets them "
+            "again. A batch that is missing after a complete pass is not in the data API, or its content is refused.",
             icon=":material/warning:",
         )
     _figures(entries)
