@@ -593,6 +593,35 @@ def test_retention_deletes_old_predictions_with_their_feedback_in_steps_and_one_
     assert [row["request_id"] for row in tables["feedback"]] == ["new-0"]
 
 
+def test_clock_that_jumps_forward_deletes_nothing_until_a_person_confirms_it(dsn: str, ledger: Ledger) -> None:
+    """A clock 90 days ahead makes each row look old. The time of the last deletion is set back instead of the clock."""
+    old = (datetime.now(UTC) - timedelta(days=11)).isoformat()
+    ledger.add_predictions(uuid4(), [prediction(str(number), 1.0, old) for number in range(3)])
+    assert ledger.delete_older_than(30) == 0
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.retention_clock set seen_at = now() - interval '90 days'")
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"Nothing was deleted, because the clock may be wrong\. .*seen_at = now"):
+            ledger.delete_older_than(10)
+    assert len(contents(dsn)["predictions"]) == 3
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.retention_clock set seen_at = now()")
+    assert ledger.delete_older_than(10) == 3
+
+
+@pytest.mark.parametrize("days", [-30, 6])
+def test_pause_of_some_days_and_a_clock_that_is_set_back_do_not_stop_retention(
+    dsn: str, ledger: Ledger, days: int
+) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.retention_clock set seen_at = now() - make_interval(days => %s)", [days])
+    assert ledger.delete_older_than(10) == 0
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select now() - seen_at from ledger.retention_clock").fetchone()
+    assert row is not None
+    assert timedelta(0) <= row[0] < timedelta(minutes=5), "the next deletion compares with this one"
+
+
 def test_unreachable_database_is_reported_in_bounded_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and never answers
         for port, seconds in ((free_port(), 2.0), (silent.getsockname()[1], 5.0)):

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings
 class PipelineSettings(BaseSettings):
     """Read once, when a stage starts. Settings that depend on the deployment have no default."""
 
+    # two platforms that use one ledger need different names, so that the second one is refused
+    platform_name: str = Field(default="local", min_length=1)
     data_api_url: str
     data_api_group: int = Field(default=1, ge=1)
     data_api_day: str = "Tuesday"

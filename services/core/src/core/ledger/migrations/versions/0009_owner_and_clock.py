@@ -1,0 +1,93 @@
+"""Version 9: the platform that owns the ledger, and a clock that retention compares with the database's clock."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0007"
+
+# A longer pause between two deletions means that the platform was off, that the ledger was restored, or that the clock
+# is wrong. Only a person can tell which.
+PAUSE = "7 days"
+
+
+def upgrade() -> None:
+    """Create the owner and the clock. Both functions that delete old rows refuse after a jump of the clock."""
+    op.execute(
+        f"""
+        create table ledger.platform (      -- one row once a platform has claimed the ledger
+            one boolean primary key default true check (one),
+            id uuid not null default gen_random_uuid(),     -- its copy in the object store is layout.PLATFORM
+            name text not null,             -- setting PLATFORM_NAME
+            claimed_at timestamptz not null default now()
+        );
+
+        create table ledger.retention_clock (   -- one row
+            one boolean primary key default true check (one),
+            seen_at timestamptz not null        -- the database's clock at the last deletion of old rows
+        );
+        insert into ledger.retention_clock (seen_at) values (now());
+
+        -- Raises an error if the clock is far ahead of the last deletion. A clock that jumps forward makes all rows old.
+        create function ledger.check_retention_clock() returns void
+        language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            seen timestamptz := (select seen_at from ledger.retention_clock for update);
+        begin
+            if now() - seen > interval '{PAUSE}' then
+                raise exception 'the database''s clock reads %, and old rows were last deleted at %. Nothing was'
+                    ' deleted, because the clock may be wrong. If it is right, run this as the owner of the ledger:'
+                    ' update ledger.retention_clock set seen_at = now()',
+                    to_char(now(), 'YYYY-MM-DD HH24:MI'), to_char(seen, 'YYYY-MM-DD HH24:MI');
+            end if;
+            update ledger.retention_clock set seen_at = now();
+        end $$;
+        revoke execute on function ledger.check_retention_clock from public;
+
+        -- as in version 4, with the check of the clock
+        create or replace function ledger.forget_predictions(retention_days integer, most integer) returns integer
+        language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            oldest timestamptz := now() - make_interval(days => retention_days);
+            gone integer;
+        begin
+            if retention_days < 1 then
+                raise exception 'predictions are kept for at least one day, not for %', retention_days;
+            end if;
+            if not pg_try_advisory_xact_lock(72615005) then
+                return 0;
+            end if;
+            perform ledger.check_retention_clock();
+            delete from ledger.predictions
+                where ctid = any (array(select ctid from ledger.predictions where at < oldest limit most));
+            get diagnostics gone = row_count;
+            if gone < most then
+                delete from ledger.feedback f where not exists (
+                    select from ledger.predictions p
+                    where p.request_id = f.request_id and p.position = f.position
+                );
+                delete from ledger.prediction_batches where at < oldest;
+            end if;
+            return gone;
+        end $$;
+
+        -- as in version 5, with the check of the clock
+        create or replace function ledger.forget_shadow_prices(retention_days integer, most integer) returns integer
+        language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            oldest timestamptz := now() - make_interval(days => retention_days);
+            gone integer;
+        begin
+            if retention_days < 1 then
+                raise exception 'compared prices are kept for at least one day, not for %', retention_days;
+            end if;
+            if not pg_try_advisory_xact_lock(72615006) then
+                return 0;
+            end if;
+            perform ledger.check_retention_clock();
+            delete from ledger.shadow_prices
+                where ctid = any (array(select ctid from ledger.shadow_prices where at < oldest limit most));
+            get diagnostics gone = row_count;
+            return gone;
+        end $$;
+        """  # noqa: S608 - constant
+    )
