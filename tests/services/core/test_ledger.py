@@ -622,6 +622,30 @@ def test_pause_of_some_days_and_a_clock_that_is_set_back_do_not_stop_retention(
     assert timedelta(0) <= row[0] < timedelta(minutes=5), "the next deletion compares with this one"
 
 
+def test_models_expire_by_their_verdict_unless_they_were_among_the_last_champions(dsn: str, ledger: Ledger) -> None:
+    """Versions 1 to 4 were champions, 4 is the champion. 5 and 6 were rejected, 6 not long ago. 7 has no verdict."""
+    receive(ledger, 0)
+    for version in map(str, range(1, 8)):
+        ledger.add_training(f"run-{version}", 0, [0], 95, version, {})
+        if version != "7":
+            ledger.add_promotion(f"run-{version}", version, version < "5", "because", None, {})
+    for version in "1", "2", "3", "4":
+        ledger.add_move(version, None, "promotion", "because")
+    with psycopg.connect(dsn) as connection:
+        for table, time in (("promotions", "decided_at"), ("champions", "at")):
+            connection.execute(
+                sql.SQL("update ledger.{} set {} = now() - interval '40 days' where version <> '6'").format(
+                    sql.Identifier(table), sql.Identifier(time)
+                )
+            )
+    expired = ledger.expired_models
+    assert set(expired(30, 1)) == {"run-1", "run-2", "run-3", "run-5"}
+    assert set(expired(30, 3)) == {"run-1", "run-5"}
+    assert expired(50, 1) == []
+    ledger.add_move("1", "4", "rollback", "because")
+    assert set(expired(30, 1)) == {"run-2", "run-3", "run-5"}, "4 was in service until now"
+
+
 def test_unreachable_database_is_reported_in_bounded_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and never answers
         for port, seconds in ((free_port(), 2.0), (silent.getsockname()[1], 5.0)):

@@ -28,6 +28,9 @@ class PipelineSettings(BaseSettings):
     shadow_alias: str = "challenger"
     experiment_name: str = "house-price"
     component_wait_seconds: float = Field(default=900, ge=0)  # for the object store, the ledger or MLflow
+    # retention of bundles in MLflow
+    model_retention_days: int = Field(default=90, ge=1)
+    kept_champions: int = Field(default=10, ge=1)
     # policy of decide: a training needs enough rows
     min_batch_rows: int = Field(default=10_000, ge=1)
     min_batch_states: int = Field(default=5, ge=1)

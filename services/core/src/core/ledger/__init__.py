@@ -1,9 +1,9 @@
 """The ledger: a PostgreSQL schema with the history of batches, decisions, trainings and predictions.
 
 The package exports `Ledger` and the records `Batch` and `Platform`. Each part of `Ledger` is a class in a module of its
-own. This is the only package that knows PostgreSQL. The first process that needs the schema creates it (`ensure_schema`, versions in
-`core.ledger.migrations`). Writes are idempotent: each is keyed by batch number and content hash, by MLflow run, or by
-an id of its own; `add_move` and `add_shadow_prices` always add rows.
+own. This is the only package that knows PostgreSQL. The first process that needs the schema creates it
+(`ensure_schema`, versions in `core.ledger.migrations`). Writes are idempotent: each is keyed by batch number and
+content hash, by MLflow run, or by an id of its own; `add_move` and `add_shadow_prices` always add rows.
 """
 
 from __future__ import annotations

@@ -77,6 +77,15 @@ class Predictions(Database):
             for row in rows:
                 copy.write_row(row)
 
+    def check_retention_clock(self) -> None:
+        """Check that the database's clock did not jump forward since the last deletion of old rows or objects.
+
+        Raises:
+            LedgerError: it did, or nothing was deleted for more than a week. The message has the remedy.
+        """
+        with self._connect() as connection:
+            connection.execute("select ledger.check_retention_clock()")
+
     def delete_older_than(self, days: int, most: int = 20_000) -> int:
         """Delete predictions, with their feedback, and shadow prices that are older than `days`.
 

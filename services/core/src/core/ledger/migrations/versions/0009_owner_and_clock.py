@@ -27,7 +27,8 @@ def upgrade() -> None:
         );
         insert into ledger.retention_clock (seen_at) values (now());
 
-        -- Raises an error if the clock is far ahead of the last deletion. A clock that jumps forward makes all rows old.
+        -- Raises an error if the clock is far ahead of the last deletion: a clock that
+        -- jumps forward makes all rows old.
         create function ledger.check_retention_clock() returns void
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
         declare
