@@ -622,6 +622,34 @@ def test_pause_of_some_days_and_a_clock_that_is_set_back_do_not_stop_retention(
     assert timedelta(0) <= row[0] < timedelta(minutes=5), "the next deletion compares with this one"
 
 
+def test_prediction_log_is_limited_by_size_and_loses_its_oldest_rows(dsn: str, ledger: Ledger) -> None:
+    """12,000 rows of about 500 bytes in 12 days, the limit is 3 MiB: about the last 6 days stay."""
+    now = datetime.now(UTC)
+    for day in range(12, 0, -1):
+        at = (now - timedelta(days=day)).isoformat()
+        rows = [
+            (*prediction(f"{day}-{n}", 1.0, at)[:3], f'{{"text": "{n:0300}"}}', *prediction("", 1.0)[4:])
+            for n in range(1000)
+        ]
+        ledger.add_predictions(uuid4(), rows)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("vacuum analyze ledger.predictions")
+        live = "select count(*), min(at), sum(pg_column_size(p.*) + 64) from ledger.predictions p"
+        before = connection.execute(live).fetchone()
+        assert before is not None
+        assert ledger.delete_beyond(1 << 30) == 0
+        with pytest.raises(LedgerError, match="at least 1 MiB"):
+            ledger.delete_beyond(1000)
+        deleted = [ledger.delete_beyond(3 << 20, most=2000) for _ in range(6)]
+        after = connection.execute(live).fetchone()
+        assert after is not None
+    assert deleted[0] == 2000
+    assert deleted[-1] == 0, "the limit is reached"
+    assert 0.9 * (3 << 20) < after[2] < 1.1 * (3 << 20), f"{before} {after} {deleted}"
+    assert after[0] == before[0] - sum(deleted)
+    assert now - after[1] < timedelta(days=9), "the oldest rows go first"
+
+
 def test_models_expire_by_their_verdict_unless_they_were_among_the_last_champions(dsn: str, ledger: Ledger) -> None:
     """Versions 1 to 4 were champions, 4 is the champion. 5 and 6 were rejected, 6 not long ago. 7 has no verdict."""
     receive(ledger, 0)

@@ -101,3 +101,17 @@ class Predictions(Database):
                 {"days": days, "most": most},
             ).fetchone()
             return int(row["gone"]) if row else 0
+
+    def delete_beyond(self, max_bytes: int, most: int = 20_000) -> int:
+        """Delete up to `most` of the oldest predictions while the log has more than about `max_bytes`.
+
+        Does nothing while another process is deleting.
+
+        Returns:
+            the number of deleted rows. There may be more to delete if it equals `most`.
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                "select ledger.forget_predictions_beyond(%s, %s) as gone", [max_bytes, most]
+            ).fetchone()
+            return int(row["gone"]) if row else 0

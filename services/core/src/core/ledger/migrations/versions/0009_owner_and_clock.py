@@ -1,4 +1,4 @@
-"""Version 9: the platform that owns the ledger, and a clock that retention compares with the database's clock."""
+"""Version 9: the owner of the ledger, and retention that compares clocks and limits the bytes of the prediction log."""
 
 from alembic import op
 
@@ -90,5 +90,38 @@ def upgrade() -> None:
             get diagnostics gone = row_count;
             return gone;
         end $$;
+
+        -- Deletes up to `most` of the oldest predictions while the log has more than `max_bytes`, and returns their
+        -- number. Does not depend on the clock. The bytes are those of rows and their index entries, from PostgreSQL's
+        -- count of live rows and a sample of 10,000 rows: the files also have free space, which new rows use again.
+        create function ledger.forget_predictions_beyond(max_bytes bigint, most integer) returns integer
+        language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            live bigint := pg_stat_get_live_tuples('ledger.predictions'::regclass);
+            share real := least(100, 1000000.0 / greatest(live, 1));    -- percent of the pages
+            excess bigint;
+            oldest timestamptz;
+            gone integer;
+        begin
+            if max_bytes < 1048576 then
+                raise exception 'the prediction log needs at least 1 MiB, not % bytes', max_bytes;
+            end if;
+            if not pg_try_advisory_xact_lock(72615005) then
+                return 0;
+            end if;
+            select live - max_bytes / (avg(pg_column_size(p.*)) + 64) into excess
+                from ledger.predictions p tablesample system (share);
+            if excess is null or excess <= 0 then   -- null: the sample or the table is empty
+                return 0;
+            end if;
+            select percentile_disc(least(1, excess::double precision / live)) within group (order by at) into oldest
+                from ledger.predictions tablesample system (share);
+            delete from ledger.predictions where ctid = any (array(
+                select ctid from ledger.predictions where at <= oldest limit least(most, excess)
+            ));
+            get diagnostics gone = row_count;
+            return gone;
+        end $$;
+        revoke execute on function ledger.forget_predictions_beyond from public;
         """  # noqa: S608 - constant
     )
