@@ -185,7 +185,7 @@ class Tracking:
             was marked before.
 
         Raises:
-            RegistryError: MLflow has no such run.
+            RegistryError: there is no such run.
         """
         run = self.run(run_id)
         if run.info.lifecycle_stage != "active" or _DELETED in run.data.tags or "model_uri" not in run.data.tags:
