@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg2
 
-PAUSE = timedelta(
-    days=7
-)  # a longer one is confirmed by a person: the platform was off, was restored, or has a bad clock
+# A longer pause means that the platform was off, that the database was restored, or that the clock is wrong. Only a
+# person can tell which.
+PAUSE = timedelta(days=7)
 DRIFT = timedelta(hours=1)  # between the clocks of this pod and of the database
 CONFIRM = "update retention_clock set seen_at = now()"
 
