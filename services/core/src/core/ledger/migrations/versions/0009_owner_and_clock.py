@@ -32,7 +32,7 @@ def upgrade() -> None:
         create function ledger.check_retention_clock() returns void
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
         declare
-            seen timestamptz := (select seen_at from ledger.retention_clock for update);
+            seen timestamptz := (select seen_at from ledger.retention_clock);
         begin
             if now() - seen > interval '{PAUSE}' then
                 raise exception 'the database''s clock reads %, and old rows were last deleted at %. Nothing was'
@@ -40,7 +40,9 @@ def upgrade() -> None:
                     ' update ledger.retention_clock set seen_at = now()',
                     to_char(now(), 'YYYY-MM-DD HH24:MI'), to_char(seen, 'YYYY-MM-DD HH24:MI');
             end if;
-            update ledger.retention_clock set seen_at = now();
+            -- another process that deletes at the same time has set it
+            update ledger.retention_clock set seen_at = now()
+                where (select true from ledger.retention_clock for update skip locked);
         end $$;
         revoke execute on function ledger.check_retention_clock from public;
 
