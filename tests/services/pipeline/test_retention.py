@@ -39,8 +39,7 @@ def context(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequ
     context = Context(SETTINGS.model_copy(update=changes))
     tracking, ledger = Tracking(context.settings, context.registry), context.ledger
     manifest = smoke.grow(context.settings, tmp_path / "bundle")
-    ledger.receive(0, "ab" * 32, 90, "raw/0")
-    ledger.set_stored(ledger.batch(0))
+    ledger.set_stored(ledger.receive(0, "ab" * 32, 90, "raw/0"))
     for version in VERSIONS:
         with tracking.start_run(version, {"dag_run": "test"}) as active:
             tracking.log_bundle(tmp_path / "bundle", manifest)

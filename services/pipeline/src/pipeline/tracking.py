@@ -296,9 +296,9 @@ class Rehearsal(Tracking):
 
 def _delete(artifacts: str) -> int:
     """Delete artifacts, and return their number of bytes."""
-    repository = get_artifact_repository(artifacts)  # type: ignore[no-untyped-call]
+    repository = get_artifact_repository(artifacts)
     size = _bytes(repository, None)
-    repository.delete_artifacts()
+    repository.delete_artifacts()  # type: ignore[no-untyped-call]
     return size
 
 
