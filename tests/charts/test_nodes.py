@@ -30,10 +30,10 @@ PLACES = {
     "streamlit": {"": {"streamlit"}},
     "datasource": {"": {"datasource"}},
     "airflow": {
-        "api.": {"airflow-api", "airflow-migrate"},
+        "api.": {"airflow-api", "airflow-migrate", "airflow-clean"},
         "scheduler.": {"airflow-scheduler"},
         "dagProcessor.": {"airflow-dag-processor"},
-        "pipeline.": {"pipeline", "pipeline-smoke"},
+        "pipeline.": {"pipeline", "pipeline-smoke", "pipeline-retention"},
     },
     "monitoring": {
         "prometheus.": {"prometheus"},

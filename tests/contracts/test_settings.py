@@ -63,7 +63,10 @@ OTHER_DEFAULTS = {
         "bundle_dir": "the chart mounts a volume there",
         "prediction_log_dir": "it lies in the volume of the models",
     },
-    "airflow.pipeline.config": {"s3_endpoint": "MinIO in the cluster; a laptop may use a folder without a server"},
+    "airflow.pipeline.config": {
+        "platform_name": "the namespace; a laptop has one platform",
+        "s3_endpoint": "MinIO in the cluster; a laptop may use a folder without a server",
+    },
     "streamlit.config": {},
     "datasource.config": {"latency_scale": "tests in the cluster do not wait; by hand it is as slow as the real API"},
 }

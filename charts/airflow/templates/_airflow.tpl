@@ -62,6 +62,10 @@ envFrom:
 env:
   - name: OTEL_SERVICE_NAME
     value: airflow-{{ .name }}
+  {{- with .keepDays }}
+  - name: KEEP_DAYS
+    value: {{ . | quote }}
+  {{- end }}
   {{- if .withoutMetrics }}
   - name: AIRFLOW__METRICS__OTEL_ON
     value: "False"

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio, MinioAdmin
-from minio.commonconfig import ENABLED
+from minio.commonconfig import ENABLED, Filter
 from minio.credentials import StaticProvider
+from minio.lifecycleconfig import Expiration, LifecycleConfig, NoncurrentVersionExpiration, Rule
 from minio.versioningconfig import VersioningConfig
 
 endpoint = urlsplit(os.environ["S3_ENDPOINT"])
@@ -28,6 +29,22 @@ def policy(bucket: str) -> dict[str, object]:
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": own}]}
 
 
+def set_retention(bucket: str, wanted: dict[str, int]) -> None:
+    """Set the rules by which MinIO deletes objects and old versions, or remove them."""
+    old, age = wanted.get("oldVersionDays"), wanted.get("expireDays")
+    everything = Filter(prefix="")
+    rules = []
+    if old:
+        expiry = NoncurrentVersionExpiration(noncurrent_days=old)
+        rules.append(Rule(ENABLED, everything, rule_id="old-versions", noncurrent_version_expiration=expiry))
+    if age:
+        rules.append(Rule(ENABLED, everything, rule_id="objects", expiration=Expiration(days=age)))
+    if rules:
+        client.set_bucket_lifecycle(bucket, LifecycleConfig(rules))
+    else:
+        client.delete_bucket_lifecycle(bucket)
+
+
 for attempt in range(100):  # MinIO may start later than this Job
     try:
         client.list_buckets()
@@ -43,6 +60,7 @@ for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
         client.make_bucket(bucket)
     if wanted["versioned"]:
         client.set_bucket_versioning(bucket, VersioningConfig(ENABLED))
+    set_retention(bucket, wanted)
     user = wanted["user"]
     access, secret = (os.environ[f"{user.upper()}_{kind}_KEY"] for kind in ("ACCESS", "SECRET"))
     admin.user_add(access, secret)

@@ -23,4 +23,5 @@ def test_key_of_a_search() -> None:
 
 def test_prefixes_select_the_keys_of_all_batches() -> None:
     assert layout.report_key(12_345, "html").startswith(layout.REPORTS)
+    assert layout.raw_key(12_345, SHA256).startswith(layout.RAW)
     assert layout.fingerprints_key(12_345).startswith(layout.FINGERPRINTS)

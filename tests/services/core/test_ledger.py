@@ -593,6 +593,87 @@ def test_retention_deletes_old_predictions_with_their_feedback_in_steps_and_one_
     assert [row["request_id"] for row in tables["feedback"]] == ["new-0"]
 
 
+def test_clock_that_jumps_forward_deletes_nothing_until_a_person_confirms_it(dsn: str, ledger: Ledger) -> None:
+    """A clock 90 days ahead makes each row look old. The time of the last deletion is set back instead of the clock."""
+    old = (datetime.now(UTC) - timedelta(days=11)).isoformat()
+    ledger.add_predictions(uuid4(), [prediction(str(number), 1.0, old) for number in range(3)])
+    assert ledger.delete_older_than(30) == 0
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.retention_clock set seen_at = now() - interval '90 days'")
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"Nothing was deleted, because the clock may be wrong\. .*seen_at = now"):
+            ledger.delete_older_than(10)
+    assert len(contents(dsn)["predictions"]) == 3
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.retention_clock set seen_at = now()")
+    assert ledger.delete_older_than(10) == 3
+
+
+@pytest.mark.parametrize("days", [-30, 6])
+def test_pause_of_some_days_and_a_clock_that_is_set_back_do_not_stop_retention(
+    dsn: str, ledger: Ledger, days: int
+) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update ledger.retention_clock set seen_at = now() - make_interval(days => %s)", [days])
+    assert ledger.delete_older_than(10) == 0
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select now() - seen_at from ledger.retention_clock").fetchone()
+    assert row is not None
+    assert timedelta(0) <= row[0] < timedelta(minutes=5), "the next deletion compares with this one"
+
+
+def test_prediction_log_is_limited_by_size_and_loses_its_oldest_rows(dsn: str, ledger: Ledger) -> None:
+    """12,000 rows of about 500 bytes in 12 days, the limit is 3 MiB: about the last 6 days stay."""
+    now = datetime.now(UTC)
+    for day in range(12, 0, -1):
+        at = (now - timedelta(days=day)).isoformat()
+        rows = [
+            (*prediction(f"{day}-{n}", 1.0, at)[:3], f'{{"text": "{n:0300}"}}', *prediction("", 1.0)[4:])
+            for n in range(1000)
+        ]
+        ledger.add_predictions(uuid4(), rows)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("vacuum analyze ledger.predictions")
+        live = "select count(*), min(at), sum(pg_column_size(p.*) + 64) from ledger.predictions p"
+        before = connection.execute(live).fetchone()
+        assert before is not None
+        assert ledger.delete_beyond(1 << 30) == 0
+        with pytest.raises(LedgerError, match="at least 1 MiB"):
+            ledger.delete_beyond(1000)
+        deleted = [ledger.delete_beyond(3 << 20, most=2000) for _ in range(6)]
+        after = connection.execute(live).fetchone()
+        assert after is not None
+    assert deleted[0] == 2000
+    assert deleted[-1] == 0, "the limit is reached"
+    assert 0.9 * (3 << 20) < after[2] < 1.1 * (3 << 20), f"{before} {after} {deleted}"
+    assert after[0] == before[0] - sum(deleted)
+    assert now - after[1] < timedelta(days=9), "the oldest rows go first"
+
+
+def test_models_expire_by_their_verdict_unless_they_were_among_the_last_champions(dsn: str, ledger: Ledger) -> None:
+    """Versions 1 to 4 were champions, 4 is the champion. 5 and 6 were rejected, 6 not long ago. 7 has no verdict."""
+    receive(ledger, 0)
+    for version in map(str, range(1, 8)):
+        ledger.add_training(f"run-{version}", 0, [0], 95, version, {})
+        if version != "7":
+            ledger.add_promotion(f"run-{version}", version, version < "5", "because", None, {})
+    for version in "1", "2", "3", "4":
+        ledger.add_move(version, None, "promotion", "because")
+    with psycopg.connect(dsn) as connection:
+        for table, time in (("promotions", "decided_at"), ("champions", "at")):
+            connection.execute(
+                sql.SQL("update ledger.{} set {} = now() - interval '40 days' where version <> '6'").format(
+                    sql.Identifier(table), sql.Identifier(time)
+                )
+            )
+    expired = ledger.expired_models
+    assert set(expired(30, 1)) == {"run-1", "run-2", "run-3", "run-5"}
+    assert set(expired(30, 3)) == {"run-1", "run-5"}
+    assert expired(50, 1) == []
+    ledger.add_move("1", "4", "rollback", "because")
+    assert set(expired(30, 1)) == {"run-2", "run-3", "run-5"}, "4 was in service until now"
+
+
 def test_unreachable_database_is_reported_in_bounded_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and never answers
         for port, seconds in ((free_port(), 2.0), (silent.getsockname()[1], 5.0)):

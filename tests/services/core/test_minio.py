@@ -89,6 +89,27 @@ def test_only_the_data_bucket_is_versioned(minio: Provisioned) -> None:
     assert versioning == {"house-data": "Enabled", "mlflow": None, "airflow-logs": None}
 
 
+def test_old_versions_of_data_and_old_logs_expire_and_data_and_models_never_do(minio: Provisioned) -> None:
+    def rules(bucket: str) -> list[tuple[int | None, int | None]]:
+        """Days of objects and of old versions, of each rule."""
+        lifecycle = client(minio).get_bucket_lifecycle(bucket)
+        return [
+            (
+                rule.expiration.days if rule.expiration else None,
+                rule.noncurrent_version_expiration.noncurrent_days if rule.noncurrent_version_expiration else None,
+            )
+            for rule in (lifecycle.rules if lifecycle else [])
+        ]
+
+    for _ in range(2):
+        assert {bucket: rules(bucket) for bucket in BUCKETS} == {
+            "mlflow": [],
+            "house-data": [(None, 30)],
+            "airflow-logs": [(90, None)],
+        }
+        minio.provision()
+
+
 @pytest.mark.parametrize(("own", "user"), BUCKETS.items())
 def test_user_has_access_to_its_own_bucket_only(minio: Provisioned, own: str, user: str) -> None:
     as_user = client(minio, user)

@@ -81,10 +81,10 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 event = some.one_of(
     some.tuples(some.just("fault"), some.sampled_from(sorted(FAULTS)), some.integers(1, 2)),
-    some.tuples(some.just("kill"), some.integers(0, 24), some.just(1)),
+    some.tuples(some.just("kill"), some.integers(0, 27), some.just(1)),
     some.tuples(
         some.just("outage"),
-        some.tuples(some.sampled_from(["store", "ledger"]), some.integers(0, 12)),
+        some.tuples(some.sampled_from(["store", "ledger"]), some.integers(0, 15)),
         some.integers(1, 30),
     ),
     some.tuples(some.just("restart"), some.just(0), some.just(1)),
@@ -122,7 +122,7 @@ def test_stored_content_does_not_depend_on_faults(
 
 
 @pytest.mark.parametrize("component", ["store", "ledger"])
-@pytest.mark.parametrize("after", range(12))
+@pytest.mark.parametrize("after", range(15))
 def test_outage_before_any_call_that_outlasts_several_runs_loses_nothing(
     new_world: Callable[[Path], World], undisturbed: str, tmp_path: Path, component: str, after: int
 ) -> None:

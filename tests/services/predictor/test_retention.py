@@ -12,6 +12,7 @@ from predictor.record.retention import MORE_SECONDS, PAUSE_SECONDS, RETRY_SECOND
 
 from .conftest import until
 
+ROW_BYTES = 400
 NOWHERE = "postgresql://127.0.0.1:9/ledger"
 
 
@@ -29,9 +30,14 @@ class OldRows:
         self.rows -= deleted
         return deleted
 
+    def delete_beyond(self, max_bytes: int, most: int) -> int:
+        deleted = max(0, min(self.rows - max_bytes // ROW_BYTES, most))
+        self.rows -= deleted
+        return deleted
 
-def retention_of(ledger: OldRows) -> Retention:
-    instance = Retention(NOWHERE, 90)
+
+def retention_of(ledger: OldRows, max_bytes: int = 0) -> Retention:
+    instance = Retention(NOWHERE, 90, max_bytes)
     instance._ledger = ledger  # type: ignore[assignment]
     return instance
 
@@ -43,8 +49,18 @@ def test_steps_follow_quickly_until_no_old_row_is_left() -> None:
 
 
 def test_unavailable_database_is_logged_and_retried(caplog: pytest.LogCaptureFixture) -> None:
-    assert Retention(NOWHERE, 90).step() == RETRY_SECONDS
+    assert Retention(NOWHERE, 90, 0).step() == RETRY_SECONDS
     assert "rows older than 90 days cannot be deleted from the ledger: " in caplog.text
+
+
+def test_size_is_limited_while_the_clock_looks_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ledger = OldRows(STEP_ROWS + 10)
+    ledger.error = LedgerError("the clock may be wrong")
+    running = retention_of(ledger, max_bytes=4 * ROW_BYTES)
+    assert [running.step() for _ in range(3)] == [MORE_SECONDS, RETRY_SECONDS, RETRY_SECONDS]
+    assert ledger.rows == 4
+    assert "rows beyond 1,600 bytes: 20000 deleted" in caplog.text
 
 
 @pytest.mark.parametrize("error", [LedgerError("away"), RuntimeError("a bug")])

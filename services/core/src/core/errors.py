@@ -35,6 +35,10 @@ class RefusedRowsError(LedgerError):
     """The ledger's database refused values for good: writing the same rows again fails again."""
 
 
+class OwnershipError(HouseError):
+    """The ledger or the object store belongs to another platform."""
+
+
 class RegistryError(HouseError):
     """MLflow did not answer, or its answer cannot be used."""
 

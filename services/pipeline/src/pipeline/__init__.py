@@ -121,6 +121,16 @@ COMMANDS = (
         {},
     ),
     Command(
+        "retention",
+        "Delete the bundles of old models that are neither in service nor among the last champions.",
+        {},
+    ),
+    Command(
+        "takeover",
+        "Make this platform the owner of its ledger and its object store, instead of a platform that no longer runs.",
+        {"owner": "name of the platform that owns them, as the error says"},
+    ),
+    Command(
         "search",
         "Search for better hyperparameters on the clean rows of all batches.",
         {"trials": "total number of trials; finished trials of an earlier search count"},

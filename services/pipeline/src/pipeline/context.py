@@ -49,9 +49,13 @@ class Context:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The ledger. Its schema is brought up to date first."""
+        """The ledger. Its schema is brought up to date first.
+
+        Raises:
+            OwnershipError: it belongs to another platform.
+        """
         ledger = Ledger(self.settings.ledger_dsn, run=self.dag_run)
-        self.patiently("connect to the ledger", ledger.ensure_schema)
+        self.patiently("connect to the ledger", lambda: ledger.open_for(self.settings.platform_name))
         return ledger
 
     @cached_property

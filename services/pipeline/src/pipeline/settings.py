@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings
 class PipelineSettings(BaseSettings):
     """Read once, when a stage starts. Settings that depend on the deployment have no default."""
 
+    # two platforms that use one ledger need different names, so that the second one is refused
+    platform_name: str = Field(default="local", min_length=1)
     data_api_url: str
     data_api_group: int = Field(default=1, ge=1)
     data_api_day: str = "Tuesday"
@@ -26,6 +28,9 @@ class PipelineSettings(BaseSettings):
     shadow_alias: str = "challenger"
     experiment_name: str = "house-price"
     component_wait_seconds: float = Field(default=900, ge=0)  # for the object store, the ledger or MLflow
+    # retention of bundles in MLflow
+    model_retention_days: int = Field(default=90, ge=1)
+    kept_champions: int = Field(default=10, ge=1)
     # policy of decide: a training needs enough rows
     min_batch_rows: int = Field(default=10_000, ge=1)
     min_batch_states: int = Field(default=5, ge=1)

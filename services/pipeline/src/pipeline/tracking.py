@@ -33,6 +33,7 @@ REPORT = "report.html"  # in the run of the decision
 MODEL_CARD = "model_card.html"
 FAILURES = (MlflowException, OSError)  # exceptions of MLflow's client; its HTTP errors are OSErrors
 
+_DELETED = "bundle_deleted_on"  # tag of a run whose bundle retention has deleted
 _CONTENT = "batch_sha256."  # prefix of one tag per batch; the batch number follows
 _RUN_TAGS = ("dag_run", "model_uri", "reason")  # tags of a run that a version does not get
 
@@ -150,16 +151,48 @@ class Tracking:
         """The bundle that a run logged.
 
         Raises:
-            RegistryError: there is no such run, or it logged no model.
+            RegistryError: there is no such run, it logged no model, or retention has deleted the bundle.
             BundleError: the bundle is damaged, or has other features.
         """
-        uri = self.run(run_id).data.tags.get("model_uri")
-        if not uri:
+        tags = self.run(run_id).data.tags
+        if not (uri := tags.get("model_uri")):
             raise RegistryError(f"run {run_id} logged no model: run train again")
-        location = self._client.get_logged_model(uri.rpartition("/")[2]).artifact_location
+        if day := tags.get(_DELETED):
+            raise RegistryError(
+                f"the bundle of run {run_id} was deleted on {day}, as airflow.pipeline.config.modelRetentionDays says: "
+                "use a newer version"
+            )
+        location = self._location(uri)
         with tempfile.TemporaryDirectory() as folder:
             self._registry.download_from(location, Path(folder))
             return load_bundle(Path(folder))
+
+    def _location(self, model_uri: str) -> str:
+        return str(self._client.get_logged_model(model_uri.rpartition("/")[2]).artifact_location)
+
+    def has_alias(self, run_id: str) -> bool:
+        """Whether a registered version of this run has an alias, whatever the alias and the model's name are."""
+        versions = self._client.search_model_versions(f"run_id = '{run_id}'")
+        return any(self._client.get_model_version(each.name, each.version).aliases for each in versions)
+
+    def delete_bundle(self, run_id: str, day: str) -> int | None:
+        """Delete the model that a run logged, with its bundle. The run, its pages and its versions stay.
+
+        Idempotent: the run is marked with `day` after the deletion.
+
+        Returns:
+            the number of bytes; None if there is nothing to delete, because the run was deleted, logged no model, or
+            was marked before.
+
+        Raises:
+            RegistryError: there is no such run.
+        """
+        run = self.run(run_id)
+        if run.info.lifecycle_stage != "active" or _DELETED in run.data.tags or "model_uri" not in run.data.tags:
+            return None
+        size = _delete(self._location(run.data.tags["model_uri"]))
+        self._client.set_tag(run_id, _DELETED, day)
+        return size
 
     def log_evaluation(self, run_id: str, evaluation: Evaluation) -> None:
         """Add an evaluation to a finished run. A second call replaces it."""
@@ -261,5 +294,14 @@ class Rehearsal(Tracking):
             self._client.delete_run(run.info.run_id)
 
 
-def _delete(artifacts: str) -> None:
-    get_artifact_repository(artifacts).delete_artifacts()  # type: ignore[no-untyped-call]
+def _delete(artifacts: str) -> int:
+    """Delete artifacts, and return their number of bytes."""
+    repository = get_artifact_repository(artifacts)
+    size = _bytes(repository, None)
+    repository.delete_artifacts()  # type: ignore[no-untyped-call]
+    return size
+
+
+def _bytes(repository: Any, folder: str | None) -> int:
+    parts = repository.list_artifacts(folder)
+    return sum(_bytes(repository, part.path) if part.is_dir else part.file_size or 0 for part in parts)

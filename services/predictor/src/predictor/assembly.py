@@ -46,7 +46,9 @@ def create_app(settings: PredictorSettings) -> HouseApi:
     prediction_log = _prediction_log(settings)
     history = LedgerHistory(settings.ledger_dsn)
     ledger_metrics = LedgerMetrics(history, LEDGER_METRICS_SECONDS)
-    retention = Retention(settings.ledger_dsn, settings.prediction_log_retention_days)
+    retention = Retention(
+        settings.ledger_dsn, settings.prediction_log_retention_days, settings.prediction_log_max_bytes
+    )
     services = Services(
         follower=follower,
         pricing=Pricing(follower, settings.max_listings, settings.max_explained, prediction_log, shadow),

@@ -48,6 +48,7 @@ class PredictorSettings(ModelSettings):
     max_in_flight: int = Field(default=64, ge=0)  # 0: no limit
     prediction_log: bool = True
     prediction_log_retention_days: int = Field(default=90, gt=0)
+    prediction_log_max_bytes: int = Field(default=1_073_741_824, ge=0)  # of predictions in the ledger; 0: no limit
     prediction_log_queue_bytes: int = Field(default=16_777_216, gt=0)
     prediction_log_dir: Path = Path("/tmp/predictions")  # noqa: S108  # as for bundle_dir
     prediction_log_spill_bytes: int = Field(default=268_435_456, ge=0)

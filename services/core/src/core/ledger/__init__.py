@@ -1,9 +1,9 @@
 """The ledger: a PostgreSQL schema with the history of batches, decisions, trainings and predictions.
 
-The package exports `Ledger` and `Batch`. Each part of `Ledger` is a class in a module of its own. This is the only
-package that knows PostgreSQL. The first process that needs the schema creates it (`ensure_schema`, versions in
-`core.ledger.migrations`). Writes are idempotent: each is keyed by batch number and content hash, by MLflow run, or by
-an id of its own; `add_move` and `add_shadow_prices` always add rows.
+The package exports `Ledger` and the records `Batch` and `Platform`. Each part of `Ledger` is a class in a module of its
+own. This is the only package that knows PostgreSQL. The first process that needs the schema creates it
+(`ensure_schema`, versions in `core.ledger.migrations`). Writes are idempotent: each is keyed by batch number and
+content hash, by MLflow run, or by an id of its own; `add_move` and `add_shadow_prices` always add rows.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from core.ledger.calls import Calls
 from core.ledger.connection import Connection
 from core.ledger.decisions import Decisions
 from core.ledger.history import History
+from core.ledger.platform import Ownership, Platform
 from core.ledger.predictions import Predictions
 from core.ledger.trainings import Trainings
 
-__all__ = ["Batch", "Ledger"]
+__all__ = ["Batch", "Ledger", "Platform"]
 
 _EXCLUSIVE_LOCK = 72_615_004  # advisory lock of PostgreSQL
 
 
-class Ledger(Calls, Decisions, Trainings, Predictions, History):
+class Ledger(Ownership, Calls, Decisions, Trainings, Predictions, History):
     """Reads and writes all of the ledger."""
 
     @contextmanager

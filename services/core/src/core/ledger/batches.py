@@ -154,6 +154,11 @@ class Batches(Database):
             ).fetchall()
             return [int(row["batch_number"]) for row in rows]
 
+    def raw_keys(self) -> set[str]:
+        """Keys of the raw rows of all batches, stored or not."""
+        with self._connect() as connection:
+            return {str(row["raw_key"]) for row in connection.execute("select raw_key from ledger.batches").fetchall()}
+
     def gaps(self) -> list[int]:
         """Numbers of batches that have no usable content, ascending."""
         with self._connect() as connection:

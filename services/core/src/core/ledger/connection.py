@@ -20,7 +20,7 @@ RIGHTS = (
     "usage on schema ledger",
     "select on all tables in schema ledger",
     "insert on ledger.predictions, ledger.prediction_batches, ledger.feedback, ledger.shadow_prices",
-    "execute on function ledger.forget_predictions, ledger.forget_shadow_prices",
+    "execute on function ledger.forget_predictions, ledger.forget_shadow_prices, ledger.forget_predictions_beyond",
 )
 # detects a server that disappeared without closing the connection after 25 s instead of hours
 _KEEPALIVE: dict[str, Any] = {

@@ -77,6 +77,15 @@ class Predictions(Database):
             for row in rows:
                 copy.write_row(row)
 
+    def check_retention_clock(self) -> None:
+        """Check that the database's clock did not jump forward since the last deletion of old rows or objects.
+
+        Raises:
+            LedgerError: it did, or nothing was deleted for more than a week. The message has the remedy.
+        """
+        with self._connect() as connection:
+            connection.execute("select ledger.check_retention_clock()")
+
     def delete_older_than(self, days: int, most: int = 20_000) -> int:
         """Delete predictions, with their feedback, and shadow prices that are older than `days`.
 
@@ -90,5 +99,19 @@ class Predictions(Database):
                 "select greatest(ledger.forget_predictions(%(days)s, %(most)s),"
                 " ledger.forget_shadow_prices(%(days)s, %(most)s)) as gone",
                 {"days": days, "most": most},
+            ).fetchone()
+            return int(row["gone"]) if row else 0
+
+    def delete_beyond(self, max_bytes: int, most: int = 20_000) -> int:
+        """Delete up to `most` of the oldest predictions while the log has more than about `max_bytes`.
+
+        Does nothing while another process is deleting.
+
+        Returns:
+            the number of deleted rows. There may be more to delete if it equals `most`.
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                "select ledger.forget_predictions_beyond(%s, %s) as gone", [max_bytes, most]
             ).fetchone()
             return int(row["gone"]) if row else 0

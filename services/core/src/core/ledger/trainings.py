@@ -57,6 +57,22 @@ class Trainings(Batches):
         with self._connect() as connection:
             return connection.execute("select * from ledger.promotions where run_id = %s", [run_id]).fetchone()
 
+    def expired_models(self, days: int, champions: int) -> list[str]:
+        """MLflow runs with a verdict older than `days`, except those of the last `champions` versions in service.
+
+        A version that became the champion again within `days` is not expired either. Oldest verdict first.
+        """
+        with self._connect() as connection:
+            rows = connection.execute(
+                "with last as (select version from ledger.champions group by version order by max(id) desc limit %s)"
+                " select run_id from ledger.promotions p where decided_at < now() - make_interval(days => %s)"
+                " and version not in (select version from last)"
+                " and not exists (select from ledger.champions c where p.version in (c.version, c.before)"
+                " and c.at >= now() - make_interval(days => %s)) order by decided_at",
+                [champions, days, days],
+            ).fetchall()
+            return [str(row["run_id"]) for row in rows]
+
     def add_move(self, version: str, before: str | None, kind: str, reason: str) -> None:
         """Record that the champion's alias moves from version `before` to `version`.
 

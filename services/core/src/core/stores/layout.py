@@ -8,6 +8,7 @@
     encoded/0003/train.npz                features and sums of these rows, see pipeline.training.encoded
     profiles/<profile>/0003-<sha256>.parquet   its distribution, see pipeline.decision.drift
     search/<name>.json                    the trials of a search for parameters
+    platform.json                         the platform that owns the store, see pipeline.ownership
     probe                                 written before each call of the data API, see pipeline.stages.fetch
 
 Batch numbers have at least four digits, so that keys sort by number. A sha256 in a key has its first twelve digits.
@@ -18,11 +19,13 @@ from __future__ import annotations
 REPORTS = "reports/"
 FINGERPRINTS = "fingerprints/"
 PROBE = "probe"
+PLATFORM = "platform.json"
+RAW = "raw/"
 
 
 def raw_key(number: int, sha256: str) -> str:
     """Key of a batch as the data API sent it. Each content of a batch number has a key of its own."""
-    return f"raw/{_content(number, sha256)}.parquet"
+    return f"{RAW}{_content(number, sha256)}.parquet"
 
 
 def quarantine_key(number: int) -> str:

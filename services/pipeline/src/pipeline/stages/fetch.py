@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from core.errors import DataError
 from core.features.columns import FINGERPRINT
 from core.ledger import Batch
 from core.stores import layout
-from pipeline import rows
+from pipeline import ownership, rows
 from pipeline.context import Context
 from pipeline.ingest import data_api
 from pipeline.outcome import SkipRun
@@ -32,6 +33,7 @@ def run(context: Context) -> dict[str, Any]:
         DataError: see `data_api.next_batch`; or batches are missing after a complete pass, in the first run that
             notices it.
         StorageError, LedgerAwayError: the batch cannot be stored.
+        OwnershipError: ledger or object store belong to another platform.
         RegistryError: MLflow does not answer, at the end of the data, or before an unfinished training.
     """
     if unfinished := _unfinished(context):
@@ -105,6 +107,7 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
     restarted = False
     while True:
         try:
+            context.patiently("check the owner of the object store", partial(ownership.check, context))
             context.patiently("write to the object store", context.store.prove_writable)
             context.patiently("write to the ledger", ledger.note_call)
         except AWAY as error:

@@ -1,9 +1,10 @@
-"""Deletes old predictions, feedback and shadow prices from the ledger, also while this process logs no predictions."""
+"""Deletes predictions, feedback and shadow prices from the ledger by age and by size, also while nothing is logged."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from core.errors import LedgerError
 from core.ledger import Ledger
@@ -20,10 +21,10 @@ CONNECT_TIMEOUT, STATEMENT_TIMEOUT = 3, 10  # seconds
 class Retention:
     """`step` deletes some old rows; `start` runs it in a thread. The ledger lets one process at a time delete."""
 
-    def __init__(self, dsn: str, days: int) -> None:
-        """Keep the rows of the last `days`. Does not connect yet."""
+    def __init__(self, dsn: str, days: int, max_bytes: int) -> None:
+        """Keep the rows of the last `days`, and at most about `max_bytes` of predictions (0: no limit)."""
         self._ledger = Ledger(dsn, connect_timeout=CONNECT_TIMEOUT, statement_timeout=STATEMENT_TIMEOUT)
-        self._days = days
+        self._days, self._max_bytes = days, max_bytes
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -47,9 +48,22 @@ class Retention:
 
     def step(self) -> float:
         """Delete some old rows. Returns the seconds until the next step."""
-        try:
-            deleted = self._ledger.delete_older_than(self._days, STEP_ROWS)
-        except LedgerError as error:
-            log.warning("rows older than %d days cannot be deleted from the ledger: %s", self._days, error)
-            return RETRY_SECONDS
-        return MORE_SECONDS if deleted == STEP_ROWS else PAUSE_SECONDS
+        ledger, days, max_bytes = self._ledger, self._days, self._max_bytes
+        pause = _delete(f"rows older than {days} days", lambda: ledger.delete_older_than(days, STEP_ROWS))
+        if not max_bytes:
+            return pause
+        return min(
+            pause, _delete(f"rows beyond {max_bytes:,} bytes", lambda: ledger.delete_beyond(max_bytes, STEP_ROWS))
+        )
+
+
+def _delete(what: str, action: Callable[[], int]) -> float:
+    """Delete some rows. Returns the seconds until the next step."""
+    try:
+        deleted = action()
+    except LedgerError as error:
+        log.warning("%s cannot be deleted from the ledger: %s", what, error)
+        return RETRY_SECONDS
+    if deleted:
+        log.info("%s: %d deleted from the ledger", what, deleted)
+    return MORE_SECONDS if deleted == STEP_ROWS else PAUSE_SECONDS
