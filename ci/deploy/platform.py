@@ -53,6 +53,10 @@ PAGES = {
 }
 
 
+NO_RECEIVER = (
+    "alerts only show on Alertmanager's page. Enable a receiver under monitoring.alertmanager.receivers: "
+    "docs/how-to/receive-alerts.md"
+)
 NOT_INSTALLED = f"nothing is installed in the namespace {PLATFORM}: `make install`, or `make gitops`"
 
 
@@ -127,6 +131,8 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
         say(f"created or completed {len(made)} Secrets")
     present = release()
     manifest = rendered(env, extra or [])
+    if without_receiver(manifest):
+        say(f"WARNING: nobody hears of an alert in {env}: {NO_RECEIVER}")
     drifted = False
     for job in jobs.outlived() if present else []:
         say(f"{job}; running it again")
@@ -154,6 +160,21 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
             "`kubectl get <kind> <name> -o yaml --show-managed-fields` names it"
         )
     return True
+
+
+def without_receiver(manifest: str) -> bool:
+    """Whether a manifest has an Alertmanager that sends notifications to nobody. The Watchdog's receiver does not count."""
+    settings = _objects(manifest).get("ConfigMap/alertmanager")
+    if not settings:
+        return False
+    configuration = yaml.load(settings["data"]["alertmanager.yaml"], Loader=yaml.CSafeLoader)
+    return not any(
+        value
+        for receiver in configuration["receivers"]
+        if receiver["name"] != "heartbeat"
+        for key, value in receiver.items()
+        if key.endswith("_configs")
+    )
 
 
 def _orphans() -> list[str]:

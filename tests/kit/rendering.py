@@ -26,6 +26,10 @@ PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
 EVERYTHING = (
     *("--set", "monitoring.grafana.enabled=true"),
     *("--set", "global.notifications.cidr=10.43.100.104/32,global.nodes.cidr=10.46.0.0/24"),
+    *("--set-json", 'monitoring.alertmanager.receivers={"webhook": {"enabled": true, "port": 8443}, '
+      '"slack": {"enabled": true}, "heartbeat": {"enabled": true}, "privateAuthority": true, "email": {"enabled": true, '
+      '"to": "team@house.example", "from": "alerts@house.example", "smarthost": "smtp.house.example:587", '
+      '"username": "alerts"}}'),
     *("--set", "fastapi.batch.enabled=true,minio.buckets.batch.user=batch,minio.buckets.batch.versioned=false"),
     *("--set", "fastapi.autoscaling.enabled=true,global.dataApi.cidr=10.43.100.103/32"),
     *(word for page in PAGES for word in ("--set", f"{page}.enabled=true,{page}.host={page}.house.example")),
