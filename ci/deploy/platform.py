@@ -163,7 +163,7 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
 
 
 def without_receiver(manifest: str) -> bool:
-    """Whether a manifest has an Alertmanager that sends notifications to nobody. The Watchdog's receiver does not count."""
+    """Whether a manifest has an Alertmanager that notifies nobody. The receiver of the Watchdog does not count."""
     settings = _objects(manifest).get("ConfigMap/alertmanager")
     if not settings:
         return False

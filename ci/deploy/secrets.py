@@ -4,7 +4,7 @@ Charts refer to Secrets and never create them: a random value in a template woul
 are random and exist only in the cluster. To change a password, write it into the Secrets of its server and its
 client, and restart both: see charts/postgres/README.md.
 
-The Secret with the receivers of alerts is the exception: its values come from the environment, see ci/deploy/receivers.py.
+The Secret with the receivers of alerts is the exception: its values come from the environment (ci/deploy/receivers.py).
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
 
 
 def _create_receivers(namespace: str, outside: Mapping[str, str], present: Mapping[Name, set[str]]) -> list[str]:
-    """Create the Secret with the receivers of alerts, or add the keys that it lacks. A key that it has is not changed."""
+    """Create the Secret with the receivers of alerts, or add missing keys to it. An existing key is not changed."""
     name = (namespace, receivers.SECRET)
     missing = {key: value for key, value in outside.items() if key not in present.get(name, set())}
     if kept := sorted(set(outside) - set(missing)):

@@ -1,4 +1,4 @@
-"""Receivers of alerts: each enabled one is in the configuration, gets its key of the Secret, and has its egress rule."""
+"""Receivers of alerts: each enabled one is in the configuration, and has its key of the Secret and its egress rule."""
 
 from __future__ import annotations
 

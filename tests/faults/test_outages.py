@@ -7,14 +7,11 @@ has Airflow's own database, and without its scheduler Airflow starts nothing; th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from ci.common.console import say, wait_for
-from ci.common.kube import PLATFORM, kube
 from ci.deploy import platform, runs
 from ci.deploy.runs import Airflow, RunResult
 from tests.kit import local_datasource
@@ -22,6 +19,7 @@ from tests.kit.platform_data import ledger, stored_checksum
 from tests.kit.world import WHO
 
 from .conftest import NUMBERS
+from .outages import away
 
 pytestmark = pytest.mark.e2e
 
@@ -35,20 +33,6 @@ WITHOUT_AIRFLOW = ("postgres", "airflow-scheduler")
 SECONDS_AWAY = 60  # of a component without which Airflow does not work
 WAIT_SECONDS = 10  # that a stage waits for a component
 STAGES = ("fetch", "validate", "split", "decide", "train", "evaluate")  # the outage begins here, one for each batch
-
-
-@contextmanager
-def away(component: str) -> Iterator[None]:
-    """Stops a component for the block. Afterwards the whole platform is Ready again."""
-    workload = WORKLOADS[component]
-    kube("-n", PLATFORM, "scale", workload, "--replicas=0")
-    try:
-        label = f"app.kubernetes.io/name={component}"
-        kube("-n", PLATFORM, "wait", "--for=delete", "pod", "-l", label, "--timeout=120s", timeout=150)
-        yield
-    finally:
-        kube("-n", PLATFORM, "scale", workload, "--replicas=1")
-        platform.wait_ready()
 
 
 @pytest.fixture
@@ -77,7 +61,7 @@ def disturbed_run(component: str, stage: str) -> RunResult:
         run_id = client.trigger()
         if not await_stage(client, run_id, stage):
             return client.follow(run_id)
-        with away(component):
+        with away(WORKLOADS[component]):
             if component in WITHOUT_AIRFLOW:
                 time.sleep(SECONDS_AWAY)
             else:

@@ -41,7 +41,7 @@ RECEIVERS: dict[str, dict[str, dict[str, object]]] = {
     "heartbeat": {"heartbeat": {}},
     "all": {"webhook": {}, "slack": {}, "email": {**EMAIL, "smarthost": "smtp.house.example:465"}, "heartbeat": {}},
 }
-PASSWORD = "correct horse"  # noqa: S105 - of the mail server below
+PASSWORD = "correct horse"  # of the mail server below
 ALERT = {"alertname": "MinioDown", "severity": "critical"}
 NOTES = {"summary": "The object store is down", "description": "Stages have no data.", "runbook_url": "MinioDown.md"}
 
