@@ -37,7 +37,7 @@ from ci.common.kube import (
 )
 from ci.common.kube import helm as helm_program
 from ci.common.paths import CHECKOUT
-from ci.deploy import drift, jobs, secrets
+from ci.deploy import drift, jobs, notifications, secrets
 from ci.deploy.charts import dependencies
 
 CHART = CHECKOUT / "charts" / "platform"
@@ -54,7 +54,7 @@ PAGES = {
 
 
 NO_RECEIVER = (
-    "alerts only show on Alertmanager's page. Enable a receiver under monitoring.alertmanager.receivers: "
+    "they only show on Alertmanager's page. Enable one of monitoring.alertmanager.receivers: "
     "docs/how-to/receive-alerts.md"
 )
 NOT_INSTALLED = f"nothing is installed in the namespace {PLATFORM}: `make install`, or `make gitops`"
@@ -131,8 +131,8 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
         say(f"created or completed {len(made)} Secrets")
     present = release()
     manifest = rendered(env, extra or [])
-    if without_receiver(manifest):
-        say(f"WARNING: nobody hears of an alert in {env}: {NO_RECEIVER}")
+    if not notifications.notifies([*_objects(manifest).values()]):
+        say(f"WARNING: nobody is notified of alerts in {env}: {NO_RECEIVER}")
     drifted = False
     for job in jobs.outlived() if present else []:
         say(f"{job}; running it again")
@@ -160,21 +160,6 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
             "`kubectl get <kind> <name> -o yaml --show-managed-fields` names it"
         )
     return True
-
-
-def without_receiver(manifest: str) -> bool:
-    """Whether a manifest has an Alertmanager that notifies nobody. The receiver of the Watchdog does not count."""
-    settings = _objects(manifest).get("ConfigMap/alertmanager")
-    if not settings:
-        return False
-    configuration = yaml.load(settings["data"]["alertmanager.yaml"], Loader=yaml.CSafeLoader)
-    return not any(
-        value
-        for receiver in configuration["receivers"]
-        if receiver["name"] != "heartbeat"
-        for key, value in receiver.items()
-        if key.endswith("_configs")
-    )
 
 
 def _orphans() -> list[str]:

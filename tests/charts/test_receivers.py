@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ci.deploy import receivers
-from ci.deploy.platform import without_receiver
+from ci.deploy import notifications, receivers
 from tests.kit.rendering import Object, find, parse, text
 
 CIDR = "10.43.100.104/32"
@@ -63,7 +62,7 @@ def test_without_a_receiver_nothing_is_sent_mounted_or_opened(env: str) -> None:
     assert [set(receiver) for receiver in configuration(items)["receivers"]] == [{"name"}, {"name"}]
     assert mounted(items) == set()
     assert opened(items) == set()
-    assert without_receiver(text(env))
+    assert not notifications.notifies(items)
 
 
 def test_network_without_a_receiver_opens_nothing() -> None:
@@ -144,8 +143,15 @@ def test_own_configuration_replaces_the_generated_one_and_sends_to_port_443() ->
 
 @each
 def test_warning_of_the_installation_ends_with_a_receiver_for_people(case: str) -> None:
-    assert without_receiver(text("kind", *words(EACH[case][0]))) == (case == "heartbeat")
+    assert notifications.notifies(parse(text("kind", *words(EACH[case][0])))) == (case != "heartbeat")
 
 
 def test_platform_without_monitoring_gets_no_warning() -> None:
-    assert not without_receiver(text("kind", "--set", "monitoring.enabled=false"))
+    assert notifications.notifies(parse(text("kind", "--set", "monitoring.enabled=false")))
+
+
+@each
+def test_doctor_looks_for_exactly_the_mounted_keys(case: str) -> None:
+    values, keys, _ = EACH[case]
+    wanted = sorted(f"mlops/{receivers.SECRET}/{key}" for key in keys)
+    assert notifications.keys(parse(text("kind", *words(values)))) == wanted
