@@ -1,4 +1,4 @@
-"""Says of rendered objects whether Alertmanager notifies anybody, and which keys of a Secret its receivers need."""
+"""Reads from rendered objects whom Alertmanager notifies, and which keys of a Secret it needs for that."""
 
 from __future__ import annotations
 
