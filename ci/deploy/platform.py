@@ -37,7 +37,7 @@ from ci.common.kube import (
 )
 from ci.common.kube import helm as helm_program
 from ci.common.paths import CHECKOUT
-from ci.deploy import drift, jobs, secrets
+from ci.deploy import drift, jobs, notifications, secrets
 from ci.deploy.charts import dependencies
 
 CHART = CHECKOUT / "charts" / "platform"
@@ -53,6 +53,10 @@ PAGES = {
 }
 
 
+NO_RECEIVER = (
+    "they only show on Alertmanager's page. Enable one of monitoring.alertmanager.receivers: "
+    "docs/how-to/receive-alerts.md"
+)
 NOT_INSTALLED = f"nothing is installed in the namespace {PLATFORM}: `make install`, or `make gitops`"
 
 
@@ -127,6 +131,8 @@ def install(env: str = "kind", extra: list[str] | None = None, take_ownership: b
         say(f"created or completed {len(made)} Secrets")
     present = release()
     manifest = rendered(env, extra or [])
+    if not notifications.notifies([*_objects(manifest).values()]):
+        say(f"WARNING: nobody is notified of alerts in {env}: {NO_RECEIVER}")
     drifted = False
     for job in jobs.outlived() if present else []:
         say(f"{job}; running it again")

@@ -3,6 +3,8 @@
 Charts refer to Secrets and never create them: a random value in a template would change at every rendering. Values
 are random and exist only in the cluster. To change a password, write it into the Secrets of its server and its
 client, and restart both: see charts/postgres/README.md.
+
+The Secret with the receivers of alerts is the exception: its values come from the environment (ci/deploy/receivers.py).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Mapping
 
 from ci.common.console import Failure, main, run, say
 from ci.common.kube import JOBS, PLATFORM, environment, kube, kubectl
+from ci.deploy import receivers
 
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -132,11 +135,13 @@ def additions(
 
 
 def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
-    """Create missing Secrets; return the names of created Secrets, and of those that got keys of a later release.
+    """Create missing Secrets; return the names of created Secrets, and of those that got missing keys.
 
     Raises:
-        Failure: only some Secrets exist. They share passwords, so the others cannot be created alone.
+        Failure: only some Secrets exist. They share passwords, so the others cannot be created alone. Or a setting of
+            the receivers of alerts is wrong; then nothing is created.
     """
+    outside = receivers.values()
     kube(
         "apply",
         "--server-side",
@@ -151,17 +156,33 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
             }
         ),
     )
+    present = _existing({namespace, jobs})
+    return [*_create_random(namespace, jobs, present), *_create_receivers(namespace, outside, present)]
+
+
+def _create_receivers(namespace: str, outside: Mapping[str, str], present: Mapping[Name, set[str]]) -> list[str]:
+    """Create the Secret with the receivers of alerts, or add missing keys to it. An existing key is not changed."""
+    name = (namespace, receivers.SECRET)
+    missing = {key: value for key, value in outside.items() if key not in present.get(name, set())}
+    if kept := sorted(set(outside) - set(missing)):
+        say(
+            f"{namespace}/{receivers.SECRET} keeps its {', '.join(kept)}: to use the values of the environment, "
+            f"`kubectl -n {namespace} delete secret {receivers.SECRET}` and run `make secrets` again"
+        )
+    if not missing:
+        return []
+    _add(name, missing, name in present)
+    return [f"{namespace}/{receivers.SECRET} ({', '.join(missing)})"]
+
+
+def _create_random(namespace: str, jobs: str, present: Mapping[Name, set[str]]) -> list[str]:
     wanted = generate(namespace, jobs)
-    existing = {name: keys for name, keys in _existing({namespace, jobs}).items() if name in wanted}
+    existing = {name: keys for name, keys in present.items() if name in wanted}
     added = additions(existing, wanted)
     missing = sorted(set(wanted) - set(existing) - set(added))
     if existing and not missing:
-        for (space, name), values in added.items():
-            if (space, name) in existing:
-                patch = ["patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin"]
-                kube("-n", space, *patch, stdin=json.dumps({"stringData": values}))
-            else:
-                _make([secret_object(space, name, values)])
+        for name, values in added.items():
+            _add(name, values, name in existing)
         return [f"{space}/{name} ({', '.join(values)})" for (space, name), values in added.items()]
     if existing:
         gone = ", ".join(f"{space}/{name}" for space, name in missing)
@@ -171,6 +192,16 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
         )
     _make([secret_object(space, name, wanted[space, name]) for space, name in missing])
     return [f"{space}/{name}" for space, name in missing]
+
+
+def _add(name: Name, values: Mapping[str, str], exists: bool) -> None:
+    """Add keys to a Secret, or create it with them."""
+    space, secret = name
+    if exists:
+        patch = ["patch", "secret", secret, "--type=merge", "--patch-file=/dev/stdin"]
+        kube("-n", space, *patch, stdin=json.dumps({"stringData": dict(values)}))
+    else:
+        _make([secret_object(space, secret, values)])
 
 
 def _make(objects: list[dict[str, object]]) -> None:

@@ -78,6 +78,7 @@ def on_cluster(needs: Requirements, probe: bool) -> list[Result]:
         ("nodes", lambda: cluster.nodes(kube.get)),
         ("storage", lambda: cluster.storage(needs, kube.get)),
         ("secrets", lambda: cluster.secrets(needs, kube.get)),
+        ("receivers", lambda: cluster.receivers(needs, kube.get)),
     ):
         results += guarded(name, look)
     if probe:

@@ -160,6 +160,22 @@ def secrets(needs: Requirements, get: Get) -> list[Result]:
     return results
 
 
+def receivers(needs: Requirements, get: Get) -> Result:
+    """Check that alerts reach somebody, and that the Secret has the keys of the receivers. Values are not used."""
+    check, page = "receivers", "docs/how-to/receive-alerts.md"
+    present = {
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}/{key}"
+        for item in (get("secrets", "-A")["items"] if needs.receiver_keys else [])
+        for key in item.get("data") or {}
+    }
+    if missing := sorted(set(needs.receiver_keys) - present):
+        return fail(check, f"{', '.join(missing)} missing: Alertmanager does not start",
+                    f"set the variable of each key and run make secrets, or turn the receiver off: {page}")  # fmt: skip
+    if not needs.notifies:
+        return warn(check, f"no receiver is enabled in {needs.env}: alerts only show on Alertmanager's page", page)
+    return ok(check, "enabled")
+
+
 def mlflow(needs: Requirements, running: str) -> Result:
     """Check versions of MLflow's client and server. With different major versions, calls end in 404."""
     server, client = running or needs.mlflow.get("server", ""), needs.mlflow.get("pipeline", "")

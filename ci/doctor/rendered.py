@@ -18,7 +18,7 @@ from ci.common.environments import known_env
 from ci.common.git import git
 from ci.common.kube import JOBS, PLATFORM
 from ci.common.paths import CHECKOUT
-from ci.deploy import charts, secrets
+from ci.deploy import charts, notifications, secrets
 from ci.doctor.requirements import Requirements
 from ci.images import values
 from ci.images.catalog import IMAGES
@@ -100,6 +100,8 @@ def requirements(env: str, lock: Path | None = None, settings: Sequence[str] = (
         storage_classes=sorted({claim.get("storageClassName", "") for claim in claims}),
         secrets=sorted(made_here),
         foreign_secrets=sorted(certificates),
+        receiver_keys=notifications.keys(objects),
+        notifies=notifications.notifies(objects),
         hosts=sorted(hosts),
         data_api="" if stand_in else str(config.get("DATA_API_URL", "")),
         data_api_cidr=_data_api_cidr(env),

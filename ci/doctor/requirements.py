@@ -26,6 +26,8 @@ class Requirements:
     foreign_secrets: list[str] = field(
         default_factory=list
     )  # referred to by objects, but not created by this repository
+    receiver_keys: list[str] = field(default_factory=list)  # of Alertmanager, `namespace/secret/key`, set by a person
+    notifies: bool = True  # whether a receiver of alerts is enabled
     hosts: list[str] = field(default_factory=list)  # of Ingresses
     data_api: str = ""  # URL of an external data API; "" if the stand-in is installed
     data_api_cidr: str = ""  # CIDR that the network policies allow for it

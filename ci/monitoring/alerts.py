@@ -139,9 +139,9 @@ ALERTS = (
     Alert(
         "SchedulerHeartbeatMissing",
         "critical",
-        # pushed twice a minute; a longer range would find a scheduler that is gone too late
+        # Pushed twice a minute. With a longer range or time, a notification would come later than five minutes.
         "absent(sum(rate(airflow_scheduler_heartbeat_total[3m])) > 0)",
-        "2m",
+        "1m",
         "Airflow's scheduler sends no heartbeat",
         "No task starts, and nothing watches the running stages.",
     ),
@@ -149,7 +149,7 @@ ALERTS = (
         "DagProcessorHeartbeatMissing",
         "warning",
         "absent(sum(rate(airflow_dag_processor_heartbeat_total[3m])) > 0)",
-        "2m",
+        "1m",
         "Airflow's DAG processor sends no heartbeat",
         "Running stages go on, but changes of DAG files have no effect, and after a while Airflow starts no runs.",
     ),
@@ -267,6 +267,17 @@ ALERTS = (
         "0m",
         "{{ $labels.pod }} restarted {{ $value }} times in half an hour",
         "A container of the pod keeps exiting and is restarted each time.",
+    ),
+    Alert(
+        "ImagePullFailing",
+        "warning",
+        # A kubelet counts every attempt, also those that it puts off (ImagePullBackOff), but names no pod. A single
+        # failed attempt is outside of the range before the alert fires.
+        'sum by (instance) (increase(kubelet_started_containers_errors_total{code=~"ErrImage.*|ImagePullBackOff'
+        '|ImageInspectError|InvalidImageName|RegistryUnavailable"}[4m])) > 0',
+        "5m",
+        "The node {{ $labels.instance }} cannot get the image of a container",
+        "A pod of this node does not start: its image is not on the node, and its registry does not give it.",
     ),
     Alert(
         "MemoryNearLimit",

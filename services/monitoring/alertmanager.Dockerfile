@@ -14,7 +14,9 @@ RUN M=github.com/prometheus/alertmanager && go mod download "$M" \
 
 FROM scratch
 COPY --from=build /out /
-ENV PATH=/bin HOME=/tmp
+# Debian's certificate authorities, for receivers with TLS
+COPY --from=build /usr/share/ca-certificates/mozilla /usr/share/ca-certificates/mozilla
+ENV PATH=/bin HOME=/tmp SSL_CERT_DIR=/usr/share/ca-certificates/mozilla
 USER 10001:10001
 EXPOSE 9093
 ENTRYPOINT ["/bin/alertmanager"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ci.deploy import receivers
 from ci.deploy.secrets import generate
 from tests.kit.rendering import Workload
 
-MADE = generate("mlops", "mlops-jobs")
+MADE = generate("mlops", "mlops-jobs") | {
+    ("mlops", receivers.SECRET): dict.fromkeys((*receivers.KEYS.values(), receivers.CERTIFICATES_KEY), "")
+}
 
 
 def references(workload: Workload) -> Iterator[tuple[str, str, str | None]]:

@@ -66,6 +66,26 @@ CASES = {
     "monitoring.grafana={'enabled': true, 'image': ''}": (
         'monitoring.grafana.image ("") has no digest: set it to docker.io/grafana/grafana:<version>@sha256:<digest>'
     ),
+    # receivers of alerts
+    "monitoring.alertmanager.receivers.pager.enabled=true": "Additional property pager is not allowed",
+    "monitoring.alertmanager.receivers.webhook.url='https://x'": "Additional property url is not allowed",
+    "monitoring.alertmanager.receivers.webhook.enabled='yes'": "webhook.enabled: Invalid type. Expected: boolean",
+    "monitoring.alertmanager.receivers.webhook.port=0": "receivers.webhook.port: Must be greater than or equal to 1",
+    "monitoring.alertmanager.receivers.email.smarthost='smtp.house.example'": "email.smarthost: Does not match pattern",
+    "monitoring.alertmanager.receivers.email.to='the team'": "receivers.email.to: Does not match pattern",
+    "global.notifications.cidr='smtp.house.example'": "global.notifications.cidr: Does not match pattern",
+    "monitoring.alertmanager.receivers.slack.enabled=true": (
+        "global.notifications.cidr is empty, so the NetworkPolicy stops every notification to "
+        "monitoring.alertmanager.receivers.slack: set it to the network of the receivers, for example 10.43.100.104/32"
+    ),
+    "monitoring.alertmanager.receivers.email.enabled=true": (
+        "monitoring.alertmanager.receivers.email.smarthost is empty: set it, for example to smtp.house.example:587, or "
+        "set receivers.email.enabled to false"
+    ),
+    "monitoring.alertmanager={'config': {'route': {}}, 'receivers': {'webhook': {'enabled': true}}}": (
+        "monitoring.alertmanager.config replaces the whole configuration, so monitoring.alertmanager.receivers.webhook "
+        "has no effect: set monitoring.alertmanager.config to {}, or turn the receiver off"
+    ),
     "global.kubeApi.cidr=''": (
         "global.kubeApi.cidr is empty: set it to the API server's address, for example 10.46.0.1/32"
     ),

@@ -36,6 +36,9 @@ CHANGES = {
     "airflow.pipeline.config.seed=8": set(),  # every stage is a new pod
     'mlflow.allowedHosts=["models.example"]': {"Deployment mlflow"},
     'monitoring.alertmanager.config.route.group_wait="5s"': {"Deployment alertmanager"},
+    'monitoring.alertmanager.receivers.webhook.enabled=true,global.notifications.cidr="10.43.100.104/32"': {
+        "Deployment alertmanager"
+    },
     "monitoring.prometheus.scrapeIntervalSeconds=20": {"StatefulSet prometheus"},
     'postgres.settings.max_connections="90"': {"StatefulSet postgres"},
 }

@@ -164,6 +164,28 @@ def test_nothing_is_done_if_neither_the_record_nor_the_cluster_differs(monkeypat
     assert release.deleted == []
 
 
+ALERTMANAGER = """kind: ConfigMap
+metadata: {name: alertmanager, namespace: mlops}
+data: {alertmanager.yaml: '%s'}
+"""
+SILENT = ALERTMANAGER % "{receivers: [{name: team}, {name: heartbeat, webhook_configs: [{url_file: x}]}]}"
+HEARD = ALERTMANAGER % "{receivers: [{name: team, webhook_configs: [{url_file: x}]}]}"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "warnings"), [(SILENT, 1), (HEARD, 0), (POLICY, 0)], ids=["silent", "heard", "none"]
+)
+def test_an_install_without_a_receiver_of_alerts_warns_once_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], manifest: str, warnings: int
+) -> None:
+    Installation(monkeypatch, [], record=manifest)
+    monkeypatch.setattr(platform, "rendered", lambda *_: manifest)
+    assert platform.install() is False
+    output = capsys.readouterr().out
+    assert output.count("WARNING: nobody is notified of alerts in kind") == warnings
+    assert output.count("docs/how-to/receive-alerts.md") == warnings
+
+
 def test_a_job_whose_volume_was_lost_is_deleted_before_the_comparison_and_so_created_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

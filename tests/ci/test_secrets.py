@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+from ci.common.console import Failure
+from ci.deploy import receivers, secrets
 from ci.deploy.secrets import ADDED_LATER, additions, generate, namespace_object
 
 MADE = generate("mlops", "mlops-jobs")
@@ -73,3 +78,96 @@ def test_keys_added_later_are_shared_with_no_other_secret() -> None:
         for key in keys:
             mine = MADE["mlops", name][key]
             assert [value for value in values if mine in value] == [mine], key
+
+
+NAME = ("mlops", receivers.SECRET)
+
+
+class Cluster:
+    """A cluster that has every random Secret, and that keeps what is written to it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, receivers_keys: set[str] | None) -> None:
+        self.keys = {name: set(values) for name, values in MADE.items()}
+        self.keys |= {NAME: receivers_keys} if receivers_keys is not None else {}
+        self.created: dict[str, dict[str, str]] = {}
+        self.patched: dict[str, dict[str, str]] = {}
+        monkeypatch.setattr(secrets, "_existing", lambda _: self.keys)
+        monkeypatch.setattr(secrets, "kube", self.kube)
+        monkeypatch.setattr(secrets, "_make", self.make)
+        for name in (*receivers.KEYS, receivers.CERTIFICATES, receivers.FILE):
+            monkeypatch.delenv(name, raising=False)
+
+    def kube(self, *words: str, stdin: str) -> str:
+        if "patch" in words:
+            self.patched[words[words.index("secret") + 1]] = json.loads(stdin)["stringData"]
+        return ""
+
+    def make(self, objects: list[dict[str, dict[str, str]]]) -> None:
+        self.created |= {item["metadata"]["name"]: item["stringData"] for item in objects}
+
+
+def test_no_receivers_in_the_environment_create_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(monkeypatch, None)
+    assert secrets.create() == []
+    assert (cluster.created, cluster.patched) == ({}, {})
+
+
+def test_receivers_of_the_environment_become_a_secret_beside_the_existing_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = Cluster(monkeypatch, None)
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", "https://alerts.house.example/hook")
+    assert secrets.create() == ["mlops/alertmanager-receivers (webhook-url)"]
+    assert cluster.created == {receivers.SECRET: {"webhook-url": "https://alerts.house.example/hook"}}
+    assert cluster.patched == {}
+    assert "house.example" not in capsys.readouterr().out
+
+
+def test_key_of_a_receiver_that_exists_is_kept_and_a_missing_one_is_added(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = Cluster(monkeypatch, {"webhook-url"})
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", "https://other.house.example")
+    monkeypatch.setenv("ALERT_SMTP_PASSWORD", "correct horse")
+    assert secrets.create() == ["mlops/alertmanager-receivers (smtp-password)"]
+    assert cluster.patched == {receivers.SECRET: {"smtp-password": "correct horse"}}
+    assert "mlops/alertmanager-receivers keeps its webhook-url: to use" in capsys.readouterr().out
+
+
+def test_wrong_setting_of_a_receiver_fails_before_anything_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(monkeypatch, None)
+    monkeypatch.setenv("ALERT_SLACK_URL", "hooks.slack.com/secret")
+    with pytest.raises(Failure, match="ALERT_SLACK_URL in the environment is not a URL: set it to https") as wrong:
+        secrets.create()
+    assert "secret" not in str(wrong.value)
+    assert cluster.created == {}
+
+
+def test_file_of_receivers_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    file = tmp_path / "receivers.env"
+    lines = ["# team", "", "ALERT_WEBHOOK_URL=https://a.example/?x=1", "ALERT_SMTP_PASSWORD=p=w#d"]
+    file.write_text("\n".join([*lines, f"ALERT_CA_FILE={tmp_path}/ca.pem\n"]))
+    assert receivers.values({"ALERT_RECEIVERS_FILE": str(file), "ALERT_WEBHOOK_URL": "https://b.example"}) == {
+        "webhook-url": "https://b.example",
+        "smtp-password": "p=w#d",
+        "ca.crt": "-----BEGIN CERTIFICATE-----\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("ALERT_SLACK=https://x", "line 1 of .* is not NAME=value with one of these names: ALERT_WEBHOOK_URL, "),
+        ("\nALERT_SLACK_URL", "line 2 of .* is not NAME=value"),
+        ("ALERT_SLACK_URL=x", "ALERT_SLACK_URL in the environment or .* is not a URL"),
+        ("ALERT_CA_FILE=/nowhere/ca.pem", "ALERT_CA_FILE names /nowhere/ca.pem, which cannot be read"),
+        (None, "ALERT_RECEIVERS_FILE names .*, which cannot be read .*: name a text file"),
+    ],
+)
+def test_wrong_file_of_receivers_fails_with_the_fix(content: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "receivers.env"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(Failure, match=message):
+        receivers.values({"ALERT_RECEIVERS_FILE": str(file)})

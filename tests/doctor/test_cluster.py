@@ -129,6 +129,26 @@ def test_certificate_that_nobody_makes() -> None:
     assert certificate.fix == "kubectl -n mlops create secret tls house-tls --cert=<file> --key=<file>"
 
 
+RECEIVERS = Requirements("vm", receiver_keys=["mlops/alertmanager-receivers/slack-url"])
+
+
+@pytest.mark.parametrize(
+    ("data", "level"), [({"slack-url": "aHR0cHM="}, "ok"), ({"webhook-url": "aHR0cHM="}, "fail"), (None, "fail")]
+)
+def test_receiver_whose_key_is_missing(data: dict[str, str] | None, level: str) -> None:
+    result = cluster.receivers(RECEIVERS, kubectl(secrets=[named("mlops/alertmanager-receivers") | {"data": data}]))
+    assert result.level == level
+    assert "aHR0cHM=" not in repr(result)
+    if level == "fail":
+        assert result.what.startswith("mlops/alertmanager-receivers/slack-url missing")
+        assert "make secrets" in result.fix
+
+
+def test_alerts_without_a_receiver() -> None:
+    result = cluster.receivers(Requirements("vm", notifies=False), kubectl())
+    assert (result.level, result.fix) == ("warn", "docs/how-to/receive-alerts.md")
+
+
 @pytest.mark.parametrize(
     ("running", "locked", "level"),
     [

@@ -7,18 +7,16 @@ has Airflow's own database, and without its scheduler Airflow starts nothing; th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from ci.common.console import say
-from ci.common.kube import PLATFORM, kube
-from ci.deploy import platform, runs
+from ci.deploy import runs
 from ci.deploy.runs import RunResult
 
 from .conftest import NUMBERS
 from .drains import await_stage, drain_and_check, install_empty
+from .outages import away
 
 pytestmark = pytest.mark.e2e
 
@@ -34,20 +32,6 @@ WAIT_SECONDS = 10  # that a stage waits for a component
 STAGES = ("fetch", "validate", "split", "decide", "train", "evaluate")  # the outage begins here, one for each batch
 
 
-@contextmanager
-def away(component: str) -> Iterator[None]:
-    """Stops a component for the block. Afterwards the whole platform is Ready again."""
-    workload = WORKLOADS[component]
-    kube("-n", PLATFORM, "scale", workload, "--replicas=0")
-    try:
-        label = f"app.kubernetes.io/name={component}"
-        kube("-n", PLATFORM, "wait", "--for=delete", "pod", "-l", label, "--timeout=120s", timeout=150)
-        yield
-    finally:
-        kube("-n", PLATFORM, "scale", workload, "--replicas=1")
-        platform.wait_ready()
-
-
 def disturbed_run(component: str, stage: str) -> RunResult:
     """Do a run during which a component goes away when the stage begins."""
     with runs.airflow() as client:
@@ -55,7 +39,7 @@ def disturbed_run(component: str, stage: str) -> RunResult:
         run_id = client.trigger()
         if not await_stage(client, run_id, stage):
             return client.follow(run_id)
-        with away(component):
+        with away(WORKLOADS[component]):
             if component in WITHOUT_AIRFLOW:
                 time.sleep(SECONDS_AWAY)
             else:

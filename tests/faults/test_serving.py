@@ -22,10 +22,12 @@ from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damaged
 from tests.kit.promotions import Registrar, confirmed
 
+from .outages import away
+
 pytestmark = pytest.mark.e2e
 
 REQUESTS = 5_000  # at least, during each change
-STORES = {"mlflow": "deployment/mlflow", "minio": "statefulset/minio", "postgres": "statefulset/postgres"}
+STORES = ("deployment/mlflow", "statefulset/minio", "statefulset/postgres")
 SETTINGS = ("fastapi.config.pollSeconds=1",)
 
 
@@ -62,22 +64,6 @@ def ask(pod: str, path: str = "/model") -> httpx.Response:
 
 
 @contextmanager
-def away(*names: str) -> Iterator[None]:
-    """Stops these stores for the block. Afterwards the whole platform is Ready again."""
-    for name in names:
-        kube("-n", PLATFORM, "scale", STORES[name], "--replicas=0")
-    try:
-        for name in names:
-            label = f"app.kubernetes.io/name={name}"
-            kube("-n", PLATFORM, "wait", "--for=delete", "pod", "-l", label, "--timeout=120s", timeout=150)
-        yield
-    finally:
-        for name in names:
-            kube("-n", PLATFORM, "scale", STORES[name], "--replicas=1")
-        platform.wait_ready()
-
-
-@contextmanager
 def load() -> Iterator[Clients]:
     """Clients that send requests during the block, and at least `REQUESTS` in total. None may fail."""
     with Clients(threads=8, pause=0.01) as clients:
@@ -88,14 +74,14 @@ def load() -> Iterator[Clients]:
     assert len(clients.prices) == 1, clients.prices
 
 
-@pytest.mark.parametrize("names", [("mlflow",), ("minio",), ("postgres",), tuple(STORES)], ids=" ".join)
+@pytest.mark.parametrize("names", [*((store,) for store in STORES), STORES], ids=" ".join)
 def test_prices_go_on_while_stores_are_away(champion: str, names: tuple[str, ...]) -> None:
     before = pods()
     with load(), away(*names):
-        if names != ("minio",):  # without these, the alias cannot be read
+        if names != ("statefulset/minio",):  # without these, the alias cannot be read
             for name in before:
                 wait_for(f"the stale state of {name}", lambda name=name: ask(name).json()["stale"], 60, every=2)
-        if "postgres" in names:
+        if "statefulset/postgres" in names:
             assert ask(next(iter(before)), "/history").status_code == 503
         time.sleep(10)
     assert {name: restarts(pod) for name, pod in pods().items()} == dict.fromkeys(before, 0)

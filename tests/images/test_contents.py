@@ -10,27 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-import yaml
 
 from ci.common.console import run, wait_for
 from ci.common.paths import CHECKOUT, cache_dir
-from ci.images import archive, store
+from ci.images import archive
 from ci.images.catalog import IMAGES, PROMETHEUS_UI
 from ci.local.processes import free_port
 
+from .programs import built, program
+
 pytestmark = pytest.mark.e2e
-VALUES = CHECKOUT / "values" / "images-kind.yaml"
-
-
-def built(name: str) -> Path:
-    """The archive of an image that `python -m ci.images build` named last."""
-    if not VALUES.exists():
-        pytest.skip("no images are built: run `make images`")
-    tag = yaml.safe_load(VALUES.read_text())["global"]["images"][name]["tag"]
-    file = store.folder() / f"{name}-{tag}.tar"
-    if not file.exists():
-        pytest.skip(f"{file} is not there: run `make images`")
-    return file
 
 
 @pytest.fixture(params=IMAGES)
@@ -94,15 +83,10 @@ def test_bytecode_never_asks_for_the_time_of_its_source(image: Path) -> None:
 
 
 def test_prometheus_has_its_pages_or_one_that_says_how_to_get_them(tmp_path: Path) -> None:
-    program = tmp_path / "prometheus"
-    for member, content in archive.files(built("prometheus")):
-        if member.name == "bin/prometheus":
-            program.write_bytes(content.read())
-    program.chmod(0o755)
     (tmp_path / "empty.yaml").touch()
     port = free_port()
     words = [
-        str(program),
+        str(program("prometheus", tmp_path)),
         "--config.file=empty.yaml",
         "--storage.tsdb.path=data",
         f"--web.listen-address=127.0.0.1:{port}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -23,9 +24,19 @@ KUBE_API = ("--set-json", 'global.kubeApi.cidr="10.46.0.1/32"')
 # Options that no environment enables. The variant `everything` enables them, so that the tests cover them.
 PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlflow", "streamlit"))
 PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
+ON = {"enabled": True}
+EMAIL = {"to": "team@house.example", "from": "alerts@house.example", "smarthost": "smtp.house.example:587"}
+RECEIVERS = {
+    "webhook": {**ON, "port": 8443},
+    "slack": ON,
+    "email": {**ON, **EMAIL, "username": "alerts"},
+    "heartbeat": ON,
+    "privateAuthority": True,
+}
 EVERYTHING = (
     *("--set", "monitoring.grafana.enabled=true"),
     *("--set", "global.notifications.cidr=10.43.100.104/32,global.nodes.cidr=10.46.0.0/24"),
+    *("--set-json", f"monitoring.alertmanager.receivers={json.dumps(RECEIVERS)}"),
     *("--set", "fastapi.batch.enabled=true,minio.buckets.batch.user=batch,minio.buckets.batch.versioned=false"),
     *("--set", "fastapi.autoscaling.enabled=true,global.dataApi.cidr=10.43.100.103/32"),
     *(word for page in PAGES for word in ("--set", f"{page}.enabled=true,{page}.host={page}.house.example")),

@@ -80,7 +80,7 @@ scrape_configs:
       - role: node
     metric_relabel_configs:
       - source_labels: [__name__]
-        regex: (container_(cpu_usage_seconds_total|memory_working_set_bytes|spec_memory_limit_bytes|start_time_seconds|fs_usage_bytes|network_.*_bytes_total|cpu_cfs_throttled_.*)|kubelet_volume_stats_.*|machine_.*)
+        regex: (container_(cpu_usage_seconds_total|memory_working_set_bytes|spec_memory_limit_bytes|start_time_seconds|fs_usage_bytes|network_.*_bytes_total|cpu_cfs_throttled_.*)|kubelet_volume_stats_.*|kubelet_started_containers_errors_total|machine_.*)
         action: keep
   {{- end }}
 {{- end }}
