@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.checks.changed import DAGS_PYTHON
 from ci.checks.lock import DAGS, LEVELS, blocks, members
 from ci.common.paths import CHECKOUT
 from ci.local.processes import MLFLOW_PYTHON
@@ -138,7 +139,12 @@ def test_mlflow_runs_with_the_lock_and_without_the_excluded_packages_of_its_imag
     assert inputs.split() == ["services/mlflow/requirements.lock", "services/mlflow/excludes.txt"]
     assert "$(HASHED) -r $<" in recipe
     assert "services/mlflow/excludes.txt | xargs $(UV) pip uninstall" in recipe
-    assert re.search(r"^MLFLOW := (.*)/ready$", MAKEFILE, re.MULTILINE)[1] in str(MLFLOW_PYTHON)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("variable", "python"), [("MLFLOW", MLFLOW_PYTHON), ("DAGS", DAGS_PYTHON)])
+def test_programs_find_the_environments_that_make_creates(variable: str, python: Path) -> None:
+    [folder] = re.findall(rf"^{variable} := (.*)/ready$", MAKEFILE, re.MULTILINE)
+    assert python == CHECKOUT / folder / "bin" / "python"
 
 
 @pytest.mark.parametrize("target", ["test", "unit"])
