@@ -12,6 +12,10 @@ PYTHON := .venv/bin/python
 HASHED := --only-binary :all: --require-hashes
 MEMBERS := core pipeline predictor ui datasource
 PYTEST := $(PYTHON) -m pytest -q
+# Packages of MLflow's server and of Airflow hold those of our services back, so both have environments of their own.
+MLFLOW := build/mlflow-venv/ready
+DAGS := build/dags-venv/ready
+TEST_DAGS = $(DAGS:ready=bin/python) -m pytest -q -n 2 tests/dags
 # Service tests wait more than they compute: four workers keep two cores busy. Each worker starts its own servers.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? 4 : n)))
 # Without bytecode, each test that starts a program compiles all its imports again.
@@ -52,7 +56,7 @@ lineage: .venv/deploy ### print the origin of a model version: run, code, image,
 
 ##@ Single steps
 .PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets install remove
-setup: .venv/ready ### create the whole Python environment; other targets create only the part that they need
+setup: .venv/ready $(DAGS) ### create all Python environments; other targets create only the part that they need
 
 k3s: ### install K3s on this machine with the settings in ci/k3s (as root)
 	ci/k3s/up.sh
@@ -145,11 +149,12 @@ promote-env: .venv/deploy ### give an environment the images of another one: FRO
 doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
-test: lint types go ## run every check that needs no cluster
+test: lint types go $(DAGS) ## run every check that needs no cluster
 	$(PYTHON) -m ci.local.minio
 	$(PYTEST) -n $(WORKERS) -m "not e2e"
+	$(TEST_DAGS)
 
-check: .venv/ready ## run the quick loop: lint, types, and the unit tests of files that changed since BASE (default: main)
+check: .venv/ready $(DAGS) ## run the quick loop: lint, types, and the unit tests of files that changed since BASE (default: main)
 	@$(PYTHON) -m ci.checks.changed $(if $(BASE),--base "$(BASE)")
 
 lint: .venv/ready ### run ruff; check import contracts, wording, generated files, workflows and the Renovate settings
@@ -166,10 +171,11 @@ lint: .venv/ready ### run ruff; check import contracts, wording, generated files
 types: .venv/ready ### run mypy (strict for core and pipeline)
 	$(PYTHON) -m mypy ci services/*/src
 
-unit: .venv/test ### run the unit, chart, DAG and monitoring tests
+unit: .venv/test $(DAGS) ### run the unit, chart, DAG and monitoring tests
 	$(PYTEST) -n $(WORKERS) -m "not services and not e2e"
+	$(TEST_DAGS)
 
-services: .venv/test ### run the tests that start real PostgreSQL, MinIO and MLflow processes
+services: .venv/test $(DAGS) ### run the tests that start real PostgreSQL, MinIO and MLflow processes
 	$(PYTHON) -m ci.local.minio
 	$(PYTEST) -n $(WORKERS) -m services
 
@@ -262,6 +268,21 @@ build/site-venv/ready: docs/requirements.lock | $(UV)
 	@$(UV) pip install -q --python $(@D)/bin/python $(HASHED) -r $<
 	@touch $@
 
+# The server as in its image: the service tests and `make demo` run it.
+$(MLFLOW): services/mlflow/requirements.lock services/mlflow/excludes.txt | $(UV)
+	@echo "creating $(@D) from $< (0.3 GB)" >&2
+	@$(UV) venv -q --clear --python python3 $(@D)
+	@$(UV) pip install -q --python $(@D)/bin/python $(HASHED) -r $<
+	@grep -v '^#' services/mlflow/excludes.txt | xargs $(UV) pip uninstall -q --python $(@D)/bin/python
+	@touch $@
+
+$(DAGS): tests/dags/requirements.lock | $(UV)
+	@echo "creating $(@D) from $< (0.5 GB)" >&2
+	@$(UV) venv -q --clear --python python3 $(@D)
+	@$(UV) pip install -q --python $(@D)/bin/python $(HASHED) -r $<
+	@$(UV) pip install -q --python $(@D)/bin/python --no-deps -e services/pipeline
+	@touch $@
+
 # The script that draws the diagrams of the site, from a package of npm. docs/mermaid.lock has its version and sha256.
 # Where npm is not installed, it comes from the wheel that Prometheus' pages use.
 build/mermaid/mermaid.min.js: docs/mermaid.lock | $(UV)
@@ -289,8 +310,8 @@ build/mermaid/mermaid.min.js: docs/mermaid.lock | $(UV)
 	@$(UV) pip install -q --python $(PYTHON) --no-deps -e services/pipeline
 	@touch $@
 
-.venv/test: requirements-test.lock $(foreach m,$(MEMBERS),services/$(m)/pyproject.toml) .venv/deploy
-	@echo "adding the packages of services and tests to .venv, from $< (1.4 GB; a minute or two the first time)" >&2
+.venv/test: requirements-test.lock $(foreach m,$(MEMBERS),services/$(m)/pyproject.toml) .venv/deploy | $(MLFLOW)
+	@echo "adding the packages of services and tests to .venv, from $< (1.1 GB; a minute or two the first time)" >&2
 	@rm -f .venv/ready
 	@$(UV) pip sync -q --python $(PYTHON) $(HASHED) $<
 	@$(UV) pip install -q --python $(PYTHON) --no-deps $(foreach m,$(MEMBERS),-e services/$(m))

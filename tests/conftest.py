@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,9 @@ from hypothesis import settings
 from ci.local.processes import LocalPlatform
 
 pytest_plugins = ("pytester", "tests.kit.skips", "tests.kit.distribution")
+
+# Airflow has an environment of its own, in which `make test` and `make unit` run the tests of the DAGs.
+collect_ignore = [] if find_spec("airflow") else ["dags"]
 
 # Workers share the cores: more threads in each would only wait. Polars reads this when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:

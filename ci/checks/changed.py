@@ -23,6 +23,7 @@ from ci.common.paths import CHECKOUT
 
 TESTS = CHECKOUT / "tests"
 NOT_UNIT = ("cluster", "closed", "gitops", "e2e", "upgrade", "faults")  # folders of tests that need a cluster
+DAGS_PYTHON = CHECKOUT / "build" / "dags-venv" / "bin" / "python"  # Airflow has an environment of its own
 MOST = 8  # largest number of importing test files that run for one module
 # Tests for files that tests do not import, by the start of the path.
 OTHERS = {
@@ -132,12 +133,16 @@ def select(paths: Iterable[str]) -> Selection:
     return Selection([test for test in whole if (CHECKOUT / test).exists()], notes)
 
 
-def _commands(selection: Selection, workers: int) -> Iterator[tuple[str, list[str]]]:
+def commands(selection: Selection, workers: int) -> Iterator[tuple[str, list[str]]]:
+    """The name and the command of each check."""
     yield "lint", ["make", "--no-print-directory", "lint"]
     yield "types", ["make", "--no-print-directory", "types"]
-    if selection.tests:
-        pytest = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-m", "not services and not e2e"]
-        yield "tests", [*pytest, *selection.tests]
+    dags = [test for test in selection.tests if test.startswith("tests/dags")]
+    others = [test for test in selection.tests if test not in dags]
+    for name, python, tests in (("tests", sys.executable, others), ("DAG tests", DAGS_PYTHON, dags)):
+        if tests:
+            pytest = ["-m", "pytest", "-q", "-n", str(workers), "-m", "not services and not e2e"]
+            yield name, [str(python), *pytest, *tests]
 
 
 def _run(name: str, command: list[str]) -> bool:
@@ -145,9 +150,9 @@ def _run(name: str, command: list[str]) -> bool:
     done = subprocess.run(
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    fine = done.returncode == 0 or (name == "tests" and done.returncode == 5)  # 5: all tests are deselected
+    fine = done.returncode == 0 or ("tests" in name and done.returncode == 5)  # 5: all tests are deselected
     say(f"{name}: {'passed' if fine else 'FAILED'} in {time.monotonic() - began:.0f} s")
-    if not fine or name == "tests":
+    if not fine or "tests" in name:
         print(done.stdout.rstrip(), flush=True)
     return fine
 
@@ -164,7 +169,7 @@ def _main() -> None:
     for line in [*selection.tests, *selection.notes]:
         print(f"  {line}", flush=True)
     with ThreadPoolExecutor() as together:
-        fine = list(together.map(lambda one: _run(*one), _commands(selection, options.workers)))
+        fine = list(together.map(lambda one: _run(*one), commands(selection, options.workers)))
     if not all(fine):
         raise Failure("checks failed: see above")
 

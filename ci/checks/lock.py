@@ -1,11 +1,13 @@
-"""Resolve every Python package of the workspace once and write the hash-pinned requirement files.
+"""Resolve the Python packages of each image and each environment, and write the hash-pinned requirement files.
 
-`services/<name>/requirements.lock` has the packages of that image. Three files at the top have the levels of the
-checkout's environment: `requirements-deploy.lock`, `requirements-test.lock` and `requirements-dev.lock`, which has
-every package. All come from one resolution, so a package has one version everywhere.
+`services/<name>/requirements.lock` comes from a resolution of that service alone, so no image holds a package of
+another one back. The other files belong to environments of the checkout, which take the versions of the services that
+they test: `requirements-deploy.lock`, `requirements-test.lock` and `requirements-dev.lock` are the levels of `.venv`,
+and `tests/dags/requirements.lock` is Airflow with what the tests of the DAGs import.
 
 Existing versions and hashes do not change. New packages are added, and unused packages are removed. `--upgrade`
-upgrades all packages, or those that it names. The files do not name a registry: pip and uv use the configured one.
+upgrades all packages, or those that it names, in every file. The files do not name a registry: pip and uv use the
+configured one.
 """
 
 from __future__ import annotations
@@ -16,26 +18,75 @@ import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from ci.common.agreements import disagreements
 from ci.common.console import Failure, main, phase, run, say
 from ci.common.paths import CHECKOUT
 
 HEADER = "# Written by `make lock`; do not edit. Hashes of every file of each version, for all supported Pythons.\n"
-EVERY = CHECKOUT / "requirements-dev.lock"
-# Options of `uv export` for the files at the top; each level holds the one before.
+# Options of `uv export` for the levels of .venv; each level holds the one before.
 LEVELS = {
     "requirements-deploy.lock": ("--package", "house-platform", "--no-default-groups"),
     "requirements-test.lock": ("--all-packages", "--no-default-groups", "--group", "test"),
-    EVERY.name: ("--all-packages", "--all-groups"),
+    "requirements-dev.lock": ("--all-packages", "--all-groups"),
 }
+EVERY = list(LEVELS)[-1]
+DAGS = "tests/dags"
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Projects that are resolved together, and the lock files that hold the result.
+
+    `projects` are folders with a pyproject.toml. `exports` has the options of `uv export` for each lock file. `follows`
+    are locks of services whose new versions the resolution takes. `keeps` are locks whose old versions it keeps; the
+    first one that has a package decides.
+    """
+
+    projects: tuple[str, ...]
+    exports: Mapping[str, tuple[str, ...]]
+    keeps: tuple[str, ...]
+    follows: tuple[str, ...] = ()
 
 
 def members() -> list[str]:
-    """Names of the workspace's services, as folders under services/."""
+    """Names of the services whose packages are in .venv, as folders under services/."""
     workspace = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]["members"]
     return [member.removeprefix("services/") for member in workspace]
+
+
+def services() -> list[str]:
+    """Names of all services with Python packages, as folders under services/."""
+    return sorted(file.parent.name for file in (CHECKOUT / "services").glob("*/pyproject.toml"))
+
+
+def lock_of(service: str) -> str:
+    """The lock file of a service."""
+    return f"services/{service}/requirements.lock"
+
+
+def resolutions() -> list[Resolution]:
+    """Every resolution: the services, then the environments that follow them.
+
+    A package that is new in a service of .venv takes the version that .venv has, because both must agree.
+    """
+    together = members()
+    alone = [_of(f"services/{name}", lock_of(name), beside=name in together) for name in services()]
+    projects = ("", *(f"services/{name}" for name in together))
+    checkout = Resolution(projects, LEVELS, keeps=(EVERY,), follows=tuple(lock_of(name) for name in together))
+    return [*alone, checkout, _of(DAGS, f"{DAGS}/requirements.lock", lock_of("airflow"), beside=True)]
+
+
+def _of(project: str, file: str, *follows: str, beside: bool) -> Resolution:
+    """The resolution of one project and of the projects of this repository that it needs."""
+    settings = tomllib.loads((CHECKOUT / project / "pyproject.toml").read_text())
+    ours = settings.get("tool", {}).get("uv", {}).get("sources", {})
+    needed = (f"services/{name.removeprefix('house-')}" for name in ours)
+    options = ("--package", settings["project"]["name"], "--no-dev")
+    return Resolution((project, *needed), {file: options}, (file, EVERY) if beside else (file,), follows)
 
 
 def blocks(text: str) -> dict[str, list[str]]:
@@ -50,21 +101,15 @@ def blocks(text: str) -> dict[str, list[str]]:
     return requirements
 
 
+def package(requirement: str) -> str:
+    """The normalised name of a requirement's package."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[=\[]", requirement)[0]).lower()
+
+
 def pins(text: str, upgrade: Collection[str] = ()) -> list[str]:
-    """The requirements of a lock, without the packages to upgrade.
-
-    Raises:
-        Failure: a package to upgrade is not in the lock.
-    """
-    names = {_normal(name) for name in upgrade}
-    packages = {requirement: _normal(re.split(r"[=\[]", requirement)[0]) for requirement in blocks(text)}
-    if unknown := names - set(packages.values()):
-        raise Failure(f"{EVERY.name} has no package {', '.join(sorted(unknown))}")
-    return [requirement for requirement, name in packages.items() if name not in names]
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    """The requirements of a lock, without the packages to upgrade."""
+    names = {package(name) for name in upgrade}
+    return [requirement for requirement in blocks(text) if package(requirement) not in names]
 
 
 def with_hashes(text: str, locked: Mapping[str, list[str]]) -> str:
@@ -78,53 +123,98 @@ def with_hashes(text: str, locked: Mapping[str, list[str]]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def workspace(folder: Path, constraints: list[str]) -> None:
-    """Copy the inputs of a resolution into a folder, and add constraints, which uv reads only from pyproject.toml."""
-    for name in ("", *(f"services/{member}" for member in members())):
+def workspace(folder: Path, projects: Iterable[str], constraints: list[str]) -> None:
+    """Copy the projects of a resolution into a folder, and add constraints, which uv reads from its pyproject.toml."""
+    for name in projects:
         (folder / name).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(CHECKOUT / name / "pyproject.toml", folder / name / "pyproject.toml")
-    project = folder / "pyproject.toml"
+    root = folder / "pyproject.toml"
+    if "" not in projects:
+        root.write_text(f"[tool.uv]\n\n[tool.uv.workspace]\nmembers = {json.dumps(list(projects))}\n")
     table = f"[tool.uv]\nconstraint-dependencies = {json.dumps(constraints)}\n"
-    project.write_text(project.read_text().replace("[tool.uv]\n", table, 1))
+    root.write_text(root.read_text().replace("[tool.uv]\n", table, 1))
 
 
 def lock(upgrade: Collection[str] | None = None) -> None:
     """Write all requirement files; `upgrade` names the packages to upgrade; an empty one means all.
 
+    Nothing is written unless everything is resolved.
+
     Raises:
-        Failure: the pins do not fit the requirements of pyproject.toml, or uv failed.
+        Failure: no file has a package to upgrade; the pins do not fit the requirements of pyproject.toml; services
+            disagree on a version (`ci.common.agreements`); or uv failed.
     """
-    current = EVERY.read_text() if EVERY.exists() and (upgrade is None or upgrade) else ""
-    constraints = pins(current, upgrade or ())
-    locked = {name.partition(" ;")[0]: hashes for name, hashes in blocks(current).items() if name in constraints}
+    todo = resolutions()
+    before = {file: _read(file) if upgrade is None or upgrade else "" for one in todo for file in one.exports}
+    present = {package(requirement) for text in before.values() for requirement in blocks(text)}
+    if unknown := {package(name) for name in upgrade or ()} - present:
+        raise Failure(f"no lock file has a package {', '.join(sorted(unknown))}")
+    kept = {file: pins(text, upgrade or ()) for file, text in before.items()}
+    hashes = {
+        requirement.partition(" ;")[0]: lines
+        for file, text in before.items()
+        for requirement, lines in blocks(text).items()
+        if requirement in kept[file]
+    }
+    locks: dict[str, str] = {}
+    with phase("resolve each image and each environment", then="write requirement files"):
+        for one in todo:
+            if one.follows:
+                _agree(locks)
+            followed = [requirement for file in one.follows for requirement in blocks(locks[file])]
+            constraints = _first(followed, *(kept[file] for file in one.keeps))
+            for file, text in _resolve(one, constraints).items():
+                locks[file] = HEADER + with_hashes(text, hashes)
+                hashes |= {entry.partition(" ;")[0]: lines for entry, lines in blocks(locks[file]).items()}
+    for file, text in locks.items():
+        (CHECKOUT / file).write_text(text)
+    say(f"wrote {len(locks)} lock files")
+
+
+def _first(*sources: Iterable[str]) -> list[str]:
+    """The requirements of each source for packages that no earlier source has."""
+    chosen: dict[str, None] = {}
+    for source in sources:
+        names = {package(requirement) for requirement in chosen}
+        chosen |= dict.fromkeys(requirement for requirement in source if package(requirement) not in names)
+    return list(chosen)
+
+
+def _read(file: str) -> str:
+    path = CHECKOUT / file
+    return path.read_text() if path.exists() else ""
+
+
+def _agree(locks: Mapping[str, str]) -> None:
+    versions = {name: list(blocks(locks[lock_of(name)])) for name in services()}
+    if lines := disagreements(versions, members()):
+        raise Failure(
+            "\n".join(lines)
+            + "\nNo file was written. Upgrade the package in both: make lock UPGRADE=NAME. If one service "
+            "cannot have that version, limit the package in the pyproject.toml of the other one."
+        )
+
+
+def _resolve(resolution: Resolution, constraints: list[str]) -> dict[str, str]:
+    """Texts of the lock files of a resolution."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        workspace(folder, constraints)
-        with phase("resolve the workspace", then="write requirement files"):
-            _resolve(folder, pinned=bool(constraints))
-        files: dict[Path, tuple[str, ...]] = {CHECKOUT / name: selection for name, selection in LEVELS.items()}
-        for name in members():
-            files[CHECKOUT / "services" / name / "requirements.lock"] = ("--package", f"house-{name}", "--no-dev")
-        for file, selection in files.items():
-            file.write_text(HEADER + with_hashes(_export(folder, *selection), locked))
-    say(f"wrote {len(members())} locks of services, {', '.join(LEVELS)}")
+        workspace(folder, resolution.projects, constraints)
+        try:
+            run(["uv", "lock"], cwd=folder)
+        except Failure as unsolved:
+            if not constraints:
+                raise
+            raise Failure(
+                f"{list(resolution.exports)[-1]}: {unsolved}\nIf a pin does not fit pyproject.toml any more, name each "
+                'such package: make lock UPGRADE="NAME ...", or UPGRADE=all'
+            ) from unsolved
+        return {file: _export(folder, *options) for file, options in resolution.exports.items()}
 
 
-def _resolve(folder: Path, pinned: bool) -> None:
-    try:
-        run(["uv", "lock"], cwd=folder)
-    except Failure as unsolved:
-        if not pinned:
-            raise
-        raise Failure(
-            f"{unsolved}\nIf a pin does not fit pyproject.toml any more, name each such package: "
-            'make lock UPGRADE="NAME ...", or UPGRADE=all'
-        ) from unsolved
-
-
-def _export(folder: Path, *selection: str) -> str:
+def _export(folder: Path, *options: str) -> str:
     fixed = ["--no-emit-workspace", "--no-header", "--no-annotate", "--no-emit-project", "--frozen"]
-    return run(["uv", "export", "--quiet", *fixed, "--format", "requirements-txt", *selection], cwd=folder).stdout
+    return run(["uv", "export", "--quiet", *fixed, "--format", "requirements-txt", *options], cwd=folder).stdout
 
 
 def _main() -> None:

@@ -28,6 +28,8 @@ from ci.common.console import Failure, wait_for
 from ci.common.paths import CHECKOUT
 from pipeline import STAGES, Stage, following
 
+# MLflow's server has the packages of its image, which are not those of our services.
+MLFLOW_PYTHON = CHECKOUT / "build" / "mlflow-venv" / "bin" / "python"
 SKIPPED = 99  # exit code of a stage that has nothing to do
 
 
@@ -193,10 +195,18 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
             folder.chmod(0o755)
 
     def start_mlflow(self, port: int = 0) -> str:
-        """Start an MLflow server as the cluster runs it (one worker, proxied artifacts); returns its URL."""
+        """Start an MLflow server as the cluster runs it (one worker, proxied artifacts); returns its URL.
+
+        Raises:
+            Failure: its environment does not exist, or it did not start.
+        """
         port = port or free_port()
         self.mlflow_url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, str(CHECKOUT / "services/mlflow/serve.py"), "server", "--workers", "1"]
+        if not MLFLOW_PYTHON.exists():
+            raise Failure(
+                f"{MLFLOW_PYTHON} does not exist: `make .venv/test` creates the environment of MLflow's server"
+            )
+        command = [str(MLFLOW_PYTHON), str(CHECKOUT / "services/mlflow/serve.py"), "server", "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         command += ["--backend-store-uri", self.database("mlflow", "postgresql+psycopg2")]
         command += ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]

@@ -14,7 +14,7 @@ import pytest
 
 from ci.common.console import Failure
 from tests.bench.serving import comparison, load, overload, report, servers
-from tests.bench.serving.environments import PEERS, PREDICTOR, SAME
+from tests.bench.serving.environments import MLFLOW, PEERS, PREDICTOR, SAME
 from tests.bench.serving.model import Rows
 from tests.bench.serving.servers import Form, Server
 
@@ -31,7 +31,7 @@ def pins(lock: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
 def test_lock_of_a_peer_pins_the_same_libraries_by_hash_without_a_registry(lock: Path) -> None:
-    ours = pins(PREDICTOR.parents[1] / "requirements-dev.lock")
+    ours = pins(MLFLOW / "requirements.lock") | pins(PREDICTOR / "requirements.lock")
     result = pins(lock)
     assert result["lightgbm"] == pins(PREDICTOR / "requirements.lock")["lightgbm"]
     assert {name: result[name] for name in SAME if name in result} == {

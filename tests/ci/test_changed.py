@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from ci.checks import changed as check
@@ -39,6 +41,13 @@ def test_folder_is_named_once_and_its_files_are_not() -> None:
     selection = check.select(["charts/lib/templates/_pod.tpl", "tests/charts/test_labels.py"])
     assert "tests/charts" in selection.tests
     assert "tests/charts/test_labels.py" not in selection.tests
+
+
+def test_tests_of_the_dags_run_in_the_environment_of_airflow() -> None:
+    selection = check.Selection(["tests/dags/test_chart.py", "tests/charts"], [])
+    commands = {tuple(command[:3]): command for _, command in check.commands(selection, workers=1)}
+    assert commands[str(check.DAGS_PYTHON), "-m", "pytest"][-1] == "tests/dags/test_chart.py"
+    assert commands[sys.executable, "-m", "pytest"][-1] == "tests/charts"
 
 
 def test_tests_that_need_a_cluster_are_left_out() -> None:

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from ci.checks.lock import LEVELS, blocks, members
+from ci.checks.changed import DAGS_PYTHON
+from ci.checks.lock import DAGS, LEVELS, blocks, members
 from ci.common.paths import CHECKOUT
+from ci.local.processes import MLFLOW_PYTHON
 
 MAKEFILE = (CHECKOUT / "Makefile").read_text()
 # where packages of this repository are imported from
 ROOTS = (CHECKOUT, *(CHECKOUT / "services").glob("*/src"), *(CHECKOUT / "services" / "airflow").iterdir())
 DEPLOYED = {"ci", "tests", "pipeline"}  # of them, what the level deploy has
-PEERS = CHECKOUT / "tests" / "bench" / "serving" / "peers"  # each has an environment of its own
+# What runs in an environment of its own: servers of the bench, the DAGs and their tests, MLflow's server
+APART = [CHECKOUT / place for place in ("tests/bench/serving/peers", "services/airflow", DAGS, "services/mlflow")]
 
 
 def deploying() -> dict[str, set[str]]:
@@ -108,21 +111,47 @@ def test_test_has_what_tests_services_and_programs_import() -> None:
     lacking = {
         f"{file.relative_to(CHECKOUT)} imports {module}"
         for file in sources
-        if PEERS not in file.parents
+        if not any(place in file.parents for place in APART)
         for module in imported(file)
         if (top := module.partition(".")[0]) not in has and top and not ours(top)
     }
     assert not lacking, f"{'; '.join(sorted(lacking))}: add the package to the group test and run `make lock`"
 
 
-def test_every_level_has_the_one_before_and_every_lock_of_a_service() -> None:
+def test_every_level_has_the_one_before() -> None:
     deploy, test, dev = (blocks((CHECKOUT / name).read_text()) for name in LEVELS)
     assert deploy.items() <= test.items()
     assert test.items() <= dev.items()
-    versions = {requirement.partition(" ;")[0]: hashes for requirement, hashes in test.items()}
-    for service in members():
-        for requirement, hashes in blocks((CHECKOUT / f"services/{service}/requirements.lock").read_text()).items():
-            assert versions.get(requirement.partition(" ;")[0]) == hashes, f"{service}: {requirement}; run `make lock`"
+
+
+@pytest.mark.parametrize(
+    ("service", "environment"),
+    [*((service, "requirements-test.lock") for service in members()), ("airflow", f"{DAGS}/requirements.lock")],
+)
+def test_a_service_is_tested_with_the_versions_and_hashes_of_its_image(service: str, environment: str) -> None:
+    tested = {line.partition(" ;")[0]: hashes for line, hashes in blocks((CHECKOUT / environment).read_text()).items()}
+    for requirement, hashes in blocks((CHECKOUT / f"services/{service}/requirements.lock").read_text()).items():
+        assert tested.get(requirement.partition(" ;")[0]) == hashes, f"{service}: {requirement}; run `make lock`"
+
+
+def test_mlflow_runs_with_the_lock_and_without_the_excluded_packages_of_its_image() -> None:
+    [(inputs, recipe)] = re.findall(r"^\$\(MLFLOW\): (.*) \|.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert inputs.split() == ["services/mlflow/requirements.lock", "services/mlflow/excludes.txt"]
+    assert "$(HASHED) -r $<" in recipe
+    assert "services/mlflow/excludes.txt | xargs $(UV) pip uninstall" in recipe
+
+
+@pytest.mark.parametrize(("variable", "python"), [("MLFLOW", MLFLOW_PYTHON), ("DAGS", DAGS_PYTHON)])
+def test_programs_find_the_environments_that_make_creates(variable: str, python: Path) -> None:
+    [folder] = re.findall(rf"^{variable} := (.*)/ready$", MAKEFILE, re.MULTILINE)
+    assert python == CHECKOUT / folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("target", ["test", "unit"])
+def test_a_target_with_all_unit_tests_runs_those_of_the_dags_too(target: str) -> None:
+    [(needed, recipe)] = re.findall(rf"^{target}: (.*?) ##.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert "$(DAGS)" in needed
+    assert "\t$(TEST_DAGS)\n" in recipe
 
 
 class Checkout:
@@ -131,12 +160,13 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, folder / "calls"
         shutil.copyfile(CHECKOUT / "Makefile", folder / "Makefile")
-        for name in (*LEVELS, *(f"services/{member}/pyproject.toml" for member in members())):
+        mlflow = ("services/mlflow/requirements.lock", "services/mlflow/excludes.txt")
+        for name in (*LEVELS, *mlflow, *(f"services/{member}/pyproject.toml" for member in members())):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(CHECKOUT / name, folder / name)
         uv = folder / "uv"
         uv.write_text(
-            '#!/bin/sh\n[ "$1" != venv ] || { rm -rf .venv && mkdir .venv; }\n'
+            '#!/bin/sh\nfor last; do :; done\n[ "$1" != venv ] || { rm -rf "$last" && mkdir -p "$last"; }\n'
             f'case "$*" in *"$FAIL"*) exit 1;; esac\necho "$@" >> {self.calls}\n'
         )
         uv.chmod(0o755)
@@ -193,6 +223,14 @@ def test_a_changed_lock_of_test_leaves_deploy_alone(checkout: Checkout, changed:
     assert checkout.make("deploy") == []
     assert checkout.make("test") == TEST
     assert checkout.make("ready") == READY, "what is synchronised to test has no linters any more"
+
+
+def test_only_the_level_test_brings_mlflows_server(checkout: Checkout) -> None:
+    server = checkout.folder / "build" / "mlflow-venv" / "ready"
+    checkout.make("deploy")
+    assert not server.exists()
+    checkout.make("test")
+    assert server.exists()
 
 
 def test_an_interrupted_level_is_made_again(checkout: Checkout) -> None:

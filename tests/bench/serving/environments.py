@@ -21,6 +21,7 @@ from ci.common.paths import CHECKOUT, cache_dir
 
 PEERS = Path(__file__).with_name("peers")
 PREDICTOR = CHECKOUT / "services" / "predictor"
+MLFLOW = CHECKOUT / "services" / "mlflow"
 SAME = ("lightgbm", "mlflow", "polars")
 _ENV = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
 _OLDEST = "3.11"  # Python that this repository supports
@@ -52,9 +53,9 @@ def environment(name: str, lock: Path, python: str = sys.executable, without: Pa
 
 def lock(upgrade: bool = False) -> None:
     """Resolve the packages of every peer. Without `upgrade`, versions in its lock are preferred."""
-    ours = (CHECKOUT / "requirements-dev.lock").read_text()
+    ours = PREDICTOR.joinpath("requirements.lock").read_text() + MLFLOW.joinpath("requirements.lock").read_text()
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as same:
-        same.write("\n".join(re.findall(rf"^(?:{'|'.join(SAME)})==\S+", ours, re.MULTILINE)))
+        same.write("\n".join(sorted(set(re.findall(rf"^(?:{'|'.join(SAME)})==\S+", ours, re.MULTILINE)))))
         same.flush()
         command = [_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", _OLDEST, "-c", same.name]
         command += ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]

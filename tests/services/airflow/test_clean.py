@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from ci.local.processes import LocalPlatform
 pytestmark = pytest.mark.services
 
 CLEAN = CHECKOUT / "charts" / "airflow" / "files" / "clean.py"
+PYTHON = CHECKOUT / "build" / "dags-venv" / "bin" / "python"  # has the packages of Airflow's image
 Clean = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -41,7 +41,7 @@ def clean(dsn: str, tmp_path: Path) -> Clean:
             "KEEP_DAYS": "90",
         }
         return subprocess.run(
-            [sys.executable, str(CLEAN)], env=environment, capture_output=True, text=True, check=False, timeout=60
+            [str(PYTHON), str(CLEAN)], env=environment, capture_output=True, text=True, check=False, timeout=60
         )
 
     return run
