@@ -46,7 +46,7 @@ def test_postgresql_keeps_confirmed_rows() -> None:
         disk.fill(leave=24 * MIB)
         confirmed, error = insert_until_refused(server)
         assert confirmed, error
-        assert "No space left on device" in server.log, "the log does not say why"
+        assert "No space left on device" in server.log, "the log does not show the reason"
         disk.empty()
         # The server ends when it cannot write its log, and its pod starts it again. Otherwise it goes on.
         wait_until(lambda: server.process.poll() is not None or answers(server), "end or recovery of the server")
