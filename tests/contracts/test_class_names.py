@@ -37,7 +37,7 @@ def test_every_class_has_a_name_of_its_own(program: str) -> None:
 
 
 def test_a_repeated_name_is_reported(tmp_path: Path) -> None:
-    """Also a class within a class, and two in one file; a function or a name that is imported is no second class."""
+    """Also a class within a class, and two in one file; functions and imported names do not count."""
     files = {
         "services/core/src/core/listing.py": "class Listing: ...\nclass Batch: ...",
         "services/pipeline/src/pipeline/rows.py": "if True:\n    class Listing: ...\ndef Other(): ...",

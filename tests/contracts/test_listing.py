@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from core.features.columns import TARGET
 from core.listing.parsing import parse_listings
-from core.listing.schema import QUANTITIES, RANGES, RAW_SCHEMA
+from core.listing.schema import QUANTITIES, RANGES, RAW_SCHEMA, RawListing
 from pipeline.validation.row_checks import check_rows
 from pipeline.validation.row_rules import ValidRow
 from predictor.http.feedback import Feedback
 from predictor.pricing.listing import Listing
+
+
+def test_plain_listings_have_the_fields_and_types_of_raw_listings() -> None:
+    types = {pl.Float64(): float | None, pl.String(): str | None}
+    assert get_type_hints(RawListing) == {name: types[kind] for name, kind in RAW_SCHEMA.items()}
 
 
 def test_training_rows_have_the_fields_and_types_of_raw_listings() -> None:
