@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping
 
 from ci.common.console import Failure, main, run, say
-from ci.common.kube import JOBS, PLATFORM, environment, kube, kubectl
+from ci.common.kube import JOBS, PLATFORM, Object, environment, kube, kubectl
 
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -88,12 +88,12 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
     }
 
 
-def namespace_object(name: str) -> dict[str, object]:
+def namespace_object(name: str) -> Object:
     """A namespace that admits restricted pods only."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
 
 
-def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, object]:
+def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> Object:
     """A Secret with labels that show its origin."""
     labels = {"app.kubernetes.io/part-of": "house-platform", "app.kubernetes.io/managed-by": "make-secrets"}
     metadata = {"name": name, "namespace": namespace, "labels": labels}
@@ -173,7 +173,7 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
     return [f"{space}/{name}" for space, name in missing]
 
 
-def _make(objects: list[dict[str, object]]) -> None:
+def _make(objects: list[Object]) -> None:
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     run([kubectl(), "create", "-f", "-"], stdin=listed, env=environment())
 
