@@ -168,7 +168,7 @@ lint: .venv/ready ### run ruff; check import contracts, wording, generated files
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 	$(PYTHON) -m ci.checks.actionlint
 
-types: .venv/ready ### run mypy (strict for core and pipeline)
+types: .venv/ready ### run mypy, strict for all programs
 	$(PYTHON) -m mypy ci services/*/src
 
 unit: .venv/test $(DAGS) ### run the unit, chart, DAG and monitoring tests

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from ci.common.console import phase, wait_for
-from ci.common.kube import get, kube
+from ci.common.kube import Object, get, kube
 
 NAMESPACE = "argocd"
 GIT_URL = f"http://git.{NAMESPACE}.svc:3080/platform.git"  # of the cluster's own Git server
 DEFINITION = "CustomResourceDefinition"
-
-Object = dict[str, Any]
 
 
 def apply(objects: list[Object]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ci import cluster
 from ci.common.console import phase, run, say
 from ci.common.gocache import trim_go_cache
-from ci.common.goprograms import Program, compile_missing, drop_old, environment, module_version
+from ci.common.goprograms import GoProgram, compile_missing, drop_old, environment, module_version
 from ci.common.paths import cache_dir
 from ci.images import archive, builders
 from ci.images.catalog import Image
@@ -30,7 +30,7 @@ IMAGE = Image(
 )
 
 
-def all_programs() -> tuple[Program, ...]:
+def all_programs() -> tuple[GoProgram, ...]:
     """Programs to compile, the quickest first."""
     stamp = {
         "version": VERSION.removeprefix("v"),
@@ -41,9 +41,9 @@ def all_programs() -> tuple[Program, ...]:
     argocd_flags = " ".join(f"-X {ARGOCD}/common.{key}={value}" for key, value in stamp.items())
     helm_flags = f"-X {HELM}/internal/version.version={module_version(HELM, MODULE)}"
     return (
-        Program("gitserver", ".", HERE / "gitserver", STORE, "."),
-        Program("helm", f"{HELM}/cmd/helm", MODULE, STORE, version_flags=helm_flags),
-        Program("argocd", f"{ARGOCD}/cmd", MODULE, STORE, version_flags=argocd_flags),
+        GoProgram("gitserver", ".", HERE / "gitserver", STORE, "."),
+        GoProgram("helm", f"{HELM}/cmd/helm", MODULE, STORE, version_flags=helm_flags),
+        GoProgram("argocd", f"{ARGOCD}/cmd", MODULE, STORE, version_flags=argocd_flags),
     )
 
 

@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ci.argocd import sync
-from ci.argocd.apply import Object
 from ci.common.console import Failure
-from ci.common.kube import PLATFORM, RELEASE, kube
+from ci.common.kube import PLATFORM, RELEASE, Object, kube
 
 HELM = ("helm", ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace"))
 ARGO = ("argocd-controller", ("argocd.argoproj.io/tracking-id",))
@@ -78,7 +77,7 @@ def _disown(item: Object, manager: str, annotations: Collection[str]) -> bool:
     raise Failure(f"{item['kind']} {item['name']} is still owned by {manager}: it changed at each of {ATTEMPTS} tries")
 
 
-def _changes(metadata: dict[str, Any], manager: str, annotations: Collection[str]) -> list[dict[str, Any]]:
+def _changes(metadata: Object, manager: str, annotations: Collection[str]) -> list[dict[str, Any]]:
     """A JSON patch that removes a manager from an object's metadata; empty if it is not there."""
     fields = metadata.get("managedFields", [])
     kept = [entry for entry in fields if entry["manager"] != manager]

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from ci.argocd.apply import NAMESPACE, Object, with_parameters
+from ci.argocd.apply import NAMESPACE, with_parameters
 from ci.common.console import Failure
+from ci.common.kube import Object
 from ci.common.paths import CHECKOUT
 from ci.deploy import secrets
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import Any
 
-from ci.argocd.apply import NAMESPACE, Object
+from ci.argocd.apply import NAMESPACE
 from ci.common.console import Failure, say, wait_for
-from ci.common.kube import PART_OF, get, kube
+from ci.common.kube import PART_OF, Object, get, kube
 
 ROOT = "house-platform"
 PROJECTS = ("house-platform", "house-platform-root")
@@ -149,7 +148,7 @@ def watch(seconds: float, every: float = 1) -> list[str]:
 
 
 def _marks(application: Object) -> tuple[str, str]:
-    status: dict[str, Any] = application.get("status", {})
+    status: Object = application.get("status", {})
     return status.get("sync", {}).get("status", "Unknown"), status.get("operationState", {}).get("startedAt", "never")
 
 

@@ -20,7 +20,7 @@ from ci.common.paths import CHECKOUT, cache_dir
 
 
 @dataclass(frozen=True)
-class Program:
+class GoProgram:
     """A program compiled from `package` of the Go module in the folder `module`.
 
     `sources` is the folder of the program's own files in the module, if it has any. `links` are other names of the
@@ -61,7 +61,7 @@ def environment(module: Path) -> dict[str, str]:
     return go_environment() | ({"GOTOOLCHAIN": named.group(1)} if named else {})
 
 
-def compile_missing(programs: Sequence[Program]) -> int:
+def compile_missing(programs: Sequence[GoProgram]) -> int:
     """Compile the programs that the cache lacks, one at a time; returns how many were compiled.
 
     Raises:
@@ -122,7 +122,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 @cache
-def _key(program: Program) -> str:
+def _key(program: GoProgram) -> str:
     digest = hashlib.sha256()
     files = [file for name in ("go.mod", "go.sum") if (file := program.module / name).exists()]
     if program.sources:
@@ -134,5 +134,5 @@ def _key(program: Program) -> str:
     return digest.hexdigest()[:12]
 
 
-def _flags(program: Program) -> str:
+def _flags(program: GoProgram) -> str:
     return f"-s -w {program.version_flags}".strip()

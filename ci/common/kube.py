@@ -30,6 +30,9 @@ UNREACHED = re.compile(  # messages of kubectl and helm when the API server itse
 )
 
 
+Object = dict[str, Any]  # a Kubernetes object, or a part of one; its kind decides which fields it has
+
+
 class NoCluster(Failure):
     """The API server does not answer. The text says how to create a cluster or to choose another one."""
 
@@ -101,9 +104,9 @@ def kube(*words: str, stdin: str | None = None, check: bool = True, timeout: flo
     return on_cluster(kubectl(), *words, stdin=stdin, check=check, timeout=timeout)
 
 
-def get(*words: str) -> dict[str, Any]:
+def get(*words: str) -> Object:
     """`kubectl get ... -o json`, parsed."""
-    objects: dict[str, Any] = json.loads(kube("get", *words, "-o", "json"))
+    objects: Object = json.loads(kube("get", *words, "-o", "json"))
     return objects
 
 
@@ -166,7 +169,7 @@ def _networks(addresses: list[str]) -> str:
     return networks[0] if len(networks) == 1 else f"{{{','.join(networks)}}}"
 
 
-def trouble(pod: dict[str, Any]) -> str:
+def trouble(pod: Object) -> str:
     """Reason why a pod is not Ready, in one line; empty if it is Ready or succeeded."""
     status = pod["status"]
     if status.get("phase") == "Succeeded":

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
 
 from ci.common.console import Failure, main, wait_for
-from ci.common.kube import JOBS, environment, get, kube, kubectl, trouble
+from ci.common.kube import JOBS, Object, environment, get, kube, kubectl, trouble
 from ci.deploy.platform import HOPELESS
 from pipeline.arguments import parser
 
@@ -21,9 +20,9 @@ TEMPLATE = "pipeline"  # PodTemplate of charts/airflow
 ENDED = ("Succeeded", "Failed")
 
 
-def pod(template: dict[str, Any], words: list[str]) -> dict[str, Any]:
+def pod(template: Object, words: list[str]) -> Object:
     """A pod from the template that runs `python -m pipeline` with these arguments."""
-    made: dict[str, Any] = json.loads(json.dumps(template))
+    made: Object = json.loads(json.dumps(template))
     made["spec"]["containers"][0]["args"] = words
     metadata = made["metadata"] | {"generateName": f"pipeline-{words[0]}-", "namespace": JOBS}
     return made | {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
@@ -48,7 +47,7 @@ def run(words: list[str], seconds: float = 3600) -> int:
         kube("-n", JOBS, "delete", name, "--wait=false", "--ignore-not-found")
 
 
-def _now(name: str) -> dict[str, Any]:
+def _now(name: str) -> Object:
     return get("-n", JOBS, name)
 
 
@@ -59,7 +58,7 @@ def _started(name: str) -> bool:
     return current["status"]["phase"] not in ("Pending", "Unknown")
 
 
-def _exit_code(ended: dict[str, Any]) -> int:
+def _exit_code(ended: Object) -> int:
     for box in ended["status"].get("containerStatuses", []):
         if "terminated" in box["state"]:
             return int(box["state"]["terminated"]["exitCode"])

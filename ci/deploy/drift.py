@@ -14,12 +14,10 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ci.common.console import Failure, line, main
-from ci.common.kube import PLATFORM, RELEASE, NoCluster, helm, kube, on_cluster
+from ci.common.kube import PLATFORM, RELEASE, NoCluster, Object, helm, kube, on_cluster
 
-Object = dict[str, Any]
 Key = tuple[str, str, str, str]  # API version, kind, namespace, name
 
 # Fields of metadata that the API server writes, and that change without a change of the object's content.

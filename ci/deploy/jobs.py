@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from ci.common.kube import PART_OF, PLATFORM, get, kube
+from ci.common.kube import PART_OF, PLATFORM, Object, get, kube
 
 FILLS = "house-platform/fills"  # annotation of a Job: the claim of the volume that it fills
 
@@ -29,7 +28,7 @@ def outlived() -> list[Outlived]:
     return compare(jobs, get("-n", PLATFORM, "persistentvolumeclaims")["items"])
 
 
-def compare(jobs: Iterable[dict[str, Any]], claims: Iterable[dict[str, Any]]) -> list[Outlived]:
+def compare(jobs: Iterable[Object], claims: Iterable[Object]) -> list[Outlived]:
     """Jobs that ended before the claim in their annotation was created. A Job that has not ended will fill it."""
     created = {claim["metadata"]["name"]: claim["metadata"]["creationTimestamp"] for claim in claims}
     result = []

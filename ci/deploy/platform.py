@@ -13,7 +13,7 @@ import argparse
 import json
 import re
 import time
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -26,6 +26,7 @@ from ci.common.kube import (
     PART_OF,
     PLATFORM,
     RELEASE,
+    Object,
     api_endpoint,
     egress_values,
     get,
@@ -51,13 +52,23 @@ PAGES = {
     "alerts (Alertmanager)": ("alertmanager", 9093, ""),
     "dashboards (Grafana)": ("grafana", 3000, ""),
 }
-
-
 NO_RECEIVER = (
     "they only show on Alertmanager's page. Enable one of monitoring.alertmanager.receivers: "
     "docs/how-to/receive-alerts.md"
 )
 NOT_INSTALLED = f"nothing is installed in the namespace {PLATFORM}: `make install`, or `make gitops`"
+
+
+class HelmRelease(TypedDict):
+    """A release as `helm list` returns it."""
+
+    name: str
+    namespace: str
+    revision: str
+    updated: str
+    status: str  # deployed, failed, pending-upgrade, ...
+    chart: str  # name and version
+    app_version: str
 
 
 def helm(*words: str, check: bool = True, timeout: float = 300) -> str:
@@ -96,9 +107,9 @@ def _flag(setting: str) -> str:
     return "--set-json" if re.fullmatch(r"[^=]+=-?\d+\.\d+", setting) else "--set"
 
 
-def release() -> dict[str, Any] | None:
+def release() -> HelmRelease | None:
     """Helm's release of the platform as `helm list` returns it; None if there is none."""
-    releases: list[dict[str, Any]] = json.loads(helm("list", "-n", PLATFORM, "-a", "-f", f"^{RELEASE}$", "-o", "json"))
+    releases: list[HelmRelease] = json.loads(helm("list", "-n", PLATFORM, "-a", "-f", f"^{RELEASE}$", "-o", "json"))
     return releases[0] if releases else None
 
 
@@ -174,7 +185,7 @@ def delivered_by_argocd() -> bool:
     return bool(kube("get", "applications.argoproj.io", "-A", "-l", PART_OF, "-o", "name", check=False))
 
 
-def _objects(manifest: str) -> dict[str, Any]:
+def _objects(manifest: str) -> dict[str, Object]:
     """Objects by kind, namespace and name."""
     objects = [thing for thing in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if thing]
     spaces = [f"{item['metadata']['namespace']}/" if "namespace" in item["metadata"] else "" for item in objects]
@@ -182,9 +193,9 @@ def _objects(manifest: str) -> dict[str, Any]:
             for item, space in zip(objects, spaces, strict=True)}  # fmt: skip
 
 
-def pods(namespace: str = PLATFORM) -> list[dict[str, Any]]:
+def pods(namespace: str = PLATFORM) -> list[Object]:
     """The pods of a namespace."""
-    items: list[dict[str, Any]] = get("-n", namespace, "pods")["items"]
+    items: list[Object] = get("-n", namespace, "pods")["items"]
     return items
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote
 
 import httpx
@@ -22,6 +22,16 @@ from ci.common.kube import PLATFORM, forward, secret
 
 DAG = "house_price_pipeline"
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+
+
+class TaskInstance(TypedDict):
+    """A task of a run, with the fields of Airflow's API that are used here."""
+
+    task_id: str
+    state: str | None
+    try_number: int
+    start_date: str | None  # ISO 8601; None if it did not start
+    duration: float | None  # seconds
 
 
 @dataclass(frozen=True)
@@ -110,9 +120,11 @@ class Airflow:
         """Start a run; returns its id."""
         return str(self._call("POST", f"dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"])
 
-    def tasks(self, run_id: str, dag: str = DAG) -> list[dict[str, Any]]:
+    def tasks(self, run_id: str, dag: str = DAG) -> list[TaskInstance]:
         """Task instances of a run, ordered by their start."""
-        instances = self._call("GET", f"dags/{dag}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+        instances: list[TaskInstance] = self._call("GET", f"dags/{dag}/dagRuns/{quote(run_id)}/taskInstances")[
+            "task_instances"
+        ]
         return sorted(instances, key=lambda task: task["start_date"] or "9")
 
     def state(self, run_id: str, dag: str = DAG) -> str:
@@ -154,11 +166,11 @@ class Airflow:
                 raise Failure(f"run {run_id} is still {state} after {seconds:.0f} s; see Airflow's page")
             time.sleep(1)
 
-    def _task_result(self, run_id: str, task: dict[str, Any]) -> TaskResult:
+    def _task_result(self, run_id: str, task: TaskInstance) -> TaskResult:
         name = task["task_id"]
         result = self.result(run_id, name) if task["start_date"] else {}
         peak = result.pop("peak_mib", 0)
-        return TaskResult(name, task["state"], float(task["duration"] or 0), result, peak)
+        return TaskResult(name, task["state"] or "", float(task["duration"] or 0), result, peak)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Mapping
 
 from ci.common.console import Failure, main, run, say
-from ci.common.kube import JOBS, PLATFORM, environment, kube, kubectl
+from ci.common.kube import JOBS, PLATFORM, Object, environment, kube, kubectl
 from ci.deploy import receivers
 
 RESTRICTED = {
@@ -91,12 +91,12 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
     }
 
 
-def namespace_object(name: str) -> dict[str, object]:
+def namespace_object(name: str) -> Object:
     """A namespace that admits restricted pods only."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
 
 
-def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, object]:
+def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> Object:
     """A Secret with labels that show its origin."""
     labels = {"app.kubernetes.io/part-of": "house-platform", "app.kubernetes.io/managed-by": "make-secrets"}
     metadata = {"name": name, "namespace": namespace, "labels": labels}
@@ -204,7 +204,7 @@ def _add(name: Name, values: Mapping[str, str], exists: bool) -> None:
         _make([secret_object(space, secret, values)])
 
 
-def _make(objects: list[dict[str, object]]) -> None:
+def _make(objects: list[Object]) -> None:
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     run([kubectl(), "create", "-f", "-"], stdin=listed, env=environment())
 

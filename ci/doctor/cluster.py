@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from ci.common.console import Failure
-from ci.common.kube import JOBS, PLATFORM, trouble
+from ci.common.kube import JOBS, PLATFORM, Object, trouble
 from ci.doctor.network import POD_CIDR, SERVICE_CIDR
 from ci.doctor.requirements import Requirements
 from ci.doctor.result import Result, fail, ok, skip, warn
@@ -18,7 +18,7 @@ from ci.doctor.result import Result, fail, ok, skip, warn
 OLDEST_KUBERNETES = (1, 30)  # admission policies (v1), EndpointSlices and Pod Security of the charts need it
 OLDEST_HELM = (3, 17)  # --take-ownership
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-Get = Callable[..., dict[str, Any]]  # see ci.common.kube.get
+Get = Callable[..., Object]  # see ci.common.kube.get
 
 
 def versions(server: str, client: str) -> Result:
@@ -310,10 +310,8 @@ def _connects(
     return bool(_await(kube, wanted, ("Succeeded", "Failed"), seconds, sleep).get("phase") == "Succeeded")
 
 
-def _await(
-    kube: Kube, name: str, phases: tuple[str, ...], seconds: float, sleep: Callable[[float], None]
-) -> dict[str, Any]:
-    status: dict[str, Any] = {}
+def _await(kube: Kube, name: str, phases: tuple[str, ...], seconds: float, sleep: Callable[[float], None]) -> Object:
+    status: Object = {}
     for _ in range(int(seconds)):
         pod = kube.get("-n", PROBE, "pod", name)
         status = {**pod["status"], "why": trouble(pod)}
@@ -323,12 +321,12 @@ def _await(
     return status
 
 
-def _namespace() -> dict[str, Any]:
+def _namespace() -> Object:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PROBE, "labels": labels}}
 
 
-def _pod(name: str, image: str, python: list[str]) -> dict[str, Any]:
+def _pod(name: str, image: str, python: list[str]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -356,7 +354,7 @@ def _pod(name: str, image: str, python: list[str]) -> dict[str, Any]:
     }
 
 
-def _deny() -> dict[str, Any]:
+def _deny() -> Object:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from ci.common.kube import PLATFORM
+from ci.common.kube import PLATFORM, Object
 from ci.deploy.drift import Difference
 from ci.deploy.jobs import Outlived
 from ci.doctor.result import Result, fail, ok, skip
@@ -20,7 +19,7 @@ def by_helm(differing: Sequence[Difference], count: int) -> Result:
     return ok("objects", f"all {count} objects of Helm's release are as they were installed")
 
 
-def by_argocd(applications: Iterable[dict[str, Any]]) -> Result:
+def by_argocd(applications: Iterable[Object]) -> Result:
     """Check the objects of Argo CD's Applications, by Argo CD's own comparison with Git."""
     resources = [item for one in applications for item in one.get("status", {}).get("resources", [])]
     differing = [

@@ -9,14 +9,13 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from ci.common.console import Failure, main
 from ci.common.environments import known_env
 from ci.common.git import git
-from ci.common.kube import JOBS, PLATFORM
+from ci.common.kube import JOBS, PLATFORM, Object
 from ci.common.paths import CHECKOUT
 from ci.deploy import charts, notifications, secrets
 from ci.doctor.requirements import Requirements
@@ -35,7 +34,7 @@ def quantity(text: str | int | float) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def render(env: str, lock: Path, settings: Sequence[str] = ()) -> list[dict[str, Any]]:
+def render(env: str, lock: Path, settings: Sequence[str] = ()) -> list[Object]:
     """All objects of an environment. Without a file of its images, their tag is `unknown`."""
     charts.dependencies()
     words = ["-f", str(CHECKOUT / "values" / f"{env}.yaml"), "--set", "global.kubeApi.cidr=192.0.2.1/32"]
@@ -47,14 +46,14 @@ def render(env: str, lock: Path, settings: Sequence[str] = ()) -> list[dict[str,
     return [item for item in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if item]
 
 
-def pod_spec(item: dict[str, Any]) -> dict[str, Any]:
+def pod_spec(item: Object) -> Object:
     """Pod spec of an object; {} if it creates no pods."""
     spec = item.get("spec", {})
-    pod: dict[str, Any] = spec if item["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
+    pod: Object = spec if item["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
     return pod
 
 
-def images(objects: list[dict[str, Any]]) -> list[str]:
+def images(objects: list[Object]) -> list[str]:
     """All images of objects: of containers, init containers, tests, and pods that Airflow creates."""
     names = {str(value) for item in objects for key, value in _leaves(item) if _names_image(key)}
     return sorted(names)
@@ -109,7 +108,7 @@ def requirements(env: str, lock: Path | None = None, settings: Sequence[str] = (
     )
 
 
-def _requests(objects: list[dict[str, Any]], resource: str) -> float:
+def _requests(objects: list[Object], resource: str) -> float:
     """Sum of requests over all long-running pods. Jobs end before the others need the resources."""
     total = 0.0
     scaled = {_named(item["spec"]["scaleTargetRef"]): item["spec"]["minReplicas"]
@@ -123,11 +122,11 @@ def _requests(objects: list[dict[str, Any]], resource: str) -> float:
     return total
 
 
-def _named(item: dict[str, Any]) -> tuple[str, str]:
+def _named(item: Object) -> tuple[str, str]:
     return item["kind"], item["name"]
 
 
-def _claims(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _claims(objects: list[Object]) -> Iterator[Object]:
     for item in objects:
         if item["kind"] == "PersistentVolumeClaim":
             yield item["spec"]
@@ -135,7 +134,7 @@ def _claims(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield template["spec"]
 
 
-def _ingresses(objects: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
+def _ingresses(objects: list[Object]) -> tuple[set[str], set[str]]:
     hosts, certificates = set(), set()
     for item in objects:
         if item["kind"] == "Ingress":

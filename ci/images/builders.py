@@ -58,7 +58,7 @@ def log_file(name: str) -> Path:
     return cache_dir() / "log" / f"image-{name.replace('/', '-').replace(':', '-')}.log"
 
 
-class Buildah:
+class BuildahBuilder:
     """Rootful buildah with its own storage in the cache folder."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Buildah:
             self._buildah("rmi", "--force", *old)
 
 
-class Docker:
+class DockerBuilder:
     """BuildKit on public bases. Its images are identified by their tag, the hash of their inputs."""
 
     def prepare(self) -> str:
@@ -209,9 +209,9 @@ class Docker:
         """Do nothing: the engine belongs to the user, who can run `docker image prune`."""
 
 
-def choose() -> Buildah | Docker:
+def choose() -> BuildahBuilder | DockerBuilder:
     """Docker if an engine answers, else buildah.
 
     The engine that `make cluster` starts without a registry does not count: it cannot pull a base.
     """
-    return Docker() if machine_answers() else Buildah()
+    return DockerBuilder() if machine_answers() else BuildahBuilder()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ci.cluster.registryless import oci_image
-from ci.cluster.registryless.oci_image import Entry, Recipe, write
+from ci.cluster.registryless.oci_image import LayerEntry, Recipe, write
 
 NAME = "localhost/house-cluster/probe:1-0123456789ab"
 
@@ -23,11 +23,11 @@ def recipe(tmp_path: Path) -> Recipe:
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF and so on")
     entries = {
-        "bin": Entry(),
-        "bin/probe": Entry(file=program),
-        "bin/sh": Entry(link="probe"),
-        "etc/passwd": Entry(text="root:x:0:0\n", mode=0o644),
-        "tmp": Entry(mode=0o1777),
+        "bin": LayerEntry(),
+        "bin/probe": LayerEntry(file=program),
+        "bin/sh": LayerEntry(link="probe"),
+        "etc/passwd": LayerEntry(text="root:x:0:0\n", mode=0o644),
+        "tmp": LayerEntry(mode=0o1777),
     }
     return Recipe(entries, entrypoint=("/bin/probe",), cmd=("serve",), user="65534:65534")
 
@@ -48,7 +48,7 @@ def test_the_same_recipe_gives_the_same_bytes(recipe: Recipe, tmp_path: Path) ->
     moved = tmp_path / "elsewhere"
     moved.write_bytes(b"\x7fELF and so on")
     moved.chmod(0o600)
-    entries["bin/probe"] = Entry(file=moved)
+    entries["bin/probe"] = LayerEntry(file=moved)
     assert write(NAME, replace(recipe, entries=entries), second) == digest
     assert first.read_bytes() == second.read_bytes(), (
         "the image depends on the order, the location or the time of the files"
@@ -60,8 +60,8 @@ def test_the_same_recipe_gives_the_same_bytes(recipe: Recipe, tmp_path: Path) ->
     [
         {"user": ""},
         {"cmd": ()},
-        {"entries": {"bin": Entry()}},
-        {"entries": {"bin": Entry(mode=0o700)}},
+        {"entries": {"bin": LayerEntry()}},
+        {"entries": {"bin": LayerEntry(mode=0o700)}},
     ],
     ids=str,
 )

@@ -35,21 +35,21 @@ def engine_of_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
         return
     for name, value in engine.environment().items():
         monkeypatch.setenv(name, value)
-    own = builders.Buildah()
+    own = builders.BuildahBuilder()
     own.prepare()
     own._buildah("push", own._builder, f"docker-archive:{tmp_path / 'base.tar'}:house-test/base:1")
     run(["docker", "load", "-i", tmp_path / "base.tar"])
     (tmp_path / "base.tar").unlink()
     (tmp_path / "Dockerfile").write_text(STAND_IN)
     (tmp_path / "ca.crt").write_bytes(Path("/etc/ssl/certs/ca-certificates.crt").read_bytes())
-    builders.Docker().build(PUBLIC_BASE, tmp_path / "Dockerfile", tmp_path, {"BASE": "house-test/base:1"}, {})
+    builders.DockerBuilder().build(PUBLIC_BASE, tmp_path / "Dockerfile", tmp_path, {"BASE": "house-test/base:1"}, {})
     yield chosen
     run(["docker", "image", "rm", "-f", PUBLIC_BASE, "house-test/base:1"], check=False)
 
 
 def test_an_image_built_by_docker_runs_and_every_node_takes_it(engine_of_tests: docker.Docker) -> None:
     assert (SERVICES / "Dockerfile").read_text().count(f"ARG BASE={PUBLIC_BASE}\n") == 1
-    builder = builders.Docker()
+    builder = builders.DockerBuilder()
     [built] = store.build(builder, [IMAGE.name], REGISTRY)
     name = f"{REGISTRY}/{IMAGE.name}:{built.tag}"
     try:

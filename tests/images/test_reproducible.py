@@ -19,7 +19,7 @@ REPEATED = ("datasource", "postgres")
 LOCAL, ENVIRONMENT = "house-platform/repeated:image", "house-platform/repeated:environment"
 
 
-def build_from_nothing(builder: builders.Buildah, image: Image, target: Path) -> str:
+def build_from_nothing(builder: builders.BuildahBuilder, image: Image, target: Path) -> str:
     """Build environment and image, export them to `target`, forget both; returns the digest."""
     tag, _ = store.tags(image, builder.prepare())
     try:
@@ -41,7 +41,7 @@ def build_from_nothing(builder: builders.Buildah, image: Image, target: Path) ->
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("buildah"), reason="needs buildah as root")
 @pytest.mark.parametrize("name", REPEATED)
 def test_two_builds_from_nothing_have_one_digest(name: str, tmp_path: Path) -> None:
-    builder = builders.Buildah()
+    builder = builders.BuildahBuilder()
     first = build_from_nothing(builder, IMAGES[name], tmp_path / "first.tar")
     assert not builder.exists(LOCAL), "the second build would take the first one's image"
     assert not builder.exists(ENVIRONMENT), "the second build would take the first one's environment"

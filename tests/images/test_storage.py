@@ -30,7 +30,7 @@ def test_only_bases_and_environments_in_use_are_kept(
         called.append(words)
         return subprocess.CompletedProcess(words, 0, listed, "")
 
-    builder = builders.Buildah()
+    builder = builders.BuildahBuilder()
     builder._base, builder._builder = "localhost/house-platform/base:new", "localhost/house-platform/build:new"
     monkeypatch.setattr(builder, "_buildah", buildah)
     builder.keep_only({"house-platform/environment-ui:new"})

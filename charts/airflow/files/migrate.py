@@ -22,5 +22,6 @@ for attempt in (1, 2, 3):
     if code == 0:
         break
     print(f"attempt {attempt} of 3: `airflow db migrate` ended with code {code}", flush=True)
-    time.sleep(5)
+    if attempt < 3:
+        time.sleep(5)
 sys.exit(code)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ci.cluster.registryless import programs
-from ci.cluster.registryless.oci_image import Entry
+from ci.cluster.registryless.oci_image import LayerEntry
 from ci.common import debian
 from ci.common.console import phase, run, say
 from ci.common.gocache import trim_go_cache
@@ -113,7 +113,7 @@ def _base(docker: Mapping[str, str]) -> str:
     return base
 
 
-def _nft(docker: Mapping[str, str], base: str, folder: Path) -> dict[str, Entry]:
+def _nft(docker: Mapping[str, str], base: str, folder: Path) -> dict[str, LayerEntry]:
     """The program nft with its libraries and its loader, copied out of the base."""
     folder.mkdir(parents=True)
     script = "tar -chf - -C / usr/sbin/nft $(ldd /usr/sbin/nft | grep -o '/[^ ]*' | sort -u | cut -c 2-)"
@@ -128,7 +128,7 @@ def _nft(docker: Mapping[str, str], base: str, folder: Path) -> dict[str, Entry]
         tar.extractall(folder, filter="data")
     archive.unlink()
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): Entry(file=path) for path in files}
+    return {str(path.relative_to(folder)): LayerEntry(file=path) for path in files}
 
 
 def _write_context(context: Path) -> None:

@@ -21,7 +21,7 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayerEntry:
     """One file, link or folder of an image; exactly one of the first four is given, a folder has none of them."""
 
     file: Path | None = None
@@ -34,7 +34,7 @@ class Entry:
 class Recipe:
     """What an image consists of. `entries` maps absolute paths without the leading slash to their content."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, LayerEntry]
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     user: str = ""
@@ -91,7 +91,7 @@ def write(name: str, recipe: Recipe, archive: Path) -> str:
     return _digest(manifest)
 
 
-def _layer(entries: Mapping[str, Entry]) -> bytes:
+def _layer(entries: Mapping[str, LayerEntry]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(entries):

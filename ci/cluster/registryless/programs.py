@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from ci.cluster.registryless import oci_image
-from ci.cluster.registryless.oci_image import Entry, Recipe
+from ci.cluster.registryless.oci_image import LayerEntry, Recipe
 from ci.common.console import run
-from ci.common.goprograms import Program, compile_missing, module_version
+from ci.common.goprograms import GoProgram, compile_missing, module_version
 from ci.common.paths import cache_dir
 
 SOURCES = Path(__file__).parent / "go"
@@ -21,10 +21,10 @@ PREFIX = "localhost/house-cluster"
 KUBERNETES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubeadm",
               "kubectl")  # fmt: skip
 USERS = {
-    "etc": Entry(),
-    "etc/passwd": Entry(text="root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", mode=0o644),
-    "etc/group": Entry(text="root:x:0:\nnogroup:x:65534:\n", mode=0o644),
-    "tmp": Entry(mode=0o1777),
+    "etc": LayerEntry(),
+    "etc/passwd": LayerEntry(text="root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", mode=0o644),
+    "etc/group": LayerEntry(text="root:x:0:\nnogroup:x:65534:\n", mode=0o644),
+    "tmp": LayerEntry(mode=0o1777),
 }
 
 
@@ -33,7 +33,7 @@ def version(module: str) -> str:
     return module_version(module, SOURCES)
 
 
-def all_programs() -> tuple[Program, ...]:
+def all_programs() -> tuple[GoProgram, ...]:
     """The programs in the order in which they are compiled."""
     kubernetes = version("k8s.io/kubernetes")
     major, minor = kubernetes.removeprefix("v").split(".")[:2]
@@ -51,11 +51,11 @@ def all_programs() -> tuple[Program, ...]:
         for key, value in stamp.items()
     )
 
-    def own(name: str, flags: str = "", links: tuple[str, ...] = ()) -> Program:
-        return Program(name, f"./{name}", SOURCES, STORE, name, flags, links)
+    def own(name: str, flags: str = "", links: tuple[str, ...] = ()) -> GoProgram:
+        return GoProgram(name, f"./{name}", SOURCES, STORE, name, flags, links)
 
-    def foreign(name: str, module: str, package: str, flag: str) -> Program:
-        return Program(name, f"{module}{package}", SOURCES, STORE, version_flags=f"-X {flag}={version(module)}")
+    def foreign(name: str, module: str, package: str, flag: str) -> GoProgram:
+        return GoProgram(name, f"{module}{package}", SOURCES, STORE, version_flags=f"-X {flag}={version(module)}")
 
     return (
         own("hyperkube", kubernetes_flags, KUBERNETES),
@@ -102,10 +102,10 @@ def probe_recipe() -> Recipe:
     """A shell and the test client: for local-path volumes, and for the tests of the cluster."""
     applets = [name for name in run([BUSYBOX, "--list"]).stdout.split() if name != "busybox"]
     shell = {
-        "bin": Entry(),
-        "bin/busybox": Entry(file=BUSYBOX),
-        **{f"bin/{name}": Entry(link="busybox") for name in applets},
-        "bin/probe": Entry(file=compile_probe()),
+        "bin": LayerEntry(),
+        "bin/busybox": LayerEntry(file=BUSYBOX),
+        **{f"bin/{name}": LayerEntry(link="busybox") for name in applets},
+        "bin/probe": LayerEntry(file=compile_probe()),
     }
     return Recipe({**USERS, **shell}, cmd=("/bin/sh",))
 
@@ -136,22 +136,22 @@ def recipe_key(recipe: Recipe) -> str:
     return digest.hexdigest()[:12]
 
 
-def image_recipes(nft: dict[str, Entry]) -> dict[str, Recipe]:
+def image_recipes(nft: dict[str, LayerEntry]) -> dict[str, Recipe]:
     """The images that a node needs, by the names that kubeadm and kind's manifests give them.
 
     `nft` holds the program nft with its libraries, which kube-proxy and the pod network run.
     """
     kubernetes = version("k8s.io/kubernetes")
-    binaries = {"usr": Entry(), "usr/local": Entry(), "usr/local/bin": Entry()}
-    binaries["usr/local/bin/hyperkube"] = Entry(file=program("hyperkube"))
-    links = {f"usr/local/bin/{name}": Entry(link="hyperkube") for name in KUBERNETES}
+    binaries = {"usr": LayerEntry(), "usr/local": LayerEntry(), "usr/local/bin": LayerEntry()}
+    binaries["usr/local/bin/hyperkube"] = LayerEntry(file=program("hyperkube"))
+    links = {f"usr/local/bin/{name}": LayerEntry(link="hyperkube") for name in KUBERNETES}
     control_plane = Recipe({**USERS, **binaries, **links})
     registry = "registry.k8s.io"
     images = {f"{registry}/{name}:{kubernetes}": control_plane
               for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")}  # fmt: skip
     images[f"{registry}/etcd:{etcd_tag()}"] = control_plane
     images[f"{registry}/kube-proxy:{kubernetes}"] = Recipe({**USERS, **binaries, **links, **nft})
-    images[f"{registry}/pause:{PAUSE_TAG}"] = Recipe({"pause": Entry(file=pause())}, entrypoint=("/pause",),
+    images[f"{registry}/pause:{PAUSE_TAG}"] = Recipe({"pause": LayerEntry(file=pause())}, entrypoint=("/pause",),
                                                      user="65535:65535")  # fmt: skip
     images[f"{registry}/coredns/coredns:{version('github.com/coredns/coredns')}"] = _alone(
         "coredns",
@@ -163,7 +163,7 @@ def image_recipes(nft: dict[str, Entry]) -> dict[str, Recipe]:
     images[local_path_image()] = _alone("local-path-provisioner")
     images[netpold_image()] = Recipe(
         {**{path: entry for path, entry in binaries.items() if not entry.file}, **nft,
-         "usr/local/bin/netpold": Entry(file=program("netpold"))}
+         "usr/local/bin/netpold": LayerEntry(file=program("netpold"))}
     )  # fmt: skip
     images[probe_image()] = probe_recipe()
     return images
@@ -188,10 +188,10 @@ def netpold_image() -> str:
 
 
 def _alone(name: str, user: str = "65534:65534") -> Recipe:
-    return Recipe({**USERS, name: Entry(file=program(name))}, entrypoint=(f"/{name}",), user=user)
+    return Recipe({**USERS, name: LayerEntry(file=program(name))}, entrypoint=(f"/{name}",), user=user)
 
 
-def write_images(nft: dict[str, Entry], folder: Path) -> None:
+def write_images(nft: dict[str, LayerEntry], folder: Path) -> None:
     """Write one OCI archive for each image into `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

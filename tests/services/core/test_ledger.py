@@ -24,6 +24,9 @@ from ci.local.processes import LocalPlatform, free_port
 from core.errors import LedgerAwayError, LedgerError, MissingTableError, RefusedRowsError
 from core.ledger import Ledger, migrations
 from core.ledger.connection import READER
+from core.ledger.history import ChampionRow, HistoryRow, TransitionRow
+from core.ledger.predictions import InvalidPricesRow, LiveErrorRow
+from core.ledger.trainings import PromotionRow, TrainingRow
 from tests.services.ledgers import new_ledger
 
 pytestmark = pytest.mark.services
@@ -460,6 +463,28 @@ def test_training_and_verdict_are_recorded_once(ledger: Ledger) -> None:
         "verdict": "first",
     }  # fmt: skip
     assert row["training_metrics"] == {"test": {"mae": 1.0}}
+
+
+def test_records_have_the_columns_of_their_queries(ledger: Ledger) -> None:
+    receive(ledger, 0)
+    finish(ledger, 0)
+    ledger.add_training("r1", 0, [0], 70, "v1", {})
+    ledger.add_promotion("r1", "1", True, "first", None, {"challenger": {}, "champion": None})
+    ledger.add_move("1", None, "promotion", "first")
+    ledger.add_predictions(uuid4(), [prediction("a", 1e5)])
+    ledger.add_feedback("a", 0, 2e5)
+    rows = {
+        TrainingRow: ledger.training("r1"),
+        PromotionRow: ledger.promotion("r1"),
+        HistoryRow: ledger.history()[0],
+        TransitionRow: ledger.transitions(0)[0],
+        ChampionRow: ledger.champions()[0],
+        LiveErrorRow: ledger.live_errors()[0],
+        InvalidPricesRow: ledger.invalid_prices()[0],
+    }
+    for record, row in rows.items():
+        assert row is not None
+        assert set(row) == set(record.__annotations__), record.__name__
 
 
 def test_verdict_needs_a_training(ledger: Ledger) -> None:

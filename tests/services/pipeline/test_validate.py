@@ -24,7 +24,7 @@ from pipeline.decision import drift
 from pipeline.ingest.body import from_records
 from pipeline.stages import validate
 from pipeline.validation.row_checks import check_rows, implausible, valid_rows
-from pipeline.validation.row_rules import BROKEN, IMPLAUSIBLE, Listing, Plausible
+from pipeline.validation.row_rules import BROKEN, IMPLAUSIBLE, Plausible, ValidRow
 
 from .conftest import StageContext
 
@@ -264,7 +264,7 @@ def test_any_input_gives_a_report(bad: list[dict[str, Any]]) -> None:
 
 
 def test_every_rule_of_the_schemas_has_a_name_for_people() -> None:
-    declared = {rule for schema in (Listing, Plausible) for rule in schema._validation_rules(with_cast=False)}
+    declared = {rule for schema in (ValidRow, Plausible) for rule in schema._validation_rules(with_cast=False)}
     named = {rule for rules in BROKEN.values() for rule in rules} | set(IMPLAUSIBLE)
     silent = {"row|nullability", "row|min", "row|max"} | {f"{name}|{kind}" for name in Plausible.column_names()
                                                           for kind in ("nullability", "nan", "inf")}  # fmt: skip

@@ -1,8 +1,14 @@
-"""The exception that ends a run early without an error."""
+"""The result of a stage or a command, and the exception that ends a run early without an error."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
+
+
+class Outcome(TypedDict):
+    """Result of a stage or a command. Each adds its own fields; those that another stage needs are references."""
+
+    summary: str  # one sentence
 
 
 class SkipRun(Exception):

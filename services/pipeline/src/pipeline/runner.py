@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def peak_mib() -> int:
     return int(match[1]) // 1024 if match else 0
 
 
-def report(result: dict[str, Any]) -> None:
+def report(result: Mapping[str, object]) -> None:
     """Write the result to RESULT_FILE, or to the termination message; long texts are cut so that it fits."""
     text, limit = json.dumps(result), _MAX_RESULT
     while len(text.encode()) > _MAX_RESULT and limit:  # only texts can be that long

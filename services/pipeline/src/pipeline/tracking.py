@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import mlflow.pyfunc
@@ -33,6 +33,7 @@ REPORT = "report.html"  # in the run of the decision
 MODEL_CARD = "model_card.html"
 FAILURES = (MlflowException, OSError)  # exceptions of MLflow's client; its HTTP errors are OSErrors
 
+_DRIFT: tuple[Literal["psi", "ks", "unseen"], ...] = ("psi", "ks", "unseen")  # metrics of a decision, per column
 _DELETED = "bundle_deleted_on"  # tag of a run whose bundle retention has deleted
 _CONTENT = "batch_sha256."  # prefix of one tag per batch; the batch number follows
 _RUN_TAGS = ("dag_run", "model_uri", "reason")  # tags of a run that a version does not get
@@ -91,10 +92,10 @@ class Tracking:
         earlier = self.decision_run(tags["batch"], tags["sha256"])
         with mlflow.start_run(run_id=earlier, run_name=name, tags=tags) as active:
             figures = {
-                f"{figure}_{column['column'].replace(' ', '_')}": column[figure]
+                f"{figure}_{column['column'].replace(' ', '_')}": value
                 for column in record["columns"]
-                for figure in ("psi", "ks", "unseen")
-                if column[figure] is not None
+                for figure in _DRIFT
+                if (value := column[figure]) is not None
             }
             if record["champion"] and record["champion"]["mae"] is not None:
                 figures["champion_mae"] = record["champion"]["mae"]
@@ -110,12 +111,17 @@ class Tracking:
         runs = self._client.search_runs([experiment.experiment_id], same, max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
-    def log_training(self, params: dict[str, Any], scores: dict[str, dict[str, float]], notes: dict[str, Any]) -> None:
+    def log_training(
+        self,
+        params: Mapping[str, object],
+        scores: Mapping[str, Mapping[str, float]],
+        notes: Mapping[str, Mapping[str, object]],
+    ) -> None:
         """Log parameters, metrics such as `train_mae`, and one JSON file per note to the open run."""
-        mlflow.log_params(params)
+        mlflow.log_params(dict(params))
         mlflow.log_metrics({f"{split}_{name}": value for split, part in scores.items() for name, value in part.items()})
         for name, content in notes.items():
-            mlflow.log_dict(content, f"{name}.json")
+            mlflow.log_dict(dict(content), f"{name}.json")
 
     def log_texts(self, texts: dict[str, str]) -> None:
         """Log texts, by file name, to the open run."""

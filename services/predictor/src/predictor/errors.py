@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired, TypedDict
 
 from core.errors import HouseError, LedgerError
 
 NOT_FINITE = "the model returned a price that is not a finite number"
+
+
+class InvalidValue(TypedDict):
+    """An invalid value of a request's body, as in the answer. `predictor.http.schemas.FieldError` describes it."""
+
+    loc: list[str | int]  # path of the value
+    msg: str
+    type: str  # name of the broken rule
+    input: NotRequired[bool | float | str]
 
 
 class RequestError(HouseError):
@@ -62,7 +71,7 @@ class InvalidBodyError(RequestError):
 
     status = 422
 
-    def __init__(self, errors: list[dict[str, Any]]) -> None:
+    def __init__(self, errors: list[InvalidValue]) -> None:
         super().__init__(f"{len(errors)} invalid values, first: {errors[0]}")
         self.errors = errors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, NamedTuple, TypedDict
 
 from psycopg.types.json import Jsonb
 
@@ -10,10 +10,23 @@ from core.ledger.batches import Batch, Batches
 from core.ledger.connection import Connection
 
 
+class Decision(NamedTuple):
+    """The answer for a batch, and the sentence that gives the reason."""
+
+    answer: Literal["train", "skip"]
+    reason: str
+
+
+class DecisionEvidence(TypedDict, total=False):
+    """The part of a decision's evidence that the ledger's readers need. `pipeline.decision.record` has all fields."""
+
+    run_id: str  # MLflow run with the full evidence
+
+
 class Decisions(Batches):
     """Reads and writes decisions. The first decision on a batch's content is final."""
 
-    def decide(self, batch: Batch, decision: str, reason: str, evidence: dict[str, Any]) -> None:
+    def decide(self, batch: Batch, decision: str, reason: str, evidence: DecisionEvidence) -> None:
         """Record a decision; does nothing if the batch's content has one."""
         with self._connect() as connection:
             self._decide(connection, batch, decision, reason, evidence)
@@ -26,17 +39,17 @@ class Decisions(Batches):
             self._note_gaps(connection, batch.batch_number + 1)
             self._decide(connection, batch, "skip", reason, {})
 
-    def decision(self, batch: Batch) -> tuple[str, str] | None:
+    def decision(self, batch: Batch) -> Decision | None:
         """Decision and reason on a batch's content."""
         with self._connect() as connection:
             row = connection.execute(
                 "select decision, reason from ledger.decisions where batch_number = %s and sha256 = %s",
                 [batch.batch_number, batch.sha256],
             ).fetchone()
-            return (row["decision"], row["reason"]) if row else None
+            return Decision(row["decision"], row["reason"]) if row else None
 
     def _decide(
-        self, connection: Connection, batch: Batch, decision: str, reason: str, evidence: dict[str, Any]
+        self, connection: Connection, batch: Batch, decision: str, reason: str, evidence: DecisionEvidence
     ) -> None:
         connection.execute(
             "insert into ledger.decisions (batch_number, sha256, decision, reason, evidence)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypedDict, cast
 from uuid import UUID
 
 from core.ledger.connection import Database
@@ -12,6 +12,23 @@ from core.ledger.connection import Database
 PREDICTION = "at, request_id, position, listing, price, low, high, model_version, status, error, seconds"
 # columns of a row of `add_shadow_prices`, in order
 SHADOW_PRICE = "at, request_id, position, champion_version, champion_price, challenger_version, challenger_price"
+
+
+class LiveErrorRow(TypedDict):
+    """Errors of a model version, from the last valid true prices."""
+
+    model_version: str
+    count: int  # listings with a true price
+    mae: float  # dollars
+    median_ape: float  # fraction of the true price
+    coverage: float | None  # share of the true prices in their intervals; None without prediction intervals
+
+
+class InvalidPricesRow(TypedDict):
+    """Number of rows of a table whose prices are beyond their limits. No view counts these rows."""
+
+    source: str  # table of the ledger
+    count: int
 
 
 class Predictions(Database):
@@ -55,18 +72,17 @@ class Predictions(Database):
             )
             return True
 
-    def live_errors(self) -> list[dict[str, Any]]:
-        """Errors per model version, from the last valid true prices.
-
-        Each row has model_version, count, mae, median_ape and coverage, which may be null.
-        """
+    def live_errors(self) -> list[LiveErrorRow]:
+        """Errors per model version with feedback."""
         with self._connect() as connection:
-            return connection.execute("select * from ledger.live_errors order by 1").fetchall()
+            rows = connection.execute("select * from ledger.live_errors order by 1").fetchall()
+        return cast("list[LiveErrorRow]", rows)
 
-    def invalid_prices(self) -> list[dict[str, Any]]:
-        """Number of rows with a price beyond its limits, by table: source, count. No view counts these rows."""
+    def invalid_prices(self) -> list[InvalidPricesRow]:
+        """Number of rows with a price beyond its limits, per table with prices."""
         with self._connect() as connection:
-            return connection.execute("select * from ledger.invalid_prices order by 1").fetchall()
+            rows = connection.execute("select * from ledger.invalid_prices order by 1").fetchall()
+        return cast("list[InvalidPricesRow]", rows)
 
     def add_shadow_prices(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Store rows with the columns of `SHADOW_PRICE`, all or none. A repetition adds the rows again."""

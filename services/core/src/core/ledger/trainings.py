@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypedDict, cast
 
 from psycopg.types.json import Jsonb
 
 from core.ledger.batches import Batches
 
 
+class HoldoutScores(TypedDict):
+    """Scores of both models on the common holdout, by name. Without a champion that can serve, its scores are None."""
+
+    challenger: dict[str, float]
+    champion: dict[str, float] | None
+
+
+class TrainingRow(TypedDict):
+    """A finished training."""
+
+    run_id: str  # MLflow run
+    batch_number: int  # batch that caused it
+    batches: list[int]  # all batches whose rows it used
+    rows: int  # of the split train
+    code_version: str
+    metrics: dict[str, dict[str, float]]  # scores per split
+    trained_at: datetime
+
+
+class PromotionRow(TypedDict):
+    """The verdict on a training."""
+
+    run_id: str  # MLflow run of the training
+    version: str  # registered version of its model
+    promoted: bool
+    reason: str
+    champion: str | None  # version that it was compared with
+    metrics: HoldoutScores
+    decided_at: datetime
+
+
 class Trainings(Batches):
     """Reads and writes trainings, keyed by MLflow run."""
 
     def add_training(
-        self, run_id: str, batch_number: int, batches: list[int], rows: int, code_version: str, metrics: dict[str, Any]
+        self,
+        run_id: str,
+        batch_number: int,
+        batches: list[int],
+        rows: int,
+        code_version: str,
+        metrics: Mapping[str, Mapping[str, float]],
     ) -> None:
         """Record a finished training and move the batches that it was trained on to the state `used`."""
         with self._connect() as connection:
@@ -36,13 +75,14 @@ class Trainings(Batches):
             ).fetchone()
             return str(row["run_id"]) if row else None
 
-    def training(self, run_id: str) -> dict[str, Any] | None:
+    def training(self, run_id: str) -> TrainingRow | None:
         """The finished training of an MLflow run."""
         with self._connect() as connection:
-            return connection.execute("select * from ledger.trainings where run_id = %s", [run_id]).fetchone()
+            row = connection.execute("select * from ledger.trainings where run_id = %s", [run_id]).fetchone()
+            return cast("TrainingRow | None", row)
 
     def add_promotion(
-        self, run_id: str, version: str, promoted: bool, reason: str, champion: str | None, metrics: dict[str, Any]
+        self, run_id: str, version: str, promoted: bool, reason: str, champion: str | None, metrics: HoldoutScores
     ) -> None:
         """Record the verdict on a training: promoted or rejected. The first verdict is final."""
         with self._connect() as connection:
@@ -52,10 +92,11 @@ class Trainings(Batches):
                 [run_id, version, promoted, reason, champion, Jsonb(metrics)],
             )
 
-    def promotion(self, run_id: str) -> dict[str, Any] | None:
+    def promotion(self, run_id: str) -> PromotionRow | None:
         """The verdict on a training."""
         with self._connect() as connection:
-            return connection.execute("select * from ledger.promotions where run_id = %s", [run_id]).fetchone()
+            row = connection.execute("select * from ledger.promotions where run_id = %s", [run_id]).fetchone()
+            return cast("PromotionRow | None", row)
 
     def expired_models(self, days: int, champions: int) -> list[str]:
         """MLflow runs with a verdict older than `days`, except those of the last `champions` versions in service.

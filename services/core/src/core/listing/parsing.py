@@ -10,7 +10,7 @@ import polars as pl
 from core.listing.schema import RAW_SCHEMA
 
 
-def parse_listings(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+def parse_listings(records: Sequence[Mapping[str, object]]) -> pl.DataFrame:
     """Parse listings into a frame of `RAW_SCHEMA`.
 
     Accepts integers for floats, zero-padded text for zip codes, any order of fields, missing fields and unknown

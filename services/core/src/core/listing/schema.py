@@ -6,7 +6,7 @@ It also has the rules for values that hold for the rows of a batch and for reque
 from __future__ import annotations
 
 from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import polars as pl
 
@@ -24,6 +24,25 @@ RAW_SCHEMA: dict[str, pl.DataType] = {
     "house_size": pl.Float64(),  # square feet
     "prev_sold_date": pl.String(),  # ISO date
 }
+
+
+class RawListing(TypedDict, total=False):
+    """A listing as plain values of the types of `RAW_SCHEMA`. An absent field is as good as None."""
+
+    brokered_by: float | None
+    status: str | None
+    price: float | None
+    bed: float | None
+    bath: float | None
+    acre_lot: float | None
+    street: float | None
+    city: str | None
+    state: str | None
+    zip_code: float | None
+    house_size: float | None
+    prev_sold_date: str | None
+
+
 QUANTITIES = ("bed", "bath", "acre_lot", "house_size")  # fields whose ranges hold for training rows, too
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
@@ -29,10 +29,10 @@ from core.features.columns import FEATURES, FINGERPRINT, TARGET
 from core.features.encodings import Encodings
 from core.features.matrix import build_features, build_row
 from core.listing.parsing import parse_listings
-from core.listing.schema import RAW_SCHEMA
+from core.listing.schema import RAW_SCHEMA, RawListing
 from core.model.booster import Booster
 from core.model.compatibility import check_libraries
-from core.model.estimates import BASELINE_POSITION, Estimates, Explanation, contributions, estimates, prices
+from core.model.estimates import BASELINE_POSITION, Estimate, Estimates, Explanation, contributions, estimates, prices
 from core.model.intervals import Intervals
 
 MANIFEST = "manifest.json"
@@ -41,14 +41,22 @@ FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")  # and I
 _CLOSE = 1e-9  # relative; another processor may round the last bits of exp() otherwise
 
 
+class BundleMetadata(TypedDict):
+    """Origin of a bundle. A predictor compares it with its own code."""
+
+    fingerprint: str  # of the features
+    features: Sequence[str]
+    libraries: dict[str, str]  # versions at training
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A model that can price raw listings."""
 
     booster: Booster
     encodings: Encodings
-    metadata: dict[str, Any]
-    golden_listings: list[dict[str, Any]]
+    metadata: BundleMetadata
+    golden_listings: list[RawListing]
     golden_prices: list[float]
     golden_low: list[float] | None = None
     golden_high: list[float] | None = None
@@ -67,8 +75,8 @@ class Bundle:
         """Prices of raw listings with their prediction intervals."""
         return estimates(self.booster, self.intervals, build_features(raw, self.encodings))
 
-    def estimate_one(self, listing: Mapping[str, Any]) -> dict[str, float | None]:
-        """`price`, `low` and `high` of one listing, bit-identical to `estimate`. Accepts listings as `build_row`."""
+    def estimate_one(self, listing: RawListing) -> Estimate:
+        """The estimate of one listing, bit-identical to `estimate`. Accepts listings as `build_row`."""
         row = build_row(listing, self.encodings)
         price = float(np.exp(row[BASELINE_POSITION] + self.booster.predict_one(row)))
         low, high = self.intervals.of_one(row, price) if self.intervals else (None, None)
@@ -121,7 +129,7 @@ def write_bundle(
     listings = golden.select([name for name in RAW_SCHEMA if name != TARGET]).to_dicts()
     estimated = estimates(Booster(model_text), intervals, build_features(parse_listings(listings), encodings))
     recorded = {name: dollars for name, dollars in estimated.to_json().items() if dollars is not None}
-    metadata = {
+    metadata: BundleMetadata = {
         "fingerprint": FINGERPRINT,
         "features": FEATURES,
         "libraries": {name: version(name) for name in ("lightgbm", "numpy", "polars")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,6 +16,22 @@ from core.model.intervals import Intervals
 BASELINE_POSITION = FEATURES.index(BASELINE)
 
 
+class Estimate(TypedDict):
+    """Price and prediction interval of one listing, in dollars. Without intervals, `low` and `high` are None."""
+
+    price: float
+    low: float | None
+    high: float | None
+
+
+class EstimateColumns(TypedDict):
+    """Prices and prediction intervals of several listings, as in `Estimate`."""
+
+    prices: list[float]
+    low: list[float] | None
+    high: list[float] | None
+
+
 @dataclass(frozen=True)
 class Estimates:
     """Prices of listings with their prediction intervals (`core.model.intervals`)."""
@@ -23,14 +40,21 @@ class Estimates:
     low: np.ndarray | None  # as prices; None if the model has no intervals
     high: np.ndarray | None  # as low
 
-    def row(self, at: int) -> dict[str, float | None]:
-        """`price`, `low` and `high` of one listing; None without intervals."""
-        columns = {"price": self.prices, "low": self.low, "high": self.high}
-        return {name: None if dollars is None else float(dollars[at]) for name, dollars in columns.items()}
+    def row(self, at: int) -> Estimate:
+        """The estimate of one listing."""
+        return {
+            "price": float(self.prices[at]),
+            "low": None if self.low is None else float(self.low[at]),
+            "high": None if self.high is None else float(self.high[at]),
+        }
 
-    def to_json(self) -> dict[str, list[float] | None]:
-        """`prices`, `low` and `high` of all listings as plain values; None without intervals."""
-        return {name: None if dollars is None else dollars.tolist() for name, dollars in vars(self).items()}
+    def to_json(self) -> EstimateColumns:
+        """The estimates of all listings as plain values."""
+        return {
+            "prices": self.prices.tolist(),
+            "low": None if self.low is None else self.low.tolist(),
+            "high": None if self.high is None else self.high.tolist(),
+        }
 
 
 @dataclass(frozen=True)

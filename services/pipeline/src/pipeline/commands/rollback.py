@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.errors import RegistryError
 from pipeline.context import Context
-from pipeline.outcome import SkipRun
+from pipeline.outcome import Outcome, SkipRun
 from pipeline.tracking import Tracking
 
 
-def run(context: Context, to: str, reason: str) -> dict[str, Any]:
+class RollbackOutcome(Outcome):
+    """The version that is the champion now."""
+
+    version: str
+    reason: str
+
+
+def run(context: Context, to: str, reason: str) -> RollbackOutcome:
     """Make a registered version the champion, whatever the verdict of the gate was.
 
     As in a promotion, the alias moves last, within an exclusive transaction of the ledger.

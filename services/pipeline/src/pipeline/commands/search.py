@@ -7,15 +7,21 @@ search finished count.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from core.errors import DataError
 from core.settings import chart_key
 from pipeline.context import Context
+from pipeline.outcome import Outcome
 from pipeline.training import search
 
 
-def run(context: Context, trials: str) -> dict[str, Any]:
+class SearchOutcome(Outcome):
+    """The best settings, named as in the chart's values."""
+
+    settings: dict[str, float]
+
+
+def run(context: Context, trials: str) -> SearchOutcome:
     """Search on the clean rows of all batches; return the best settings, named as in the chart's values.
 
     Raises:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.errors import RegistryError
 from pipeline.context import Context
-from pipeline.outcome import SkipRun
+from pipeline.outcome import Outcome, SkipRun
 from pipeline.tracking import Tracking
 
 
-def run(context: Context, version: str | None, off: bool) -> dict[str, Any]:
+class ShadowOutcome(Outcome):
+    """The version that is the challenger now."""
+
+    version: str | None
+
+
+def run(context: Context, version: str | None, off: bool) -> ShadowOutcome:
     """Move the alias of the challenger to a version, whatever the verdict of the gate was; `off` removes the alias.
 
     Raises:

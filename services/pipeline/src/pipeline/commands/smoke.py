@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -19,6 +18,7 @@ from core.listing.schema import RAW_SCHEMA
 from core.model.bundle import golden_sample, load_bundle, write_bundle
 from core.model.compatibility import MLFLOW
 from pipeline.context import Context
+from pipeline.outcome import Outcome
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import FAILURES, Rehearsal
 from pipeline.training.boosting import boost, dataset
@@ -39,7 +39,14 @@ _REMEDIES = (  # text of an error, and its remedy; the first match replaces the 
 _MAX_ERROR = 600  # characters of an error of MLflow
 
 
-def run(context: Context) -> dict[str, Any]:
+class SmokeOutcome(Outcome):
+    """The version of MLflow, and the time that the test took."""
+
+    mlflow: str
+    seconds: float
+
+
+def run(context: Context) -> SmokeOutcome:
     """Log, register, alias, download and load a model of one tree, as the stages and the predictor do.
 
     The test uses its own model name and experiment. It removes everything that it made, and what an interrupted test

@@ -9,21 +9,14 @@ next training.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
 
+from core.ledger.decisions import Decision
 from pipeline.decision import drift
 from pipeline.decision.drift import Shift
 from pipeline.decision.evidence import ChampionEvidence, Evidence
 from pipeline.settings import PipelineSettings
 
 _MAX_NAMED_REASONS = 3  # in the sentence; all of them are in the evidence
-
-
-class Decision(NamedTuple):
-    """The answer for a batch, and the sentence that gives the reason."""
-
-    answer: Literal["train", "skip"]
-    reason: str
 
 
 def decide(evidence: Evidence, settings: PipelineSettings) -> Decision:

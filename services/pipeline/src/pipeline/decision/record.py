@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
-from pipeline.decision.evidence import Evidence
-from pipeline.decision.policy import Decision, has_moved
+from core.ledger.decisions import Decision, DecisionEvidence
+from pipeline.decision.drift import SegmentError, Shift
+from pipeline.decision.evidence import ChampionEvidence, Evidence
+from pipeline.decision.policy import has_moved
 from pipeline.settings import PipelineSettings
 
 _THRESHOLDS = (
@@ -21,7 +22,32 @@ _THRESHOLDS = (
 )
 
 
-class DecisionRecord(TypedDict):
+class ChampionRecord(TypedDict):
+    """Fields of `ChampionEvidence`. The ledger's form has no `by_value`."""
+
+    version: str
+    batches: list[int]
+    rows: int
+    states: int
+    unusable: str | None
+    holdout_mae: float | None
+    mae: float | None
+    by_value: NotRequired[list[SegmentError]]
+
+
+class ShiftRecord(TypedDict):
+    """Fields of `Shift`, with `moved` and `grown`. The ledger's form has no `shares`."""
+
+    column: str
+    psi: float | None
+    ks: float | None
+    unseen: float | None
+    shares: NotRequired[dict[str, tuple[float, float]]]
+    moved: bool
+    grown: list[str]
+
+
+class DecisionRecord(DecisionEvidence):
     """A decision with its evidence. `states` counts states; `run_id` is in the ledger's form only."""
 
     decision: str
@@ -30,10 +56,9 @@ class DecisionRecord(TypedDict):
     pending: list[int]
     rows: int
     states: int
-    champion: dict[str, Any] | None  # fields of `ChampionEvidence`
-    columns: list[dict[str, Any]]  # fields of `Shift`, with `moved` and `grown`
+    champion: ChampionRecord | None
+    columns: list[ShiftRecord]
     thresholds: dict[str, float]
-    run_id: NotRequired[str]
 
 
 def full_record(evidence: Evidence, decision: Decision, settings: PipelineSettings) -> DecisionRecord:
@@ -45,17 +70,43 @@ def full_record(evidence: Evidence, decision: Decision, settings: PipelineSettin
         "pending": evidence.pending,
         "rows": evidence.rows,
         "states": len(evidence.states),
-        "champion": asdict(evidence.champion) if evidence.champion else None,
-        "columns": [
-            asdict(shift) | {"moved": has_moved(shift, settings), "grown": shift.grown if shift.shares else []}
-            for shift in evidence.shifts
-        ],
+        "champion": _champion(evidence.champion) if evidence.champion else None,
+        "columns": [_shift(shift, settings) for shift in evidence.shifts],
         "thresholds": {name: getattr(settings, name) for name in _THRESHOLDS},
+    }
+
+
+def _champion(champion: ChampionEvidence) -> ChampionRecord:
+    return {
+        "version": champion.version,
+        "batches": champion.batches,
+        "rows": champion.rows,
+        "states": champion.states,
+        "unusable": champion.unusable,
+        "holdout_mae": champion.holdout_mae,
+        "mae": champion.mae,
+        "by_value": champion.by_value,
+    }
+
+
+def _shift(shift: Shift, settings: PipelineSettings) -> ShiftRecord:
+    return {
+        "column": shift.column,
+        "psi": shift.psi,
+        "ks": shift.ks,
+        "unseen": shift.unseen,
+        "shares": shift.shares,
+        "moved": has_moved(shift, settings),
+        "grown": shift.grown if shift.shares else [],
     }
 
 
 def ledger_record(record: DecisionRecord, run_id: str) -> DecisionRecord:
     """The record without shares per bin and errors per segment, which only MLflow keeps; with the MLflow run."""
-    champion = record["champion"] and {name: value for name, value in record["champion"].items() if name != "by_value"}
-    columns = [{name: value for name, value in column.items() if name != "shares"} for column in record["columns"]]
+    champion, columns = record["champion"], [column.copy() for column in record["columns"]]
+    if champion:
+        champion = champion.copy()
+        del champion["by_value"]
+    for column in columns:
+        del column["shares"]
     return {**record, "champion": champion, "columns": columns, "run_id": run_id}

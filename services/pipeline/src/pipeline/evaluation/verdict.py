@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.errors import RegistryError
 from core.features.columns import FINGERPRINT
+from core.ledger.trainings import HoldoutScores
 from pipeline.context import Context
+from pipeline.outcome import Outcome
 from pipeline.tracking import MODEL_CARD, Tracking, version_tags
 
 
-def carry_out(context: Context, run_id: str, promoted: bool) -> dict[str, Any]:
+class VerdictOutcome(Outcome):
+    """The verdict that was carried out."""
+
+    promoted: bool
+    version: str  # registered version of the model
+    reason: str
+
+
+def carry_out(context: Context, run_id: str, promoted: bool) -> VerdictOutcome:
     """Register the model of a run with its verdict. If it won, move the alias `champion` to it.
 
     Idempotent: a second call changes neither the verdict in the ledger nor a later champion. The alias moves last, in
@@ -42,7 +50,7 @@ def carry_out(context: Context, run_id: str, promoted: bool) -> dict[str, Any]:
             if promoted:
                 _check_champion(context, evaluation["champion_version"], version)
             tracking.tag_version(version, verdict=outcome, reason=reason)
-            scores = {"challenger": evaluation["challenger"], "champion": evaluation["champion"]}
+            scores: HoldoutScores = {"challenger": evaluation["challenger"], "champion": evaluation["champion"]}
             ledger.add_promotion(run_id, version, promoted, reason, evaluation["champion_version"], scores)
             if promoted:
                 ledger.add_move(version, evaluation["champion_version"], "promotion", reason)

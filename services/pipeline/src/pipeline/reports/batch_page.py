@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from core.ledger.history import HistoryRow
 from pipeline.evaluation.record import Evaluation
 from pipeline.reports import html
 
 
-def summarize(row: Mapping[str, Any], champion: str | None) -> str:
+def summarize(row: HistoryRow, champion: str | None) -> str:
     """Summary of a batch in one sentence. `row` is the last row of the batch in the ledger's history."""
     outcome = f"the champion is version {champion}" if champion else "there is no champion"
     if row["promoted"] is None:
@@ -17,7 +15,7 @@ def summarize(row: Mapping[str, Any], champion: str | None) -> str:
     return f"version {row['version']} {'promoted' if row['promoted'] else 'rejected'}: {row['verdict']}; {outcome}"
 
 
-def render(row: Mapping[str, Any], evaluation: Evaluation | None, summary: str) -> str:
+def render(row: HistoryRow, evaluation: Evaluation | None, summary: str) -> str:
     """The page of a batch."""
     counts = {
         "received": row["rows"],

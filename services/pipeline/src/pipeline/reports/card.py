@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
@@ -35,8 +35,15 @@ class Facts:
     without: Mapping[str, Mapping[str, float]]  # scores of test rows without some fields
 
 
-def summary(facts: Facts) -> dict[str, dict[str, float]]:
-    """Importance per feature: share of the gain, and mean absolute SHAP value; the most important first."""
+class FeatureImportance(TypedDict):
+    """Importance of one feature."""
+
+    gain: float  # share of the gain of all features
+    shap: float  # mean absolute SHAP value, of the logarithm of the price
+
+
+def summary(facts: Facts) -> dict[str, FeatureImportance]:
+    """Importance per feature, the most important first."""
     total = sum(facts.gain) or 1.0
     shap = np.abs(facts.contributions).mean(axis=0)
     return {

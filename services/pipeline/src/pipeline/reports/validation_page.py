@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.decision import drift
 from pipeline.reports import html
-from pipeline.validation.report import ValidationReport
+from pipeline.validation.record import ValidationReport
 
 _FIGURES = ["nulls", "distinct", "min", "p01", "median", "p99", "max"]
 

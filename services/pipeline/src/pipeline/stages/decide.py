@@ -6,19 +6,28 @@ them. `pipeline.decision.policy` has the rules.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
+from core.ledger.decisions import Decision
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.decision import policy
 from pipeline.decision.evidence import gather
-from pipeline.decision.policy import Decision
 from pipeline.decision.record import full_record, ledger_record
+from pipeline.outcome import Outcome
 from pipeline.reports import decision_page
 from pipeline.tracking import DECISION, Tracking
 
 
-def run(context: Context, batch: int) -> dict[str, Any]:
+class DecideOutcome(Outcome):
+    """The decision. `next` chooses the following stage."""
+
+    decision: str
+    reason: str
+    next: Literal["train", "skip"]
+
+
+def run(context: Context, batch: int) -> DecideOutcome:
     """Decide on a batch. A decision is made once per content: a second call returns the one in the ledger.
 
     Raises:
@@ -43,5 +52,5 @@ def _decide(context: Context, batch: int) -> Decision:
     tags |= {"decision": decision.answer, "reason": decision.reason, "code_version": context.code_version}
     texts = {f"{DECISION}.html": decision_page.render(record)} | rows.reports(context.store, batch)
     run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, record, texts)
-    context.ledger.decide(entry, decision.answer, decision.reason, dict(ledger_record(record, run_id)))
+    context.ledger.decide(entry, decision.answer, decision.reason, ledger_record(record, run_id))
     return decision

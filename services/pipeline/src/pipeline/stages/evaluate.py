@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from core.errors import BundleError
 from core.model.bundle import Bundle, load_bundle
@@ -13,11 +13,22 @@ from pipeline import rows
 from pipeline.context import Context
 from pipeline.evaluation.comparison import compare, still_valid
 from pipeline.evaluation.gate import judge
-from pipeline.evaluation.record import Evaluation
+from pipeline.evaluation.record import Evaluation, Scores
+from pipeline.outcome import Outcome
 from pipeline.tracking import Tracking
 
 
-def run(context: Context, run_id: str) -> dict[str, Any]:
+class EvaluateOutcome(Outcome):
+    """Scores and verdict. `next` chooses the following stage."""
+
+    challenger: Scores
+    champion: Scores | None
+    promoted: bool
+    reason: str
+    next: Literal["promote", "reject"]
+
+
+def run(context: Context, run_id: str) -> EvaluateOutcome:
     """Judge the model of a run, and log evaluation and verdict as an artifact of that run.
 
     An earlier evaluation stands until another batch or another champion comes. Once promote or reject carried it out,
@@ -54,13 +65,13 @@ def _bundle(context: Context, version: ModelVersion) -> Bundle:
         return load_bundle(Path(folder))
 
 
-def _result(evaluation: Evaluation) -> dict[str, Any]:
-    outcome, following = ("wins", "promote") if evaluation["promoted"] else ("loses", "reject")
+def _result(evaluation: Evaluation) -> EvaluateOutcome:
+    outcome = "wins" if evaluation["promoted"] else "loses"
     return {
         "challenger": evaluation["challenger"],
         "champion": evaluation["champion"],
         "promoted": evaluation["promoted"],
         "reason": evaluation["reason"],
-        "next": following,
+        "next": "promote" if evaluation["promoted"] else "reject",
         "summary": f"on {evaluation['rows']:,} rows the challenger {outcome}: {evaluation['reason']}",
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import NotRequired
 
 from core.errors import DataError
 from core.features.columns import FINGERPRINT
@@ -13,11 +14,19 @@ from core.stores import layout
 from pipeline import ownership, rows
 from pipeline.context import Context
 from pipeline.ingest import data_api
-from pipeline.outcome import SkipRun
+from pipeline.outcome import Outcome, SkipRun
 from pipeline.patience import AWAY, Result
 
 
-def run(context: Context) -> dict[str, Any]:
+class FetchOutcome(Outcome):
+    """The batch to continue with."""
+
+    batch: int
+    rows: int
+    sha256: NotRequired[str]  # first twelve characters, of a new batch
+
+
+def run(context: Context) -> FetchOutcome:
     """Continue with a batch that an earlier run left unfinished; without one, get the next batch that is not stored.
 
     Nothing is asked of the data API before object store and ledger have accepted a write, and an answer is kept in
@@ -66,7 +75,7 @@ def run(context: Context) -> dict[str, Any]:
     raise SkipRun(end)
 
 
-def _unfinished(context: Context) -> dict[str, Any] | None:
+def _unfinished(context: Context) -> FetchOutcome | None:
     """The result for a batch that an earlier run left without a decision, or without the training it decided on."""
     ledger = context.ledger
     while batch := ledger.unfinished():
@@ -106,12 +115,10 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
     )
     restarted = False
     while True:
-        try:
+        with _outlook("Nothing was asked of the data API: the next run does that"):
             context.patiently("check the owner of the object store", partial(ownership.check, context))
             context.patiently("write to the object store", context.store.prove_writable)
             context.patiently("write to the ledger", ledger.note_call)
-        except AWAY as error:
-            raise type(error)(f"{error}. Nothing was asked of the data API: the next run does that") from error
         try:
             answer = data_api.next_batch(*service)
         except data_api.LostAnswer:
@@ -144,18 +151,25 @@ def _store(context: Context, answer: data_api.BatchAnswer) -> tuple[Batch | None
     def patiently(action: Callable[[], Result]) -> Result:
         return context.patiently(f"store batch {number}", action)
 
-    try:
+    with _outlook(
+        f"Batch {number} arrived and was not stored: repair the component. The next run that meets the end of the data "
+        "restarts the data API and gets the batch again"
+    ):
         batch = patiently(lambda: ledger.receive(number, content.sha256, content.raw.height, key))
         if batch.state != "received":
             return None, []
         patiently(lambda: rows.write(context.store, key, content.raw))
         lost = patiently(lambda: ledger.set_stored(batch))
         return (batch if patiently(lambda: _is_current(context, batch)) else None), lost
+
+
+@contextmanager
+def _outlook(sentence: str) -> Iterator[None]:
+    """Add to the error of a component that is away what the next run will do."""
+    try:
+        yield
     except AWAY as error:
-        raise type(error)(
-            f"{error}. Batch {number} arrived and was not stored: repair the component. The next run that meets the "
-            "end of the data restarts the data API and gets the batch again"
-        ) from error
+        raise type(error)(f"{error}. {sentence}") from error
 
 
 def _is_current(context: Context, batch: Batch) -> bool:

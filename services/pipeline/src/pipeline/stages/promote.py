@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.context import Context
 from pipeline.evaluation import verdict
+from pipeline.evaluation.verdict import VerdictOutcome
 
 
-def run(context: Context, run_id: str) -> dict[str, Any]:
+def run(context: Context, run_id: str) -> VerdictOutcome:
     """Promote the model of a run. Idempotent; see `verdict.carry_out`."""
     return verdict.carry_out(context, run_id, promoted=True)

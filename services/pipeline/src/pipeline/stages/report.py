@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.context import Context
+from pipeline.outcome import Outcome
 from pipeline.reports import batch_page
 from pipeline.tracking import REPORT, Tracking
 
 
-def run(context: Context, batch: int) -> dict[str, Any]:
+class ReportOutcome(Outcome):
+    """The current champion."""
+
+    champion: str | None  # version
+
+
+def run(context: Context, batch: int) -> ReportOutcome:
     """Log the page of a batch to the MLflow run of its decision. A second call replaces the page."""
     tracking = Tracking(context.settings, context.registry)
     entry = context.ledger.batch(batch)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.stores import layout
 from pipeline import rows
 from pipeline.context import Context
+from pipeline.outcome import Outcome
 from pipeline.training.splits import split
 from pipeline.validation.row_checks import valid_rows
 
 
-def run(context: Context, batch: int) -> dict[str, Any]:
+class SplitOutcome(Outcome):
+    """Rows per split."""
+
+    splits: dict[rows.Split, int]
+
+
+def run(context: Context, batch: int) -> SplitOutcome:
     """Read the raw rows of a validated batch, drop the rows that break a rule, and write the three clean splits."""
     entry = context.ledger.batch(batch)
     parts = split(valid_rows(rows.read(context.store, entry.raw_key)))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import NotRequired
 
 from core.errors import DataError
 from core.features.columns import FINGERPRINT
 from core.features.sums import Sums
 from pipeline import rows
 from pipeline.context import Context
+from pipeline.evaluation.record import Scores
+from pipeline.outcome import Outcome
 from pipeline.reports import card
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking, lineage_tags
@@ -20,7 +22,14 @@ from pipeline.training.plan import Plan, make_plan
 from pipeline.training.trainer import TrainingData, train_model
 
 
-def run(context: Context, batch: int) -> dict[str, Any]:
+class TrainOutcome(Outcome):
+    """The MLflow run of the training."""
+
+    run_id: str
+    metrics: NotRequired[Scores]  # on the test rows; absent if an earlier training is used
+
+
+def run(context: Context, batch: int) -> TrainOutcome:
     """Train because of `batch`. If the same batches were trained on before with the same code, return that run.
 
     Raises:
@@ -34,7 +43,7 @@ def run(context: Context, batch: int) -> dict[str, Any]:
     tracking = Tracking(context.settings, context.registry)
     entry = context.ledger.batch(batch)
     decided = context.ledger.decision(entry)
-    reason = decided[1] if decided else "started by hand, without a decision"
+    reason = decided.reason if decided else "started by hand, without a decision"
     used = [context.ledger.batch(number) for number in batches]
     plan = make_plan(context, tracking, batches)
     data = _read(context, plan, batches)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 
 from core.errors import DataError
@@ -11,6 +9,7 @@ from core.stores import layout
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.ingest.body import UNKNOWN, fields, with_extra
+from pipeline.outcome import Outcome
 from pipeline.reports import validation_page
 from pipeline.validation import report
 from pipeline.validation.archive import other_reports, store_report
@@ -19,7 +18,18 @@ from pipeline.validation.row_checks import check_rows, implausible
 from pipeline.validation.row_rules import DUPLICATE
 
 
-def run(context: Context, batch: int) -> dict[str, Any]:
+class ValidateOutcome(Outcome):
+    """Row counts, as in `report.Counts`, and the report's key in the object store."""
+
+    rows: int
+    valid: int
+    quarantined: int
+    duplicates: int
+    rules: dict[str, int]
+    report: str
+
+
+def run(context: Context, batch: int) -> ValidateOutcome:
     """Check the rows of a stored batch, and report on them.
 
     Raises:

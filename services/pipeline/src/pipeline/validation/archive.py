@@ -6,7 +6,7 @@ import json
 
 from core.stores import layout
 from core.stores.objects import Store
-from pipeline.validation.report import ValidationReport
+from pipeline.validation.record import ValidationReport
 
 
 def store_report(store: Store, report: ValidationReport, page: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal
 
 import polars as pl
 
 from core.listing.schema import RAW_SCHEMA
 from pipeline.decision import drift
+from pipeline.validation.record import ColumnFigures, ValidationReport
 from pipeline.validation.row_rules import DUPLICATE
 
 # A check warns above these shares of rows.
@@ -22,6 +23,13 @@ MAX_NULL, MAX_QUARANTINED, MAX_DUPLICATE, MAX_IMPLAUSIBLE = 0.2, 0.05, 0.01, 0.0
 # A check warns if the number of rows, or the median price, differs from that of the other batches by more than this
 # factor.
 VOLUME_RATIO, PRICE_RATIO = 10.0, 2.0
+_QUANTILES: dict[Literal["min", "p01", "median", "p99", "max"], float] = {
+    "min": 0.0,
+    "p01": 0.01,
+    "median": 0.5,
+    "p99": 0.99,
+    "max": 1.0,
+}
 _MAX_LISTED = 8  # categories or fields in a sentence
 
 
@@ -69,35 +77,6 @@ class TrainingMinimum:
 
     rows: int
     states: int
-
-
-class CheckRecord(TypedDict):
-    """A check in a report. `told` is its message."""
-
-    name: str
-    severity: str
-    passed: bool
-    told: str
-
-
-class ValidationReport(TypedDict):
-    """The report of a batch, as it is stored. The optional fields are absent if the batch was refused."""
-
-    batch: int
-    sha256: str
-    told: str  # summary in one sentence
-    rows: int
-    valid: int
-    quarantined: int
-    duplicates: int
-    rules: dict[str, int]
-    checks: list[CheckRecord]
-    columns: dict[str, dict[str, Any]]
-    profile: dict[str, dict[str, int]]
-    implausible: NotRequired[dict[str, int]]
-    unknown_fields: NotRequired[dict[str, int]]
-    repeated_from_other_batches: NotRequired[int]
-    median_price: NotRequired[float | None]
 
 
 def refused(batch: int, sha256: str, rows: int, reason: str) -> ValidationReport:
@@ -158,7 +137,7 @@ def _report(
     sha256: str,
     counts: Counts,
     checks: list[Check],
-    columns: dict[str, dict[str, Any]] | None = None,
+    columns: dict[str, ColumnFigures] | None = None,
     profile: dict[str, dict[str, int]] | None = None,
 ) -> ValidationReport:
     summary = f"batch {batch}: {counts.summary()}"
@@ -181,12 +160,12 @@ def _report(
     }
 
 
-def _column(values: pl.Series) -> dict[str, Any]:
-    figures: dict[str, Any] = {"nulls": values.null_count(), "distinct": values.n_unique()}
+def _column(values: pl.Series) -> ColumnFigures:
+    figures: ColumnFigures = {"nulls": values.null_count(), "distinct": values.n_unique()}
     if values.dtype == pl.Float64:
-        ends = (("min", 0.0), ("p01", 0.01), ("median", 0.5), ("p99", 0.99), ("max", 1.0))
         finite = values.filter(values.is_finite())
-        figures |= {name: finite.quantile(at, "nearest") for name, at in ends}
+        for name, at in _QUANTILES.items():
+            figures[name] = finite.quantile(at, "nearest")
     return figures
 
 
@@ -197,7 +176,7 @@ def _schema(unknown: Mapping[str, int]) -> Check:
     return Check("schema", "warning", not unknown, message)
 
 
-def _nulls(columns: Mapping[str, Mapping[str, Any]], rows: int) -> Check:
+def _nulls(columns: Mapping[str, ColumnFigures], rows: int) -> Check:
     nulls = {name: column["nulls"] for name, column in columns.items() if column["nulls"]}
     many = any(count > MAX_NULL * rows for count in nulls.values())
     return Check("nulls", "warning", not many, f"nulls: {_listed(nulls)}" if nulls else "no value is null")

@@ -8,7 +8,7 @@ from core.errors import DataError
 from core.listing.parsing import conform
 from core.listing.schema import RAW_SCHEMA
 from pipeline.ingest.body import UNKNOWN, UNREAD, fields, with_extra
-from pipeline.validation.row_rules import BROKEN, IMPLAUSIBLE, Listing, Plausible
+from pipeline.validation.row_rules import BROKEN, IMPLAUSIBLE, Plausible, ValidRow
 
 # Share of the values of a column. If more cannot be read, the service has changed its schema.
 _MAX_UNREADABLE = 0.5
@@ -27,7 +27,7 @@ def check_rows(raw: pl.DataFrame) -> pl.DataFrame:
     in_column = pl.any_horizontal(raw[name].is_not_null() & listings[name].is_null() for name in RAW_SCHEMA)
     unread = raw.select(pl.coalesce(pl.col(UNREAD), pl.when(in_column).then(pl.lit("{}")))).to_series()
     rows = listings.with_columns(unread.alias(UNREAD)).with_row_index("row")
-    failed = Listing.filter(rows).failure.details()
+    failed = ValidRow.filter(rows).failure.details()
     broken = (
         pl.when(pl.any_horizontal(pl.col(*(rule for rule in names if rule in failed.columns)) == "invalid")).then(
             pl.lit(name)

@@ -1,6 +1,6 @@
-"""Declares every rule for a row, as two schemas: `Listing` for errors, `Plausible` for warnings.
+"""Declares every rule for a row, as two schemas: `ValidRow` for errors, `Plausible` for warnings.
 
-`row_checks` applies them. A row that breaks a rule of `Listing` is quarantined, or counted as a duplicate. A row that
+`row_checks` applies them. A row that breaks a rule of `ValidRow` is quarantined, or counted as a duplicate. A row that
 is not `Plausible` is used, and the report counts it. Categories are open: a new one never breaks a rule.
 """
 
@@ -25,7 +25,7 @@ def _field(name: str) -> dfy.Column:
     return dfy.Float64(nullable=name != "price", min=float(least), max=float(most))
 
 
-class Listing(dfy.Schema):
+class ValidRow(dfy.Schema):
     """A row that may be trained on."""
 
     row = dfy.UInt32()  # index of the row in the batch

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from core.features.columns import CATEGORICAL, FEATURES
+from core.listing.schema import RawListing
 from core.model.estimates import Explanation
+from predictor.pricing.answers import ExplainedEstimate, FeatureContribution
 from predictor.pricing.listing import Listing
 
 _DERIVED = {
@@ -27,13 +28,13 @@ _DERIVED = {
 TITLES = {name: field.title or name for name, field in Listing.model_fields.items()} | _DERIVED
 
 
-def explanations(explanation: Explanation, listings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def explanations(explanation: Explanation, listings: Sequence[RawListing]) -> list[ExplainedEstimate]:
     """One explanation per listing: price, interval, base value, and the contributions of all features by size."""
     columns = (explanation.features, explanation.shap, explanation.contributions)
-    result = []
+    result: list[ExplainedEstimate] = []
     for at, listing in enumerate(listings):
         features = zip(FEATURES, *(column[at].tolist() for column in columns), strict=True)
-        contributions = [
+        contributions: list[FeatureContribution] = [
             {
                 "feature": name,
                 "title": TITLES[name],
@@ -45,12 +46,13 @@ def explanations(explanation: Explanation, listings: Sequence[Mapping[str, Any]]
         ]
         contributions.sort(key=lambda each: -abs(each["contribution"]))
         base_value = float(explanation.base_values[at])
-        result.append(explanation.estimates.row(at) | {"base_value": base_value, "contributions": contributions})
+        estimate = explanation.estimates.row(at)
+        result.append({**estimate, "base_value": base_value, "contributions": contributions})
     return result
 
 
-def _value(listing: Mapping[str, Any], name: str, value: float) -> float | str | None:
+def _value(listing: RawListing, name: str, value: float) -> float | str | None:
     """The feature's value as the model sees it; for a categorical feature its name instead of its code."""
     if not math.isfinite(value):
         return None
-    return str(listing[name]) if name in CATEGORICAL else value
+    return str(listing.get(name)) if name in CATEGORICAL else value

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import re
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from core.listing.schema import LATEST_SALE, MAX_NAME_LENGTH, OLDEST_SALE, RANGES, STATUSES
-from predictor.errors import InvalidBodyError, TooLargeError
+from core.listing.schema import LATEST_SALE, MAX_NAME_LENGTH, OLDEST_SALE, RANGES, STATUSES, RawListing
+from predictor.errors import InvalidBodyError, InvalidValue, TooLargeError
 
 REPORTED_ERRORS = 100  # at most, per request; the first errors are enough to find the mistake
 
@@ -133,7 +133,7 @@ class ListingParser:
         self.max_listings = max_listings
         self._many = TypeAdapter(Annotated[list[Listing], Field(min_length=1, max_length=max_listings)])
 
-    def parse(self, body: bytes) -> tuple[list[dict[str, Any]], bool]:
+    def parse(self, body: bytes) -> tuple[list[RawListing], bool]:
         """The listings of a body, and whether the body is a list (true) or one object.
 
         Raises:
@@ -150,13 +150,13 @@ class ListingParser:
                     f"the request has more than {self.max_listings} listings: send them in several requests"
                 ) from invalid
             raise InvalidBodyError([describe(error) for error in errors[:REPORTED_ERRORS]]) from invalid
-        return [vars(listing) for listing in listings], many  # the fields are plain values
+        return cast("list[RawListing]", [vars(listing) for listing in listings]), many  # the fields are plain values
 
 
-def describe(error: ErrorDetails) -> dict[str, Any]:
+def describe(error: ErrorDetails) -> InvalidValue:
     """A validation error for the answer. It has the invalid value only if that is short and valid JSON."""
     field = str(error["loc"][-1]) if error["loc"] else ""
-    detail: dict[str, Any] = {"loc": ["body", *error["loc"]], "msg": message(error, field), "type": error["type"]}
+    detail: InvalidValue = {"loc": ["body", *error["loc"]], "msg": message(error, field), "type": error["type"]}
     value = error.get("input")
     if isinstance(value, bool | int | float | str) and len(str(value)) <= 100 and _finite(value):
         detail["input"] = value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
+from core.listing.schema import RawListing
 from core.model.bundle import Bundle
 from core.stores.registry import ModelVersion
+from predictor.pricing.answers import PriceAnswer, PricesAnswer
 
 
 class ServedModel(Protocol):
@@ -44,7 +46,7 @@ class ModelSource(Protocol):
 class RequestLog(Protocol):
     """Stores requests and answers: `predictor.record.prediction_log.PredictionLog`."""
 
-    def answered(self, began: float, request_id: str, body: bytes, answer: Mapping[str, Any]) -> None:
+    def answered(self, began: float, request_id: str, body: bytes, answer: PriceAnswer | PricesAnswer) -> None:
         """Log an answer. `began` is a value of `time.perf_counter`."""
 
     def failed(self, began: float, request_id: str, body: bytes, version: str | None, error: Exception) -> None:
@@ -54,5 +56,5 @@ class RequestLog(Protocol):
 class Comparison(Protocol):
     """Compares prices with those of a challenger: `predictor.record.shadow.Shadow`."""
 
-    def offer(self, request_id: str, version: str, listings: Sequence[Mapping[str, Any]], prices: list[float]) -> None:
+    def offer(self, request_id: str, version: str, listings: Sequence[RawListing], prices: list[float]) -> None:
         """Offer a request that the champion (`version`) has priced."""

@@ -6,12 +6,18 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from core.listing.parsing import parse_listings
-from core.model.bundle import Bundle
+from core.listing.schema import RawListing
 from predictor import metrics
 from predictor.errors import NOT_FINITE, InvalidBodyError, NoModelError, NotFiniteError, TooLargeError
+from predictor.pricing.answers import (
+    AnswerIdentity,
+    ExplanationAnswer,
+    ExplanationsAnswer,
+    PriceAnswer,
+    PricesAnswer,
+)
 from predictor.pricing.explanations import explanations
 from predictor.pricing.listing import ListingParser
 from predictor.pricing.ports import Comparison, ModelSource, RequestLog, ServedModel
@@ -34,8 +40,8 @@ class Pricing:
         self._listings = ListingParser(max_listings)
         self._explained = ListingParser(max_explained)
 
-    def answer(self, body: bytes, request_id: str) -> dict[str, Any]:
-        """The answer of `POST /predict`: `price` for one listing, `prices` in order for a list; also `low` and `high`.
+    def answer(self, body: bytes, request_id: str) -> PriceAnswer | PricesAnswer:
+        """The answer of `POST /predict` for one listing or for a list.
 
         The prediction log gets the answer, or the error.
 
@@ -60,12 +66,17 @@ class Pricing:
             model = self._models.state.model
             self._log.failed(began, request_id, body, model.version.version if model else None, error)
 
-    def _answer(self, body: bytes, request_id: str) -> dict[str, Any]:
+    def _answer(self, body: bytes, request_id: str) -> PriceAnswer | PricesAnswer:
         began = time.perf_counter()
         with self._champion() as champion:
             listings, many = self._listings.parse(body)
-            estimates = _estimates(champion.bundle, listings, many)
-            prices = estimates["prices"] if many else [estimates["price"]]
+            answer: PriceAnswer | PricesAnswer
+            if many:
+                answer = _price_all(champion, listings, request_id)
+                prices = answer["prices"]
+            else:
+                answer = _price_one(champion, listings[0], request_id)
+                prices = [answer["price"]]
             if not math.isfinite(sum(prices)):
                 raise NotFiniteError(NOT_FINITE)
         metrics.predict_seconds.observe(time.perf_counter() - began)
@@ -74,10 +85,10 @@ class Pricing:
             metrics.prices.observe(price)
         if self._shadow:
             self._shadow.offer(request_id, champion.version.version, listings, prices)
-        return _identity(champion, request_id) | estimates
+        return answer
 
-    def explain(self, body: bytes, request_id: str) -> dict[str, Any]:
-        """The answer of `POST /explain`: the explanation of one listing, or `explanations` for a list.
+    def explain(self, body: bytes, request_id: str) -> ExplanationAnswer | ExplanationsAnswer:
+        """The answer of `POST /explain` for one listing or for a list.
 
         Raises:
             NoModelError, InvalidBodyError, TooLargeError: as in `answer`.
@@ -86,7 +97,8 @@ class Pricing:
             listings, many = self._explained.parse(body)
             explained = explanations(champion.bundle.explain(parse_listings(listings)), listings)
         metrics.predictions.labels(champion.version.version, "explained").inc(len(explained))
-        return _identity(champion, request_id) | ({"explanations": explained} if many else explained[0])
+        identity = _identity(champion, request_id)
+        return {**identity, "explanations": explained} if many else {**identity, **explained[0]}
 
     @contextmanager
     def _champion(self) -> Iterator[ServedModel]:
@@ -102,11 +114,16 @@ class Pricing:
             raise
 
 
-def _estimates(bundle: Bundle, listings: list[dict[str, Any]], many: bool) -> dict[str, Any]:
-    return bundle.estimate(parse_listings(listings)).to_json() if many else bundle.estimate_one(listings[0])
+def _price_one(champion: ServedModel, listing: RawListing, request_id: str) -> PriceAnswer:
+    return {**_identity(champion, request_id), **champion.bundle.estimate_one(listing)}
 
 
-def _identity(champion: ServedModel, request_id: str) -> dict[str, Any]:
+def _price_all(champion: ServedModel, listings: list[RawListing], request_id: str) -> PricesAnswer:
+    estimates = champion.bundle.estimate(parse_listings(listings))
+    return {**_identity(champion, request_id), **estimates.to_json()}
+
+
+def _identity(champion: ServedModel, request_id: str) -> AnswerIdentity:
     version = champion.version
     return {"request_id": request_id, "model_name": version.name, "model_version": version.version}
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict, TypeVar
 
 from core.errors import MissingTableError, RefusedRowsError
 from core.ledger import Ledger
+from core.ledger.history import ChampionRow, HistoryRow
+from core.ledger.predictions import InvalidPricesRow, LiveErrorRow
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 3
+
+ViewRow = TypeVar("ViewRow")
+
+
+class LedgerViews(TypedDict):
+    """Rows of the ledger's views. `predictor.http.schemas.BatchHistory` describes them to clients."""
+
+    batches: list[HistoryRow]  # in order of arrival
+    gaps: list[int]
+    champions: list[ChampionRow]
+    live_errors: list[LiveErrorRow]
+    invalid_prices: list[InvalidPricesRow]
 
 
 class LedgerHistory:
@@ -20,27 +34,26 @@ class LedgerHistory:
     def __init__(self, dsn: str) -> None:
         self._ledger = Ledger(dsn, connect_timeout=TIMEOUT_SECONDS, statement_timeout=TIMEOUT_SECONDS)
 
-    def read(self) -> dict[str, Any]:
-        """`batches` in order of arrival, `gaps`, `champions`, `live_errors`, `invalid_prices`.
-
-        All are empty before the pipeline's first run.
+    def read(self) -> LedgerViews:
+        """Read all views. They are empty before the pipeline's first run.
 
         Raises:
             LedgerError: the database did not answer.
         """
         try:
-            return {
-                "batches": self._ledger.history(),
-                "gaps": self._ledger.gaps(),
-                "champions": _rows_or_none(self._ledger.champions),
-                "live_errors": _rows_or_none(self._ledger.live_errors),
-                "invalid_prices": _rows_or_none(self._ledger.invalid_prices),
-            }
+            batches, gaps = self._ledger.history(), self._ledger.gaps()
         except MissingTableError:  # the first stage of the pipeline creates the schema
-            return {"batches": [], "gaps": [], "champions": [], "live_errors": [], "invalid_prices": []}
+            batches, gaps = [], []
+        return {
+            "batches": batches,
+            "gaps": gaps,
+            "champions": _rows_or_none(self._ledger.champions),
+            "live_errors": _rows_or_none(self._ledger.live_errors),
+            "invalid_prices": _rows_or_none(self._ledger.invalid_prices),
+        }
 
 
-def _rows_or_none(read: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _rows_or_none(read: Callable[[], list[ViewRow]]) -> list[ViewRow]:
     try:
         return read()
     except MissingTableError:  # the schema of an earlier release, until the pipeline runs

@@ -5,21 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Literal
 
 from prometheus_client import Gauge
 
 from core.errors import LedgerError
+from core.ledger.history import HistoryRow
+from core.ledger.predictions import InvalidPricesRow, LiveErrorRow
+from core.ledger.trainings import HoldoutScores
 from predictor import metrics
 from predictor.record.history import LedgerHistory
 
 log = logging.getLogger(__name__)
 
 STATES = ("received", "stored", "quarantined", "validated", "split", "used")
-ROWS = {"received": "rows", "clean": "valid", "quarantined": "quarantined", "duplicate": "duplicates"}
-MOMENTS = ("received_at", "decided_at", "trained_at", "verdict_at")
+ROWS: dict[str, Literal["rows", "valid", "quarantined", "duplicates"]] = {
+    "received": "rows",
+    "clean": "valid",
+    "quarantined": "quarantined",
+    "duplicate": "duplicates",
+}
+MOMENTS: tuple[Literal["received_at", "decided_at", "trained_at", "verdict_at"], ...] = (
+    "received_at",
+    "decided_at",
+    "trained_at",
+    "verdict_at",
+)
 
 
 class LedgerMetrics:
@@ -63,7 +76,7 @@ class LedgerMetrics:
             log.exception("the ledger's history cannot be published as metrics")
 
 
-def publish(history: Sequence[Mapping[str, Any]]) -> None:
+def publish(history: Sequence[HistoryRow]) -> None:
     """Set the gauges from the ledger's history, which has one row per training of a batch."""
     batches = list({(row["batch_number"], row["sha256"]): row for row in history}.values())
     verdicts = [row for row in history if row["promoted"] is not None]
@@ -75,16 +88,17 @@ def publish(history: Sequence[Mapping[str, Any]]) -> None:
     )
     for kind, column in ROWS.items():
         metrics.batch_rows.labels(kind).set(sum(row[column] or 0 for row in batches))
-    if verdicts:
-        _set_holdout(max(verdicts, key=lambda row: row["verdict_at"])["holdout_metrics"])
-    moments = [datetime.fromisoformat(row[moment]) for row in history for moment in MOMENTS if row[moment]]
+    last = max(verdicts, key=lambda row: row["verdict_at"] or "", default=None)
+    if last and last["holdout_metrics"]:
+        _set_holdout(last["holdout_metrics"])
+    moments = [datetime.fromisoformat(at) for row in history for moment in MOMENTS if (at := row[moment])]
     if moments:
         metrics.last_run.set(max(moments).timestamp())
 
 
-def publish_live_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+def publish_live_errors(errors: Sequence[LiveErrorRow]) -> None:
     """Set the gauges of every model version with feedback. Versions whose feedback was deleted disappear."""
-    gauges = {
+    gauges: dict[Literal["count", "mae", "median_ape", "coverage"], Gauge] = {
         "count": metrics.feedback,
         "mae": metrics.live_mae,
         "median_ape": metrics.live_median_ape,
@@ -93,11 +107,12 @@ def publish_live_errors(errors: Sequence[Mapping[str, Any]]) -> None:
     for measure, gauge in gauges.items():
         gauge.clear()
         for error in errors:
-            if error[measure] is not None:  # coverage of a model without prediction intervals
-                gauge.labels(error["model_version"]).set(error[measure])
+            value = error[measure]
+            if value is not None:  # coverage of a model without prediction intervals
+                gauge.labels(error["model_version"]).set(value)
 
 
-def publish_invalid_prices(counts: Sequence[Mapping[str, Any]]) -> None:
+def publish_invalid_prices(counts: Sequence[InvalidPricesRow]) -> None:
     """Set the gauge of every table with prices."""
     for row in counts:
         metrics.invalid_prices.labels(row["source"]).set(row["count"])
@@ -109,10 +124,10 @@ def _set_counts(gauge: Gauge, labels: Sequence[str], values: Sequence[str | None
         gauge.labels(label).set(counts[label])
 
 
-def _set_holdout(scores: Mapping[str, Any]) -> None:
+def _set_holdout(scores: HoldoutScores) -> None:
     """Set the holdout scores of challenger and champion. Before the first promotion there is no champion."""
-    for model in ("challenger", "champion"):
-        score = scores.get(model) or {}
+    for model, score in (("challenger", scores.get("challenger")), ("champion", scores.get("champion"))):
         for gauge, measure in ((metrics.holdout_mae, "mae"), (metrics.holdout_rmse, "rmse")):
-            if score.get(measure) is not None:
-                gauge.labels(model).set(score[measure])
+            value = (score or {}).get(measure)
+            if value is not None:
+                gauge.labels(model).set(value)

@@ -10,15 +10,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid4, uuid5
 
 from core.errors import LedgerError, RefusedRowsError
 from core.ledger import Ledger
 from predictor import metrics
 from predictor.errors import status_of
+from predictor.pricing.answers import PriceAnswer, PricesAnswer
 from predictor.record.prediction_rows import LoggedRequest, rows_of
 from predictor.record.spill import Row, Spill, SpillFullError
 
@@ -56,7 +57,7 @@ class PredictionLog:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
-    def answered(self, began: float, request_id: str, body: bytes, answer: Mapping[str, Any]) -> None:
+    def answered(self, began: float, request_id: str, body: bytes, answer: PriceAnswer | PricesAnswer) -> None:
         """Log an answer of `Pricing.answer`. `began` is a value of `time.perf_counter`."""
         seconds = time.perf_counter() - began
         version = answer["model_version"]

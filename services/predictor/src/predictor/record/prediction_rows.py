@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from predictor.pricing.answers import PriceAnswer, PricesAnswer
 from predictor.pricing.listing import Listing
 from predictor.record.spill import Row
 
@@ -25,7 +26,7 @@ class LoggedRequest(NamedTuple):
     at: float  # Unix time of its arrival
     request_id: str
     body: bytes
-    answer: Mapping[str, Any] | None  # None if the request failed
+    answer: PriceAnswer | PricesAnswer | None  # None if the request failed
     model_version: str | None
     status: int
     error: str | None
@@ -53,13 +54,13 @@ def rows_of(request: LoggedRequest) -> Iterator[Row]:
     if "price" in answer:
         yield at, request.request_id, 0, _listing(sent), answer["price"], answer["low"], answer["high"], *outcome
         return
-    no_interval = [None] * len(sent)
+    no_interval: Sequence[float | None] = [None] * len(sent)
     lows, highs = answer["low"] or no_interval, answer["high"] or no_interval
     for position, (listing, price, low, high) in enumerate(zip(sent, answer["prices"], lows, highs, strict=True)):
         yield at, request.request_id, position, _listing(listing), price, low, high, *outcome
 
 
-def _listing(sent: Mapping[str, Any]) -> str:
+def _listing(sent: Mapping[str, object]) -> str:
     """The fields of a listing as the client sent them, as JSON. Other fields may be private and are left out."""
     fields = {name: sent[name] for name in _FIELDS if name in sent}
     text = to_json(fields).decode()

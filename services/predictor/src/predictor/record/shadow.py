@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from core.errors import LedgerError
 from core.ledger import Ledger
 from core.listing.parsing import parse_listings
+from core.listing.schema import RawListing
 from predictor import metrics
 from predictor.serving.follower import AliasFollower
 
@@ -45,7 +46,7 @@ class ShadowRequest(NamedTuple):
     at: float  # Unix time
     request_id: str
     version: str  # the champion's
-    listings: Sequence[Mapping[str, Any]]
+    listings: Sequence[RawListing]
     prices: Sequence[float]
 
 
@@ -56,7 +57,7 @@ class ShadowListing(NamedTuple):
     position: int
 
     @property
-    def listing(self) -> Mapping[str, Any]:
+    def listing(self) -> RawListing:
         """The listing's fields."""
         return self.request.listings[self.position]
 
@@ -97,7 +98,7 @@ class Shadow:
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
 
-    def offer(self, request_id: str, version: str, listings: Sequence[Mapping[str, Any]], prices: list[float]) -> None:
+    def offer(self, request_id: str, version: str, listings: Sequence[RawListing], prices: list[float]) -> None:
         """Queue a request that the champion (`version`) has priced, if it is in the sample."""
         challenger = self.follower.state.model
         if challenger is None or challenger.version.version == version or not sampled(request_id, self.share):
