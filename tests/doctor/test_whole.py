@@ -124,8 +124,8 @@ def test_a_healthy_platform(tmp_path: Path) -> None:
     _, results = look(tmp_path, answers())
     assert levels(results) == {
         "data API rule": "skip", "data API": "skip", "kubernetes": "ok", "helm": "ok", "nodes": "ok", "storage": "ok",
-        "secrets": "ok", "policies": "skip", "image ui": "ok", "mlflow": "ok", "application postgres": "ok",
-        "objects": "ok", "jobs": "ok", "pods": "ok", "alerts": "ok",
+        "secrets": "ok", "receivers": "ok", "policies": "skip", "image ui": "ok", "mlflow": "ok",
+        "application postgres": "ok", "objects": "ok", "jobs": "ok", "pods": "ok", "alerts": "ok",
     }  # fmt: skip
     assert "the running server 3.17.2" in results["mlflow"]["what"]
 
