@@ -38,6 +38,15 @@ class History(Database):
                 "select sha256, state, run, at from ledger.transitions where batch_number = %s order by id", [number]
             ).fetchall()
 
+    def last_backups(self) -> dict[str, float]:
+        """Unix time of the last finished backup of each kind: `full`, `wal`. A kind without a backup is missing."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "select kind, extract(epoch from max(finished_at))::double precision as at from ledger.backups"
+                " group by kind"
+            ).fetchall()
+        return {row["kind"]: row["at"] for row in rows}
+
     def champions(self) -> list[dict[str, Any]]:
         """Every move of the champion's alias, in order: version, before, kind, reason, run, at."""
         with self._connect() as connection:

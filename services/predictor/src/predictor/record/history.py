@@ -39,6 +39,17 @@ class LedgerHistory:
         except MissingTableError:  # the first stage of the pipeline creates the schema
             return {"batches": [], "gaps": [], "champions": [], "live_errors": [], "invalid_prices": []}
 
+    def last_backups(self) -> dict[str, float]:
+        """Unix time of the last backup of each kind; a kind without a backup is missing.
+
+        Raises:
+            LedgerError: the database did not answer.
+        """
+        try:
+            return self._ledger.last_backups()
+        except MissingTableError:  # before the pipeline's first run, and with the schema of an earlier release
+            return {}
+
 
 def _rows_or_none(read: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     try:
