@@ -194,7 +194,9 @@ full_backup() {
   copy_buckets thorough
   manifest "$id" "$bytes" "$sha256" > "$work/manifest.json"
   rclone copyto "$work/manifest.json" "$target/full/$id/manifest.json"
-  for other in $(slots); do # the WAL until here belongs to the previous backup as well
+  complete > "$work/all"
+  slots > "$work/slots"
+  for other in $(cat "$work/slots"); do # the WAL until here belongs to the previous backup as well
     [ "$other" = "$id" ] || finish_slot "$other"
   done
   record full "$id" "$bytes"
@@ -210,7 +212,7 @@ check_base() {
 }
 
 finish_slot() {
-  ! complete | grep -qx "$1" || copy_wal "$1"
+  ! grep -qx "$1" "$work/all" || copy_wal "$1"
   drop_slot "backup_$1"
 }
 
@@ -245,6 +247,8 @@ forget() {
   complete > "$work/all"
   tail -n "$keep" "$work/all" > "$work/kept"
   oldest=$(head -n 1 "$work/kept")
+  grep -qx "$id" "$work/kept" || refuse "the new backup $id is complete, but older by its name than the kept ones: the" \
+    "clock of this node was wrong now or then. Nothing was deleted."
   for folder in $(names --dirs-only "$target/full"); do
     id=${folder%/}
     if ! grep -qx "$id" "$work/kept"; then
