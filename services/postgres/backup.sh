@@ -13,6 +13,8 @@
 #   BACKUP_KEEP             number of full backups that are kept
 #   BACKUP_FULL_HOURS       age at which a round makes the next full backup
 #   BACKUP_SCRATCH          folder for two copies of the databases
+#   BACKUP_WAIT_SECONDS     seconds to wait for PostgreSQL and for each bucket, for example during an installation;
+#                           default 300
 #
 # full/ID/base.tar.gz       a base backup              full/ID/manifest.json   written last: without it there is no backup
 # full/ID/wal/              its WAL until the next     buckets/NAME/current/   the objects at the last round
@@ -30,6 +32,14 @@ say() { echo "backup: $*" >&2; }
 refuse() {
   say "$*"
   exit 1
+}
+# Repeats a command until it succeeds; fails after BACKUP_WAIT_SECONDS.
+patiently() {
+  end_of_wait=$(($(date +%s) + ${BACKUP_WAIT_SECONDS:-300}))
+  until "$@" > /dev/null 2> "$work/errors"; do
+    [ "$(date +%s)" -lt "$end_of_wait" ] || return 1
+    sleep 2
+  done
 }
 sql() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
 
@@ -61,6 +71,11 @@ use_bucket() {
   export RCLONE_CONFIG_SOURCE_ENDPOINT="${S3_ENDPOINT:?}" RCLONE_CONFIG_SOURCE_NO_CHECK_BUCKET=true
   export RCLONE_CONFIG_SOURCE_ACCESS_KEY_ID="$access" RCLONE_CONFIG_SOURCE_SECRET_ACCESS_KEY="$secret"
 }
+# The Job minio-provision may create it later.
+await_bucket() {
+  patiently rclone lsf --max-depth 1 "source:$bucket" ||
+    refuse "the bucket $bucket cannot be read: $(tail -n 1 "$work/errors")"
+}
 buckets() { printf %s "$BACKUP_BUCKETS" | tr ',' ' '; }
 
 # Names in a folder of the target, sorted; nothing if the folder is missing. Any other failure ends the program: an
@@ -88,6 +103,7 @@ epoch() { date -u -d "$(echo "$1" | sed 's/^\(.*\)t\(..\)\(..\)\(..\)z$/\1 \2:\3
 
 # Holds an advisory lock in a session in the background. The server ends the session within a second after this program.
 take_lock() {
+  patiently pg_isready -t 5 || refuse "no backup was made: PostgreSQL at ${PGHOST:-} does not accept connections."
   PGOPTIONS='-c client_connection_check_interval=1s -c lock_timeout=900s' \
     psql -XqAt -v ON_ERROR_STOP=1 -c "select pg_advisory_lock($LOCK)" -c "select 'locked'" -c 'select pg_sleep(86400)' \
     > "$work/lock" 2>&1 &
@@ -157,6 +173,7 @@ copy_wal() {
 copy_buckets() {
   for pair in $(buckets); do
     use_bucket "$pair"
+    await_bucket
     current=$target/buckets/$bucket/current
     rclone mkdir "$current" # a folder as target lacks it as long as the bucket is empty
     options='--update --use-server-modtime'
@@ -380,12 +397,7 @@ recover() {
 restore_buckets() {
   for pair in $(buckets); do
     use_bucket "$pair"
-    tries=0
-    until rclone lsf --max-depth 1 "source:$bucket" > /dev/null 2> "$work/errors"; do
-      tries=$((tries + 1)) # the Job minio-provision may create it later
-      [ "$tries" -lt 60 ] || refuse "the bucket $bucket cannot be read: $(tail -n 1 "$work/errors")"
-      sleep 2
-    done
+    await_bucket
     layers=''
     if [ -n "$1" ]; then
       for folder in $(names --dirs-only "$target/buckets/$bucket/old"); do

@@ -55,7 +55,8 @@ class Platform:
             "PATH": platform_path(), "LANG": "C.UTF-8", "PGHOST": "127.0.0.1",
             "PGPORT": str(self.server.port), "PGUSER": "backup", "PGPASSWORD": ROLE["BACKUP_PASSWORD"],
             "S3_ENDPOINT": self.store.server.endpoint, "BACKUP_BUCKETS": PAIRS, "BACKUP_FOLDER": str(self.target),
-            "BACKUP_KEEP": "2", "BACKUP_FULL_HOURS": "24", "BACKUP_SCRATCH": str(self.volume.folder / "scratch"),
+            "BACKUP_WAIT_SECONDS": "1", "BACKUP_KEEP": "2", "BACKUP_FULL_HOURS": "24",
+            "BACKUP_SCRATCH": str(self.volume.folder / "scratch"),
         }  # fmt: skip
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         return subprocess.run(
@@ -318,13 +319,21 @@ def test_failed_full_backup_leaves_no_backup_and_no_slot(platform: Platform) -> 
     give(platform.target)
     platform.put("mlflow", "models/1", "model")
     done = platform.run("full", S3_ENDPOINT="http://127.0.0.1:9", RCLONE_RETRIES="1", RCLONE_LOW_LEVEL_RETRIES="1")
-    assert done.returncode != 0
+    assert done.returncode == 1
+    assert "the bucket house-data cannot be read" in done.stderr
     assert platform.ids() == []
     time.sleep(1.1)
     platform.backup("round")
     [kept] = platform.ids()
     slots = platform.server.query("select array_agg(slot_name::text) from pg_replication_slots")
     assert slots == [f"backup_{kept}"]
+
+
+def test_server_that_does_not_answer_is_named(platform: Platform) -> None:
+    platform.server.stop()
+    done = platform.run("round")
+    assert done.returncode == 1
+    assert "no backup was made: PostgreSQL at 127.0.0.1 does not accept connections." in done.stderr
 
 
 def test_two_backups_at_a_time_wait_for_each_other(platform: Platform) -> None:
