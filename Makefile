@@ -85,6 +85,17 @@ install: .venv/deploy ## install or upgrade the platform on the current cluster 
 remove: .venv/deploy ### remove the platform with its data from the current cluster (not created by `make cluster`: CONFIRM=<context>)
 	@$(PYTHON) -m ci.deploy.platform remove
 
+##@ Backups
+.PHONY: backup backups restore
+backup: .venv/deploy ## make a full backup of databases and buckets now (CronJobs make them by themselves)
+	@$(PYTHON) -m ci.deploy.backup full
+
+backups: .venv/deploy ### list the full backups at the target
+	@$(PYTHON) -m ci.deploy.backup list
+
+restore: .venv/deploy ## restore a backup into an empty cluster and install the platform on it: FROM=latest (TIME=2026-11-29T12:00:00Z)
+	@$(PYTHON) -m ci.deploy.backup restore --env $(ENV) --from "$(FROM)" --time "$(TIME)" $(ARGS)
+
 ##@ With Argo CD
 .PHONY: gitops gitops-push gitops-status gitops-to-helm gitops-remove
 gitops: .venv/deploy ## deliver the platform with Argo CD: install it, give it this checkout (CLUSTER=current: the repository), wait for all

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,33 @@ def install(packages: Sequence[str]) -> None:
         say(f"installing Debian packages: {' '.join(wanted)}")
         run(["apt-get", "update", "-q"], env=env, log=log)
         run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted], env=env, log=log)
+
+
+def program(package: str, name: str) -> str:
+    """Path of a program of a Debian package, which is not installed: on PATH, or unpacked once into the cache.
+
+    Raises:
+        Failure: there is none, and the machine cannot download the package.
+    """
+    cached = cache_dir() / name / name
+    if cached.exists():
+        return str(cached)
+    if present := shutil.which(name):
+        return present
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Failure(f"{name} is not installed: install it, for example from the package {package} of Debian")
+    with tempfile.TemporaryDirectory() as folder:
+        download = ["apt-get", "-qq", "download", package]
+        if run(download, cwd=Path(folder), check=False, timeout=300).returncode:  # a fresh machine has no package lists
+            run(["apt-get", "-qq", "update"], timeout=300)
+            run(download, cwd=Path(folder), timeout=300)
+        [archive] = Path(folder).glob(f"{package}_*.deb")
+        run(["dpkg-deb", "-x", archive, folder])
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_name(f"{name}.{Path(folder).name}")
+        shutil.copy2(Path(folder) / "usr" / "bin" / name, partial)
+        partial.rename(cached)
+    return str(cached)
 
 
 @contextmanager

@@ -206,11 +206,14 @@ def _events(namespace: str) -> str:
 
 
 def late_workloads(namespace: str = PLATFORM) -> list[str]:
-    """Names of workloads that do not have all their replicas ready yet."""
+    """Names of workloads that do not have all their replicas ready yet, without the Jobs of CronJobs."""
     late = []
     for item in get("-n", namespace, "deployments,statefulsets,jobs")["items"]:
         status, name = item.get("status", {}), f"{item['kind'].lower()}/{item['metadata']['name']}"
         if item["kind"] == "Job":
+            owners = item["metadata"].get("ownerReferences", [])
+            if any(owner["kind"] == "CronJob" for owner in owners):
+                continue  # runs now and then, and may fail: it is not a part of the installation
             if not status.get("succeeded"):
                 late.append(name)
             continue

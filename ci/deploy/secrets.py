@@ -26,7 +26,7 @@ RESTRICTED = {
 }
 
 # Keys of later releases that no other Secret shares. They are added to the Secrets of an older platform.
-ADDED_LATER = {"fastapi": ("ADMIN_KEY", "API_KEYS")}
+ADDED_LATER = {"fastapi": ("ADMIN_KEY", "API_KEYS"), "postgres": ("BACKUP_PASSWORD",)}
 # Secrets of clients of later releases, with the keys that are added to their server's Secret.
 CLIENTS_ADDED_LATER = {"fastapi-batch": ("minio-users", ("BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"))}
 
@@ -42,7 +42,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
 
     A client's password is in its own Secret and in the Secret of its server.
     """
-    database = {role: _password() for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR", "MONITOR")}
+    database = {role: _password() for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR", "MONITOR", "BACKUP")}
     bucket = {
         user: (f"{user.lower()}-{secrets.token_hex(4)}", _password())
         for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")

@@ -81,10 +81,10 @@ IMAGES = {
         _python("mlflow", "MLflow's tracking server and registry", "mlflow/serve.py"),
         Image(
             "postgres",
-            "PostgreSQL and its exporter",
+            "PostgreSQL, its exporter and its backups",
             "postgres/Dockerfile",
-            ("postgres/entrypoint.sh",),
-            licenses="PostgreSQL AND Apache-2.0",
+            ("postgres/entrypoint.sh", "postgres/backup.sh"),
+            licenses="PostgreSQL AND Apache-2.0 AND MIT",
             source="https://www.postgresql.org/ftp/source/",
             debian=True,
         ),

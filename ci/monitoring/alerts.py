@@ -199,6 +199,16 @@ ALERTS = (
         "No stage has written to the ledger for two days: there is no schedule, or every run fails at once.",
     ),
     Alert(
+        "BackupTooOld",
+        "critical",
+        f'time() - max by (kind) ({m.LAST_BACKUP}{{kind="full"}}) > 26 * 3600'
+        f' or time() - max by (kind) ({m.LAST_BACKUP}{{kind="wal"}}) > 3600',
+        "15m",
+        "The last {{ $labels.kind }} backup is too old",
+        "There has been no verified full backup for 26 hours, or no copy of the WAL and the objects for one hour; or "
+        "there has never been one. A loss of the volumes now would lose everything since then.",
+    ),
+    Alert(
         "DagImportError",
         "critical",
         "max(airflow_dag_processing_import_errors) > 0",

@@ -4,6 +4,7 @@
 #   POSTGRES_PASSWORD    password of the superuser postgres
 #   POSTGRES_DATABASES   database:owner,...
 #   POSTGRES_ROLES       role or role:member_of,...
+#   POSTGRES_BACKUP_ROLE   role that may copy the whole server; empty: none
 #   <ROLE>_PASSWORD      password of each owner and role
 #   POSTGRES_LOCK_SECONDS  seconds to wait for another server on the same volume to end; default 30
 # It deletes only what it made itself: the folder $PGDATA.new of an interrupted first start, and the postmaster.pid of a
@@ -88,6 +89,7 @@ roles_and_databases() {
     role "${pair#*:}"
     database "${pair%%:*}" "${pair#*:}"
   done
+  [ -z "${POSTGRES_BACKUP_ROLE:-}" ] || backup_role "$POSTGRES_BACKUP_ROLE"
 }
 role() {
   check_name "$1"
@@ -118,11 +120,26 @@ select format('create database %I owner %I', :'database', :'owner')
   where not exists (select from pg_database where datname = :'database') \gexec
 SQL
 }
+backup_role() {
+  role "$1"
+  cat << SQL
+\set role '$1'
+alter role :"role" replication;
+grant execute on function pg_switch_wal() to :"role";
+SQL
+}
 check_name() {
   case $1 in
     '' | *[!A-Za-z0-9_-]* | [!A-Za-z]*)
       refuse "the name '$1' in POSTGRES_ROLES or POSTGRES_DATABASES is not made of letters, digits, - and _." ;;
   esac
+}
+
+# The word `all` of the other rule does not include connections for replication. Older data folders lack this rule, too.
+admit_backups() {
+  [ -n "${POSTGRES_BACKUP_ROLE:-}" ] || return 0
+  rule="host replication $POSTGRES_BACKUP_ROLE all scram-sha-256"
+  grep -qxF "$rule" "$PGDATA/pg_hba.conf" || echo "$rule" >> "$PGDATA/pg_hba.conf"
 }
 
 # The server without TCP, for roles_and_databases. Crash recovery happens here and takes as long as it takes:
@@ -153,6 +170,7 @@ statements=$(roles_and_databases)
 lock_volume
 check_data
 if [ ! -d "$PGDATA" ]; then initialise; fi
+admit_backups
 rm -f "$PGDATA/postmaster.pid" # the lock proves that its server has ended; another process may have its number
 start_server "$@"
 # A failed statement must not put a password into the log of the server.

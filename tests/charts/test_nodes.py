@@ -23,7 +23,7 @@ ONE_NODE = {"vm"}  # environments with one machine
 
 # Per component: paths of the values that place pods, and the workloads that they place.
 PLACES = {
-    "postgres": {"": {"postgres", "postgres-exporter"}},
+    "postgres": {"": {"postgres", "postgres-exporter", "backup"}},
     "minio": {"": {"minio", "minio-provision"}},
     "mlflow": {"": {"mlflow"}},
     "fastapi": {"": {"fastapi", "fastapi-batch"}},
@@ -196,7 +196,8 @@ def placed() -> dict[str, list[Object]]:
             words = [word for key, value in (("nodeSelector", SELECTOR), ("tolerations", [TOLERATION]),
                                              ("affinity", AFFINITY))
                      for word in ("--set-json", f"{at}{key}={json.dumps(value)}")]  # fmt: skip
-            items = parse(text("kind", "--set", "fastapi.batch.enabled=true,monitoring.grafana.enabled=true", *words))
+            optional = "fastapi.batch.enabled=true,monitoring.grafana.enabled=true,global.backup.enabled=true"
+            items = parse(text("kind", "--set", optional, *words))
             workloads_by_path[at] = [item for item in items if pod_template(item)]
     return workloads_by_path
 

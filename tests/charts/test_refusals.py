@@ -43,6 +43,8 @@ CASES = {
     "fastapi.resources.limits.memory='64Mi'": (
         "fastapi.resources.limits.memory (64Mi) is below requests.memory (160Mi): raise the limit or lower the request"
     ),
+    "postgres.backup.keep=0": "backup.keep: Must be greater than or equal to 1",
+    "postgres.backup.resources.limits.memory='8Mi'": "postgres.backup.resources.limits.memory (8Mi) is below",
     "postgres.exporterResources.limits.memory='8Mi'": "postgres.exporterResources.limits.memory (8Mi) is below",
     "airflow.schedulerResources.limits.memory='0.1Gi'": "airflow.schedulerResources.limits.memory (0.1Gi) is below",
     "minio.resources.limits.memory='32Mi'": "minio.resources.limits.memory (32Mi) is below",

@@ -77,6 +77,10 @@ def workload(kind: str, wanted: int = 1, **status: int) -> dict[str, Any]:
     return {"kind": kind, "metadata": {"name": "x", "generation": 2}, "spec": {"replicas": wanted}, "status": status}
 
 
+def of_a_cronjob(job: dict[str, Any]) -> dict[str, Any]:
+    return job | {"metadata": job["metadata"] | {"ownerReferences": [{"kind": "CronJob", "name": "backup"}]}}
+
+
 DONE = {"observedGeneration": 2, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
 
 
@@ -96,6 +100,7 @@ DONE = {"observedGeneration": 2, "replicas": 1, "readyReplicas": 1, "updatedRepl
         (workload("Job", succeeded=1), False),
         (workload("Job", active=1), True),
         (workload("Job", failed=1), True),
+        (of_a_cronjob(workload("Job", failed=1)), False),
     ],
 )
 def test_a_workload_is_late_until_all_its_present_replicas_are_ready(

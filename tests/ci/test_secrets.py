@@ -55,6 +55,9 @@ def test_older_platform_gets_the_keys_that_stand_alone_and_no_other() -> None:
     """The database's password is its server's, too: a new one would lock the service out."""
     whole = {name: set(values) for name, values in MADE.items()}
     assert additions(whole, MADE) == {}
+    before_backups = whole | {("mlops", "postgres"): whole["mlops", "postgres"] - {"BACKUP_PASSWORD"}}
+    password = MADE["mlops", "postgres"]["BACKUP_PASSWORD"]
+    assert additions(before_backups, MADE) == {("mlops", "postgres"): {"BACKUP_PASSWORD": password}}
     older = whole | {("mlops", "fastapi"): {"API_KEYS"}}
     assert additions(older, MADE) == {("mlops", "fastapi"): {"ADMIN_KEY": MADE["mlops", "fastapi"]["ADMIN_KEY"]}}
     assert additions({("elsewhere", "fastapi"): set()}, MADE) == {}

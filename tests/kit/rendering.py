@@ -38,6 +38,7 @@ EVERYTHING = (
     *("--set", "global.notifications.cidr=10.43.100.104/32,global.nodes.cidr=10.46.0.0/24"),
     *("--set-json", f"monitoring.alertmanager.receivers={json.dumps(RECEIVERS)}"),
     *("--set", "fastapi.batch.enabled=true,minio.buckets.batch.user=batch,minio.buckets.batch.versioned=false"),
+    *("--set", "global.backup.enabled=true"),
     *("--set", "fastapi.autoscaling.enabled=true,global.dataApi.cidr=10.43.100.103/32"),
     *(word for page in PAGES for word in ("--set", f"{page}.enabled=true,{page}.host={page}.house.example")),
 )

@@ -18,14 +18,15 @@ from ci.monitoring.alerts import ALERTS
 RUNBOOKS = sorted((CHECKOUT / "charts" / "monitoring" / "runbooks").glob("*.md"))
 VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "kit" / "images.yaml"))
 CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
+BACKUPS = ("--set", "global.backup.enabled=true")
 GRAFANA = ("--set", "monitoring.grafana.enabled=true")
 
 
 @pytest.fixture(scope="module")
 def objects() -> dict[tuple[str, str], dict[str, Any]]:
-    """Every object of the platform, Grafana included, by kind and name."""
+    """Every object of the platform, Grafana and backups included, by kind and name."""
     charts.dependencies()
-    rendered = charts.template("platform", *VALUES, *CLUSTER, *GRAFANA)
+    rendered = charts.template("platform", *VALUES, *CLUSTER, *GRAFANA, *BACKUPS)
     items = [item for item in yaml.safe_load_all(rendered) if item]
     return {(item["kind"], item["metadata"]["name"]): item for item in items}
 
@@ -61,6 +62,14 @@ def test_every_rule_file_reaches_prometheus(objects: dict[tuple[str, str], dict[
     assert set(rules) == {f"{alert.name}.yaml" for alert in ALERTS}
     for alert in ALERTS:
         assert yaml.safe_load(rules[f"{alert.name}.yaml"]) == alert.rules()
+
+
+def test_without_backups_there_is_no_alert_of_their_age() -> None:
+    """The metric is then 0, so the alert would never end."""
+    charts.dependencies()
+    rendered = yaml.safe_load_all(charts.template("platform", *VALUES, *CLUSTER))
+    [rules] = [item["data"] for item in rendered if item and item["metadata"]["name"] == "prometheus-rules"]
+    assert set(rules) == {f"{alert.name}.yaml" for alert in ALERTS} - {"BackupTooOld.yaml"}
 
 
 def test_dashboard_reaches_grafana_with_its_datasource(objects: dict[tuple[str, str], dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from core.errors import LedgerError
-from predictor.record.ledger_metrics import LedgerMetrics, publish, publish_live_errors
+from predictor.record.ledger_metrics import LedgerMetrics, publish, publish_backups, publish_live_errors
 
 
 def entry(number: int, state: str, rows: int, valid: int | None, **more: Any) -> dict[str, Any]:
@@ -85,10 +85,14 @@ def test_failure_of_the_ledger_is_a_metric_and_the_thread_goes_on(failure: Excep
                 raise self.broken
             return {"batches": HISTORY, "gaps": [], "live_errors": LIVE, "invalid_prices": []}
 
+        def last_backups(self) -> dict[str, float]:
+            return {"full": 1.5e9}
+
     history = History()
     ledger = LedgerMetrics(history, 30)  # type: ignore[arg-type]
     ledger.refresh()
     assert value("house_ledger_up") == 1
+    assert value("house_backup_last_success_timestamp_seconds", kind="full") == 1.5e9
     history.broken = failure
     ledger.refresh()
     assert value("house_ledger_up") == 0
@@ -105,3 +109,11 @@ def test_live_errors_are_published_per_version_until_they_are_deleted() -> None:
     assert value("house_live_coverage_ratio", version="2") is None, "a model without intervals has no coverage"
     publish_live_errors(LIVE[:1])
     assert value("house_live_mae_dollars", version="2") is None
+
+
+def test_backup_that_never_was_has_the_time_zero() -> None:
+    publish_backups({"full": 1795521600.0})
+    assert value("house_backup_last_success_timestamp_seconds", kind="full") == 1795521600
+    assert value("house_backup_last_success_timestamp_seconds", kind="wal") == 0
+    publish_backups({})
+    assert value("house_backup_last_success_timestamp_seconds", kind="full") == 0

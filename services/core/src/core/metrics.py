@@ -42,3 +42,4 @@ LIVE_MEDIAN_APE = "house_live_median_ape_ratio"  # label: version
 LIVE_COVERAGE = "house_live_coverage_ratio"  # label: version
 INVALID_PRICES = "house_invalid_prices"  # label: source
 LAST_RUN = "house_last_run_timestamp_seconds"
+LAST_BACKUP = "house_backup_last_success_timestamp_seconds"  # label: kind

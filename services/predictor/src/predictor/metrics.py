@@ -133,3 +133,8 @@ invalid_prices = Gauge(
     ["source"],
 )
 last_run = Gauge(names.LAST_RUN, "Unix time of the last entry in the ledger.")
+last_backup = Gauge(
+    names.LAST_BACKUP,
+    "Unix time of the last finished and verified backup: full, or wal (WAL and objects since then). 0: never.",
+    ["kind"],
+)

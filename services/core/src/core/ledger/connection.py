@@ -15,13 +15,18 @@ from core.ledger import migrations
 
 Connection = psycopg.Connection[dict[str, Any]]
 
-READER = "predictor"  # role with these rights; skipped where the role does not exist
-RIGHTS = (
-    "usage on schema ledger",
-    "select on all tables in schema ledger",
-    "insert on ledger.predictions, ledger.prediction_batches, ledger.feedback, ledger.shadow_prices",
-    "execute on function ledger.forget_predictions, ledger.forget_shadow_prices, ledger.forget_predictions_beyond",
-)
+READER = "predictor"
+BACKUP = "backup"
+# Rights of other roles than the owner; a role that does not exist is skipped.
+RIGHTS = {
+    READER: (
+        "usage on schema ledger",
+        "select on all tables in schema ledger",
+        "insert on ledger.predictions, ledger.prediction_batches, ledger.feedback, ledger.shadow_prices",
+        "execute on function ledger.forget_predictions, ledger.forget_shadow_prices, ledger.forget_predictions_beyond",
+    ),
+    BACKUP: ("usage on schema ledger", "select, insert, update on ledger.backups"),
+}
 # detects a server that disappeared without closing the connection after 25 s instead of hours
 _KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 10,
@@ -68,7 +73,7 @@ class Database:
         )
 
     def ensure_schema(self) -> None:
-        """Migrate the schema to the version of this code and grant the predictor its rights. Idempotent.
+        """Migrate the schema to the version of this code and grant the other roles their rights. Idempotent.
 
         Several processes may call this at the same time.
         """
@@ -78,10 +83,11 @@ class Database:
             migrations.upgrade(self._open)
         with self._connect() as connection:
             connection.execute("select pg_advisory_xact_lock(%s)", [migrations.LOCK])
-            if connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone():
-                for right in RIGHTS:
-                    statement = "grant " + right + " to {}"
-                    connection.execute(sql.SQL(statement).format(sql.Identifier(READER)))
+            for role, rights in RIGHTS.items():
+                if connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
+                    for right in rights:
+                        statement = "grant " + right + " to {}"
+                        connection.execute(sql.SQL(statement).format(sql.Identifier(role)))
 
 
 def _kind(error: psycopg.Error) -> type[LedgerError]:

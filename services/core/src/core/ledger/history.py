@@ -93,6 +93,15 @@ class History(Database):
             ).fetchall()
         return cast("list[TransitionRow]", rows)
 
+    def last_backups(self) -> dict[str, float]:
+        """Unix time of the last finished backup of each kind: `full`, `wal`. A kind without a backup is missing."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "select kind, extract(epoch from max(finished_at))::double precision as at from ledger.backups"
+                " group by kind"
+            ).fetchall()
+        return {row["kind"]: row["at"] for row in rows}
+
     def champions(self) -> list[ChampionRow]:
         """Every move of the champion's alias, in order."""
         with self._connect() as connection:

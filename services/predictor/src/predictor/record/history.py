@@ -52,6 +52,17 @@ class LedgerHistory:
             "invalid_prices": _rows_or_none(self._ledger.invalid_prices),
         }
 
+    def last_backups(self) -> dict[str, float]:
+        """Unix time of the last backup of each kind; a kind without a backup is missing.
+
+        Raises:
+            LedgerError: the database did not answer.
+        """
+        try:
+            return self._ledger.last_backups()
+        except MissingTableError:  # before the pipeline's first run, and with the schema of an earlier release
+            return {}
+
 
 def _rows_or_none(read: Callable[[], list[ViewRow]]) -> list[ViewRow]:
     try:

@@ -27,6 +27,7 @@ ROWS: dict[str, Literal["rows", "valid", "quarantined", "duplicates"]] = {
     "quarantined": "quarantined",
     "duplicate": "duplicates",
 }
+BACKUPS = ("full", "wal")
 MOMENTS: tuple[Literal["received_at", "decided_at", "trained_at", "verdict_at"], ...] = (
     "received_at",
     "decided_at",
@@ -67,6 +68,7 @@ class LedgerMetrics:
             metrics.batch_gaps.set(len(history["gaps"]))
             publish_live_errors(history["live_errors"])
             publish_invalid_prices(history["invalid_prices"])
+            publish_backups(self._history.last_backups())
             metrics.ledger_up.set(1)
         except LedgerError as error:
             metrics.ledger_up.set(0)
@@ -116,6 +118,12 @@ def publish_invalid_prices(counts: Sequence[InvalidPricesRow]) -> None:
     """Set the gauge of every table with prices."""
     for row in counts:
         metrics.invalid_prices.labels(row["source"]).set(row["count"])
+
+
+def publish_backups(moments: Mapping[str, float]) -> None:
+    """Set the time of the last backup of every kind. 0 means never, so that an alert can tell it from no figure."""
+    for kind in BACKUPS:
+        metrics.last_backup.labels(kind).set(moments.get(kind, 0))
 
 
 def _set_counts(gauge: Gauge, labels: Sequence[str], values: Sequence[str | None]) -> None:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 # A longer pause between two deletions means that the platform was off, that the ledger was restored, or that the clock
 # is wrong. Only a person can tell which.
