@@ -29,6 +29,7 @@ KEPT = {
     ("ci/cluster/registryless/oci_image.py", "What an image consists of."): "a change of this folder renames the node "
     "image and the programs in it; change the sentence together with the code",
     ("services/pipeline/src/pipeline/validation/report.py", "told"): "a field of stored reports",
+    ("services/pipeline/src/pipeline/validation/record.py", "told"): "a field of stored reports",
 }
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".sh", ".tpl", ".toml", "Dockerfile", "Makefile", "run"}
 
