@@ -42,13 +42,14 @@ class Alert:
 
 
 # A component without pods may have no series of `up` at all, so `up == 0` does not find it. This gauge of Prometheus
-# has a value for every scrape job of its configuration, also for a job without targets, and for no other job.
-_JOBS = "prometheus_sd_discovered_targets"
+# has a value for every scrape job of its configuration, also for a job without targets. Its series with the name
+# "notify" count Alertmanagers.
+_JOBS = 'prometheus_sd_discovered_targets{name="scrape",'
 
 
 def _no_series(job: str) -> str:
     """Expression: the job is configured, but has no target."""
-    return f'max by (config) ({_JOBS}{{config="{job}"}}) unless on () up{{job="{job}"}}'
+    return f'max by (config) ({_JOBS} config="{job}"}}) unless on () up{{job="{job}"}}'
 
 
 ALERTS = (
@@ -228,7 +229,7 @@ ALERTS = (
     Alert(
         "ComponentDown",
         "warning",
-        f'max by (job) (label_replace({_JOBS}{{config!~"fastapi|minio|postgres"}}, "job", "$1", "config", "(.+)"))'
+        f'max by (job) (label_replace({_JOBS} config!~"fastapi|minio"}}, "job", "$1", "config", "(.+)"))'
         " unless on (job) up == 1",
         "3m",
         "No target of {{ $labels.job }} answers",
