@@ -35,7 +35,8 @@ verify() {
     listed=$(cut -c67- checksums.sha256 | sort)
     files=$(find . ! -type d ! -path ./checksums.sha256 | cut -c3- | sort)
     if [ "$listed" != "$files" ]; then
-        refuse "this folder has other files than checksums.sha256 lists: unpack the bundle into an empty folder"
+        printf '%s\n' "$listed" "$files" | sort | uniq -u | head -5 >&2
+        refuse "this folder has other files than checksums.sha256 lists, such as those above: delete them, or unpack the bundle into an empty folder"
     fi
     while read -r reference; do
         name=${reference##*/} name=${name%%:*}
@@ -210,7 +211,7 @@ install_release() {
 wait_ready() {
     for workload in $(kubectl -n "$NAMESPACE" get deployments,statefulsets -o name | grep -v '/fastapi$'); do
         kubectl -n "$NAMESPACE" rollout status "$workload" --timeout=420s ||
-            refuse "$workload is not Ready: python3 -m ci.doctor --requirements requirements.json gives the reason"
+            refuse "$workload is not Ready: python3 -B -m ci.doctor --requirements requirements.json gives the reason"
     done
 }
 
@@ -255,7 +256,7 @@ main() {
         wait_ready
     fi
     say "images pulled from a registry since: $(kubectl get events -A --field-selector reason=Pulling -o name | wc -l)"
-    say "python3 -m ci.doctor --requirements requirements.json --installed checks the installed platform; start the first pipeline run" \
+    say "python3 -B -m ci.doctor --requirements requirements.json --installed checks the installed platform; start the first pipeline run" \
         "in Airflow, or wait for its schedule"
 }
 
