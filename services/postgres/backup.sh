@@ -104,6 +104,7 @@ epoch() { date -u -d "$(echo "$1" | sed 's/^\(.*\)t\(..\)\(..\)\(..\)z$/\1 \2:\3
 # Holds an advisory lock in a session in the background. The server ends the session within a second after this program.
 take_lock() {
   patiently pg_isready -t 5 || refuse "no backup was made: PostgreSQL at ${PGHOST:-} does not accept connections."
+  : > "$work/lock"
   PGOPTIONS='-c client_connection_check_interval=1s -c lock_timeout=900s' \
     psql -XqAt -v ON_ERROR_STOP=1 -c "select pg_advisory_lock($LOCK)" -c "select 'locked'" -c 'select pg_sleep(86400)' \
     > "$work/lock" 2>&1 &
@@ -385,7 +386,7 @@ recover() {
       refuse "the recovery ended with an error: see the messages of the server above. Nothing was restored." \
         "${1:+If it ended before the target, the backup has no transaction after $1: restore without a time.}"
     }
-    sleep 0.2
+    sleep 1
   done
   kill -INT "$server_pid"
   wait "$server_pid" || true
