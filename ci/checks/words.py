@@ -28,7 +28,6 @@ SKIPPED = ("ci/checks/words.py", "tests/ci/test_words.py", "CHANGELOG.md", "test
 KEPT = {
     ("ci/cluster/registryless/oci_image.py", "What an image consists of."): "a change of this folder renames the node "
     "image and the programs in it; change the sentence together with the code",
-    ("services/pipeline/src/pipeline/validation/report.py", "told"): "a field of stored reports",
     ("services/pipeline/src/pipeline/validation/record.py", "told"): "a field of stored reports",
 }
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".sh", ".tpl", ".toml", "Dockerfile", "Makefile", "run"}
