@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from ci.local.processes import LocalPlatform
+from tests.kit.long_form import LONG
 
 pytest_plugins = ("pytester", "tests.kit.skips", "tests.kit.distribution")
 
@@ -24,6 +25,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("patient", deadline=None)
 if not os.environ.get("CI"):
     settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests that only the long form has."""
+    if LONG:
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

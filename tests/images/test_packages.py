@@ -91,7 +91,9 @@ def test_what_is_recorded_is_read_back(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_record_has_what_is_asked_for() -> None:
-    (added,) = re.findall(r"--no-install-recommends[\\\s]+([\w. -]+)", (SERVICES / IMAGES["postgres"].dockerfile).read_text())
+    (added,) = re.findall(
+        r"--no-install-recommends[\\\s]+([\w. -]+)", (SERVICES / IMAGES["postgres"].dockerfile).read_text()
+    )
     lacking = {*base.PACKAGES, *added.split()} - packages.read().keys()
     assert not lacking, f"debian.lock lacks {', '.join(sorted(lacking))}: run `python -m ci.images record`"
 

@@ -236,6 +236,7 @@ def test_rows_before_a_dropped_table_are_restored(platform: Platform, empty_stor
         assert "models/2" not in copy.objects("mlflow")
 
 
+@pytest.mark.long
 def test_earlier_backup_can_be_restored(platform: Platform, empty_store: Provisioned) -> None:
     """With the rows until the next one, because its WAL ends there; and with objects that were deleted since."""
     platform.put("mlflow", "models/1", "model")
@@ -250,6 +251,7 @@ def test_earlier_backup_can_be_restored(platform: Platform, empty_store: Provisi
         assert copy.objects("mlflow")["models/1"] == b"model"
 
 
+@pytest.mark.long
 def test_backup_to_an_object_store(platform: Platform, empty_store: Provisioned) -> None:
     if not platform.client().bucket_exists("backups"):
         platform.client().make_bucket("backups")
@@ -271,6 +273,7 @@ def test_backup_to_an_object_store(platform: Platform, empty_store: Provisioned)
         assert copy.objects("mlflow") == platform.objects("mlflow")
 
 
+@pytest.mark.long
 def test_large_object_is_compared_although_it_has_no_md5(platform: Platform, empty_store: Provisioned) -> None:
     """MinIO's client sends objects above 5 MiB in parts; the ETag is then not a hash of the content."""
     text = "0123456789abcdef" * (6 << 16)
@@ -283,6 +286,7 @@ def test_large_object_is_compared_although_it_has_no_md5(platform: Platform, emp
 # what a round does
 
 
+@pytest.mark.long
 def test_round_makes_a_full_backup_when_one_is_due(platform: Platform) -> None:
     platform.backup("round")
     [first] = platform.ids()
@@ -309,6 +313,7 @@ def test_finished_backups_are_rows_of_the_ledger(platform: Platform) -> None:
     assert set(manifest["buckets"]) == set(BUCKETS)
 
 
+@pytest.mark.long
 def test_ledger_without_the_table_does_not_prevent_a_backup(platform: Platform) -> None:
     platform.server.query("drop schema ledger cascade", database="ledger")
     assert "the ledger has no row of it" in platform.backup("full")
@@ -336,6 +341,7 @@ def test_server_that_does_not_answer_is_named(platform: Platform) -> None:
     assert "no backup was made: PostgreSQL at 127.0.0.1 does not accept connections." in done.stderr
 
 
+@pytest.mark.long
 def test_two_backups_at_a_time_wait_for_each_other(platform: Platform) -> None:
     lock = "select pg_advisory_lock(72615004); select pg_sleep(3)"
     with subprocess.Popen(
@@ -348,6 +354,7 @@ def test_two_backups_at_a_time_wait_for_each_other(platform: Platform) -> None:
     assert time.monotonic() - start > 1.5
 
 
+@pytest.mark.long
 def test_wal_beyond_its_limit_leads_to_a_full_backup(platform: Platform) -> None:
     first = platform.full()
     platform.server.query("alter system set max_slot_wal_keep_size = '16MB'")
@@ -378,6 +385,7 @@ def test_oldest_backups_are_deleted(platform: Platform) -> None:
     assert not (old / second).exists(), "only a deleted backup needed it"
 
 
+@pytest.mark.long
 def test_failed_backups_do_not_delete_the_last_good_one(platform: Platform) -> None:
     good = platform.full()
     for _ in range(3):
@@ -388,6 +396,7 @@ def test_failed_backups_do_not_delete_the_last_good_one(platform: Platform) -> N
     assert platform.ids() == [good]
 
 
+@pytest.mark.long
 def test_keep_of_zero_keeps_the_last_good_one(platform: Platform) -> None:
     platform.full()
     platform.backup("full", BACKUP_KEEP="0")
@@ -422,7 +431,7 @@ def test_base_backup_damaged_at_the_target_is_refused(platform: Platform, empty_
         assert not other.volume.data.exists()
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged"])
+@pytest.mark.parametrize("damage", ["missing", pytest.param("damaged", marks=pytest.mark.long)])
 def test_wal_with_a_missing_or_damaged_segment_is_refused(
     platform: Platform, empty_store: Provisioned, damage: str
 ) -> None:
@@ -446,6 +455,7 @@ def test_wal_with_a_missing_or_damaged_segment_is_refused(
         assert not other.volume.data.exists()
 
 
+@pytest.mark.long
 def test_time_after_the_last_transaction_is_refused(platform: Platform, empty_store: Provisioned) -> None:
     platform.full()
     with empty(platform, empty_store) as other:
