@@ -84,3 +84,17 @@ scrape_configs:
         action: keep
   {{- end }}
 {{- end }}
+
+{{/*
+Names of the rule files of Prometheus, as a JSON list. The alert on old backups exists only where backups are made.
+*/}}
+{{- define "monitoring.ruleFiles" -}}
+{{- $names := list }}
+{{- range $path, $_ := .Files.Glob "files/rules/*.yaml" }}
+{{- $names = append $names (base $path) }}
+{{- end }}
+{{- if not (dig "backup" "enabled" false (.Values.global | default dict)) }}
+{{- $names = without $names "BackupTooOld.yaml" }}
+{{- end }}
+{{- toJson $names }}
+{{- end }}
