@@ -19,7 +19,6 @@ from ci.common.console import say, wait_for
 from ci.common.kube import JOBS, PLATFORM, environment, get, kube, kubectl
 from ci.deploy import platform, runs, up
 from tests.kit.clients import Clients
-from tests.kit.long_form import LONG
 
 from .conftest import Fed
 
@@ -111,7 +110,7 @@ def test_pods_with_replicas_are_on_two_nodes(fed: Fed) -> None:
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("number", [0, 1] if LONG else [0])
+@pytest.mark.parametrize("number", [0, 1])
 def test_a_drained_worker_fails_no_request_and_no_pipeline_run(fed: Fed, number: int) -> None:
     """A running stage starts again on another node. A store waits for its volume. Predictions continue."""
     worker = workers()[number]
