@@ -46,6 +46,7 @@ def rendered(revision: str) -> list[apply.Object]:
     return manifests.load(template("platform", *values, *words, namespace=apply.NAMESPACE))
 
 
+@pytest.mark.long
 def test_one_by_one_in_random_order() -> None:
     """Create the components' Applications at random times and the root last. No order blocks the platform."""
     seed = time.time_ns() % 1_000_000
