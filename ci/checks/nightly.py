@@ -31,7 +31,7 @@ class Suite:
 SUITES = (
     Suite("test", "everything without a cluster, with the long tests", LONG),
     Suite("e2e", "with every damaged model", LONG),
-    Suite("e2e-gitops", "with an hour's watch for drift, and from nothing in random order", {**LONG, "HOUSE_WATCH_SECONDS": "3600"}),
+    Suite("e2e-gitops", "with an hour's drift watch, and random order", {**LONG, "HOUSE_WATCH_SECONDS": "3600"}),
     Suite("e2e-faults", "killed pods, stores away, a faulty data API", {}),
     Suite("e2e-closed", "the bundle without egress", {}),
     Suite("upgrade-test", "from the last release", {}),
