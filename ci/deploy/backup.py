@@ -14,14 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from typing import Any
 
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.environments import known_env
-from ci.common.kube import PLATFORM, environment, get, kube, kubectl, trouble
+from ci.common.kube import PLATFORM, Object, environment, get, kube, kubectl, trouble
 from ci.deploy import drift, platform, secrets
-
-Object = dict[str, Any]
 
 CRONJOB = "backup"
 CLAIM = "data-postgres-0"
