@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,24 @@ def running_stages(node: str) -> list[str]:
     return [pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in on_it]
 
 
+def spread_dns() -> None:
+    """Spread CoreDNS over two nodes: after a drain both pods may be on one node, and no name resolves if it dies."""
+
+    def pods() -> list[dict[str, Any]]:
+        items = get("-n", "kube-system", "pods", "-l", "k8s-app=kube-dns")["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def nodes() -> set[str]:
+        return {pod["spec"].get("nodeName", "") for pod in pods()}
+
+    if len(nodes()) > 1:
+        return
+    with cordoned(sorted(nodes())):
+        kube("-n", "kube-system", "delete", "pod", pods()[0]["metadata"]["name"], "--wait=true")
+        kube("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s", timeout=150)
+    assert len(nodes()) == 2, pods()
+
+
 def test_pods_with_replicas_are_on_two_nodes(fed: Fed) -> None:
     spread_again()
     assert len(set(places()["fastapi"])) == 2, places()
@@ -141,6 +160,7 @@ def test_the_platform_recovers_from_a_killed_worker(fed: Fed) -> None:
     worker = workers()[-1]
     await_all(300)
     spread_again()
+    spread_dns()
     with Clients(pause=CLIENT_PAUSE) as clients:
         time.sleep(5)
         ENGINE.run("kill", worker)

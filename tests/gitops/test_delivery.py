@@ -197,32 +197,15 @@ def test_an_invalid_value_is_reported_and_changes_no_pod() -> None:
     assert set(ready_pods("fastapi")) == before
 
 
-@pytest.mark.parametrize(
-    ("kind", "namespace", "refusal"),
-    [
-        ("Secret", PLATFORM, "resource :Secret is not permitted in project"),
-        ("ConfigMap", "kube-system", "namespace kube-system is not permitted in project"),
-    ],
-)
-def test_the_project_refuses_objects_that_it_does_not_permit(kind: str, namespace: str, refusal: str) -> None:
-    forbidden = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden", "namespace": namespace}}
-    revision = deliver({"charts/streamlit/templates/forbidden.yaml": json.dumps(forbidden)}, f"a forbidden {kind}")
+def test_the_project_refuses_objects_and_applications_that_it_does_not_permit() -> None:
+    """One commit has all of them, each in another Application, because every commit costs a minute.
 
-    def refused() -> bool:
-        return refusal in sync.all_late(revision).get("streamlit", "")
-
-    before = set(ready_pods("streamlit"))
-    try:
-        wait_for("the refusal", refused, 120)
-        say("refused, with the reason")
-        assert not kube("-n", namespace, "get", kind, "forbidden", "--ignore-not-found")
-        assert set(ready_pods("streamlit")) == before
-    finally:
-        say(f"fixed after {restore():.0f} s")
-
-
-def test_an_application_of_another_project_is_refused() -> None:
-    """A commit could name Argo CD's project `default`, which usually allows everything."""
+    The Application names Argo CD's project `default`, which usually allows everything.
+    """
+    forbidden = {
+        "streamlit": ("Secret", PLATFORM, "resource :Secret is not permitted in project"),
+        "datasource": ("ConfigMap", "kube-system", "namespace kube-system is not permitted in project"),
+    }
     stranger = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Application",
@@ -234,17 +217,27 @@ def test_an_application_of_another_project_is_refused() -> None:
             "syncPolicy": {"automated": {}},
         },
     }
-    deliver({"charts/platform/templates/stranger.yaml": json.dumps(stranger)}, "an Application of another project")
+    changes: dict[str, str | None] = {"charts/platform/templates/stranger.yaml": json.dumps(stranger)}
+    for chart, (kind, namespace, _) in forbidden.items():
+        item = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden", "namespace": namespace}}
+        changes[f"charts/{chart}/templates/forbidden.yaml"] = json.dumps(item)
+    before = {chart: set(ready_pods(chart)) for chart in forbidden}
+    revision = deliver(changes, "forbidden objects, and an Application of another project")
 
-    def refused() -> bool:
-        text = kube(
-            "-n", NAMESPACE, "get", "application", "stranger", "-o", "jsonpath={.status.conditions}", check=False
-        )
-        return "is not permitted in project 'default'" in text
+    def accepted() -> list[str]:
+        late = sync.all_late(revision)
+        names = [chart for chart, (_, _, refusal) in forbidden.items() if refusal not in late.get(chart, "")]
+        words = ["application", "stranger", "-o", "jsonpath={.status.conditions}"]
+        conditions = kube("-n", NAMESPACE, "get", *words, check=False)
+        return [*names, *(["stranger"] if "is not permitted in project 'default'" not in conditions else [])]
 
     try:
-        wait_for("the refusal", refused, 120)
+        wait_for("the refusals", lambda: not accepted(), 120)
+        say("all refused, with the reasons")
+        for kind, namespace, _ in forbidden.values():
+            assert not kube("-n", namespace, "get", kind, "forbidden", "--ignore-not-found")
         assert not kube("-n", "kube-system", "get", "deployment", "streamlit", "--ignore-not-found")
+        assert {chart: set(ready_pods(chart)) for chart in forbidden} == before
     finally:
         say(f"fixed after {restore():.0f} s")
     assert not kube("-n", NAMESPACE, "get", "application", "stranger", "--ignore-not-found")
