@@ -114,7 +114,7 @@ gitops-remove: .venv/deploy ### remove the Applications and Argo CD; the data st
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle bundle-install push publish publish-join publish-names publish-mirror release scan notes charts
+.PHONY: promote-env bundle bundle-install push publish publish-join publish-names publish-mirror release scan new-version notes charts
 bundle: .venv/deploy ## write one file that installs ENV without a registry: images, charts, installer, doctor (ARGS="--set ...")
 	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
 
@@ -145,6 +145,9 @@ scan: .venv/deploy ### report known vulnerabilities of the packages in the SBOMs
 
 release: .venv/deploy ### commit the published images of this checkout to values/images-<env>.yaml
 	@$(PYTHON) -m ci.deploy.release write --env $(ENV) --published --commit
+
+new-version: .venv/deploy ### give project files, charts and CHANGELOG.md the version VERSION, for a release
+	@$(PYTHON) -m ci.checks.new_version "$(VERSION)"
 
 notes: .venv/deploy ### print the release notes of VERSION from CHANGELOG.md
 	@$(PYTHON) -m ci.checks.release_notes "$(VERSION)"
