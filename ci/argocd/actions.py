@@ -10,8 +10,8 @@ from ci.cluster.choice import choose
 from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, phase, run, say
 from ci.common.kube import RELEASE, kube
-from ci.deploy import platform, runs, secrets
-from ci.deploy.platform import egress
+from ci.deploy import helm_release, runs, secrets, workloads
+from ci.deploy.chart_values import egress
 
 
 def is_local() -> bool:
@@ -59,15 +59,15 @@ def wanted() -> str:
 
 def first_run() -> None:
     """Start a pipeline run if the predictor waits for its first model."""
-    if "deployment/fastapi" in platform.late_workloads():
+    if "deployment/fastapi" in workloads.late_workloads():
         with phase("first pipeline run"), runs.airflow() as client:
             runs.run_once(client)
 
 
 def announce_takeover(env: str, settings: list[str]) -> None:
     """Print that Argo CD takes over a platform that Helm installed."""
-    if platform.release():
-        differing = platform.changes(platform.rendered(env, settings))
+    if helm_release.release():
+        differing = helm_release.changes(helm_release.rendered(env, settings))
         effect = f"changes {', '.join(differing)}" if differing else "changes no object"
         say(f"Argo CD takes over Helm's release {RELEASE} and {effect}")
 
@@ -87,7 +87,7 @@ def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
         first_run()
     with phase("wait for all Applications"):
         sync.wait(revision, seconds)
-    if platform.release():
+    if helm_release.release():
         with phase("remove the record of Helm's release"):
             say(f"{handover.to_argocd()} objects changed hands")
     print(sync.table(), flush=True)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ UNREACHED = re.compile(  # messages of kubectl and helm when the API server itse
 
 
 Object = dict[str, Any]  # a Kubernetes object, or a part of one; its kind decides which fields it has
+Get = Callable[..., Object]  # the type of `get`
 
 
 class NoCluster(Failure):
