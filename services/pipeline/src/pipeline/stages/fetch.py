@@ -114,9 +114,11 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
         settings.data_api_timeout_seconds,
     )
     restarted = False
+    unasked = "Nothing was asked of the data API: the next run does that"
+    with _outlook(unasked):
+        context.patiently("check the owner of the object store", partial(ownership.check, context))
     while True:
-        with _outlook("Nothing was asked of the data API: the next run does that"):
-            context.patiently("check the owner of the object store", partial(ownership.check, context))
+        with _outlook(unasked):
             context.patiently("write to the object store", context.store.prove_writable)
             context.patiently("write to the ledger", ledger.note_call)
         try:
