@@ -39,9 +39,8 @@ class Difference:
 
     @property
     def title(self) -> str:
-        """Examples: `NetworkPolicy/postgres`, `Role/mlops-jobs/airflow`."""
-        space = f"{self.namespace}/" if self.namespace not in ("", PLATFORM) else ""
-        return f"{self.kind}/{space}{self.name}"
+        """The object's name in messages."""
+        return title_of(self.kind, self.namespace, self.name)
 
     def __str__(self) -> str:
         """One line: the object, and how it differs."""
@@ -52,8 +51,17 @@ class Difference:
         return f"{self.title} differs" + (f" in {', '.join(self.fields)}" if self.fields else "")
 
 
+def title_of(kind: str, namespace: str, name: str) -> str:
+    """An object's name in messages. Examples: `NetworkPolicy/postgres`, `Role/mlops-jobs/airflow`."""
+    space = f"{namespace}/" if namespace not in ("", PLATFORM) else ""
+    return f"{kind}/{space}{name}"
+
+
 def read(manifest: str) -> list[Object]:
-    """The objects of a manifest in YAML. kubectl parses it, because a bundle has only the standard library."""
+    """The objects of a manifest in YAML. kubectl parses it, because a bundle has only the standard library.
+
+    It asks the API server for the kinds. `helm_release.objects` parses a manifest without a cluster, in a checkout.
+    """
     if not manifest.strip():
         return []
     return _documents(kube("create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-", stdin=manifest))

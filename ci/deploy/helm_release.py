@@ -12,6 +12,7 @@ from ci.common.kube import helm as helm_program
 from ci.common.paths import CHECKOUT
 from ci.deploy import chart_values
 from ci.deploy.charts import dependencies
+from ci.deploy.drift import title_of
 
 CHART = CHECKOUT / "charts" / "platform"
 
@@ -54,8 +55,7 @@ def changes(manifest: str) -> list[str]:
 
 
 def objects(manifest: str) -> dict[str, Object]:
-    """Objects by kind, namespace and name."""
-    objects = [thing for thing in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if thing]
-    spaces = [f"{item['metadata']['namespace']}/" if "namespace" in item["metadata"] else "" for item in objects]
-    return {f"{item['kind']}/{space.removeprefix(f'{PLATFORM}/')}{item['metadata']['name']}": item
-            for item, space in zip(objects, spaces, strict=True)}  # fmt: skip
+    """Objects of a manifest by name. Example of a name: `Deployment/fastapi`."""
+    items = [item for item in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if item]
+    return {title_of(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
+            for item in items}  # fmt: skip
