@@ -94,7 +94,7 @@ def _unfinished(context: Context) -> FetchOutcome | None:
 
 
 def _batch_of_outdated_champion(context: Context) -> tuple[str, Batch] | None:
-    champion = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    champion = context.champion
     training = context.ledger.training(champion.run_id) if champion else None
     if champion is None or training is None or champion.tags.get("fingerprint", FINGERPRINT) == FINGERPRINT:
         return None
