@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from ci.argocd import apply, build, handover, manifests, served, sync
 from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.cluster.choice import choose
 from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, phase, run, say
-from ci.common.kube import RELEASE, kube
+from ci.common.kube import RELEASE, as_list, kube
+from ci.common.manifest import parse
 from ci.deploy import helm_release, runs, secrets, workloads
 from ci.deploy.chart_values import egress
 
@@ -22,7 +21,7 @@ def is_local() -> bool:
 def install() -> None:
     """Install Argo CD, and the Git server on a local cluster; wait until they are Ready."""
     image = build.load() if is_local() else ""
-    apply.install(manifests.everything(manifests.load(build.official_manifests().read_text()), image))
+    apply.install(manifests.everything(parse(build.official_manifests().read_text()), image))
 
 
 def deliver(env: str, extra: dict[str, str] | None = None) -> None:
@@ -103,9 +102,8 @@ def remove() -> None:
     with phase("delete the Applications", then="Argo CD"):
         sync.delete_all()
     with phase("delete Argo CD"):
-        official = manifests.install(manifests.load(build.official_manifests().read_text()))
+        official = manifests.install(parse(build.official_manifests().read_text()))
         wide = [item for item in official if "namespace" not in item["metadata"]]
         kube("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", timeout=200)
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": wide})
-        kube("delete", "--ignore-not-found", "-f", "-", stdin=text, timeout=200)
+        kube("delete", "--ignore-not-found", "-f", "-", stdin=as_list(wide), timeout=200)
     say("postgres and minio stay with their data: `make gitops` or `make install` uses them again")

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,11 @@ def get(*words: str) -> Object:
     """`kubectl get ... -o json`, parsed."""
     objects: Object = json.loads(kube("get", *words, "-o", "json"))
     return objects
+
+
+def as_list(items: Iterable[Object]) -> str:
+    """Objects as one JSON document, for the input of kubectl."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
 
 
 def secret(namespace: str, name: str) -> dict[str, str]:

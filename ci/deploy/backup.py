@@ -17,7 +17,7 @@ import subprocess
 
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.environments import known_env
-from ci.common.kube import PLATFORM, Object, environment, get, kube, kubectl
+from ci.common.kube import PLATFORM, Object, as_list, environment, get, kube, kubectl
 from ci.deploy import drift, helm_release, platform, secrets, workloads
 
 CRONJOB = "backup"
@@ -132,8 +132,8 @@ def restore(source: str, moment: str, env: str, extra: list[str]) -> None:
         made = secrets.create()
         say(f"created or completed {len(made)} Secrets")
         _require_key(cronjob)
-        applied = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        kube("apply", "--server-side", "--force-conflicts", "--field-manager=make-restore", "-f", "-", stdin=applied)
+        words = ["apply", "--server-side", "--force-conflicts", "--field-manager=make-restore"]
+        kube(*words, "-f", "-", stdin=as_list(objects))
     with phase("restore buckets and databases", then="install the platform"):
         run(job(cronjob, ["restore", source, *([moment] if moment else [])], data=True))
     with phase("install charts/platform", then="wait for every component"):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ci.common.console import Failure, line, main
-from ci.common.kube import PLATFORM, RELEASE, NoCluster, Object, helm, kube, on_cluster
+from ci.common.kube import PLATFORM, RELEASE, NoCluster, Object, as_list, helm, kube, on_cluster
 
 Key = tuple[str, str, str, str]  # API version, kind, namespace, name
 
@@ -137,7 +137,7 @@ def _key(item: Object) -> Key:
 def _live(wanted: Sequence[Object]) -> list[Object]:
     if not wanted:
         return []
-    return _documents(kube("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=_list(wanted)))
+    return _documents(kube("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=as_list(wanted)))
 
 
 def _applied(wanted: Sequence[Object]) -> dict[Key, Object | str]:
@@ -149,7 +149,7 @@ def _applied(wanted: Sequence[Object]) -> dict[Key, Object | str]:
         return {}
     words = ["apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}", "--dry-run=server"]
     try:
-        return {_key(item): item for item in _documents(kube(*words, "-o", "json", "-f", "-", stdin=_list(wanted)))}
+        return {_key(item): item for item in _documents(kube(*words, "-o", "json", "-f", "-", stdin=as_list(wanted)))}
     except NoCluster:
         raise
     except Failure as refused:
@@ -164,10 +164,6 @@ def _applied(wanted: Sequence[Object]) -> dict[Key, Object | str]:
 def _short(text: str, length: int = 300) -> str:
     """The text without its middle if it is long: it begins with the object, and the reason is at its end."""
     return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 :]}"
-
-
-def _list(items: Sequence[Object]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
 
 
 def _documents(text: str) -> list[Object]:

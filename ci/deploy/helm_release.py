@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TypedDict
 
-import yaml
-
 from ci.common.kube import PLATFORM, RELEASE, Object, on_cluster
 from ci.common.kube import helm as helm_program
+from ci.common.manifest import parse
 from ci.common.paths import CHECKOUT
 from ci.deploy import chart_values
 from ci.deploy.charts import dependencies
@@ -56,6 +55,5 @@ def changes(manifest: str) -> list[str]:
 
 def objects(manifest: str) -> dict[str, Object]:
     """Objects of a manifest by name. Example of a name: `Deployment/fastapi`."""
-    items = [item for item in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if item]
     return {title_of(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
-            for item in items}  # fmt: skip
+            for item in parse(manifest)}  # fmt: skip
