@@ -1,1 +1,1 @@
-"""Shared helpers: output, paths, Git, Go builds, Debian packages, kubectl and manifests. Imports nothing else of ci/."""
+"""Shared helpers: output, paths, Git, Go builds, Debian packages, kubectl, manifests. Imports nothing else of ci/."""

@@ -187,7 +187,7 @@ def test_only_alerts_with_a_cause_fire(predictor: str) -> None:
 
 
 def test_every_dashboard_query_returns_data(predictor: str) -> None:
-    from ci.monitoring.dashboard import panel_queries
+    from ci.monitoring.panels import panel_queries
 
     for _ in range(5):
         answer = httpx.post(f"{predictor}/predict", json=LISTING, timeout=20).json()
