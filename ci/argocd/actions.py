@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 from ci.argocd import apply, build, handover, manifests, served, sync
 from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.cluster.choice import choose
 from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, phase, run, say
-from ci.common.kube import RELEASE, kube
-from ci.deploy import platform, runs, secrets
-from ci.deploy.platform import egress
+from ci.common.kube import RELEASE, as_list, kube
+from ci.common.manifest import parse
+from ci.deploy import helm_release, runs, secrets, workloads
+from ci.deploy.chart_values import egress
 
 
 def is_local() -> bool:
@@ -22,7 +21,7 @@ def is_local() -> bool:
 def install() -> None:
     """Install Argo CD, and the Git server on a local cluster; wait until they are Ready."""
     image = build.load() if is_local() else ""
-    apply.install(manifests.everything(manifests.load(build.official_manifests().read_text()), image))
+    apply.install(manifests.everything(parse(build.official_manifests().read_text()), image))
 
 
 def deliver(env: str, extra: dict[str, str] | None = None) -> None:
@@ -59,15 +58,15 @@ def wanted() -> str:
 
 def first_run() -> None:
     """Start a pipeline run if the predictor waits for its first model."""
-    if "deployment/fastapi" in platform.late_workloads():
+    if "deployment/fastapi" in workloads.late_workloads():
         with phase("first pipeline run"), runs.airflow() as client:
             runs.run_once(client)
 
 
 def announce_takeover(env: str, settings: list[str]) -> None:
     """Print that Argo CD takes over a platform that Helm installed."""
-    if platform.release():
-        differing = platform.changes(platform.rendered(env, settings))
+    if helm_release.release():
+        differing = helm_release.changes(helm_release.rendered(env, settings))
         effect = f"changes {', '.join(differing)}" if differing else "changes no object"
         say(f"Argo CD takes over Helm's release {RELEASE} and {effect}")
 
@@ -87,7 +86,7 @@ def up(env: str, seconds: float, train: bool, settings: list[str]) -> None:
         first_run()
     with phase("wait for all Applications"):
         sync.wait(revision, seconds)
-    if platform.release():
+    if helm_release.release():
         with phase("remove the record of Helm's release"):
             say(f"{handover.to_argocd()} objects changed hands")
     print(sync.table(), flush=True)
@@ -103,9 +102,8 @@ def remove() -> None:
     with phase("delete the Applications", then="Argo CD"):
         sync.delete_all()
     with phase("delete Argo CD"):
-        official = manifests.install(manifests.load(build.official_manifests().read_text()))
+        official = manifests.install(parse(build.official_manifests().read_text()))
         wide = [item for item in official if "namespace" not in item["metadata"]]
         kube("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", timeout=200)
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": wide})
-        kube("delete", "--ignore-not-found", "-f", "-", stdin=text, timeout=200)
+        kube("delete", "--ignore-not-found", "-f", "-", stdin=as_list(wide), timeout=200)
     say("postgres and minio stay with their data: `make gitops` or `make install` uses them again")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ci.common.console import phase, wait_for
-from ci.common.kube import Object, get, kube
+from ci.common.kube import Object, as_list, get, kube
 
 NAMESPACE = "argocd"
 GIT_URL = f"http://git.{NAMESPACE}.svc:3080/platform.git"  # of the cluster's own Git server
@@ -16,8 +16,8 @@ DEFINITION = "CustomResourceDefinition"
 
 def apply(objects: list[Object]) -> None:
     """Apply objects on the server side, because Argo CD's definitions are too large for the client side."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    kube("apply", "--server-side", "--force-conflicts", "--field-manager=make-gitops", "-f", "-", stdin=text)
+    words = ["apply", "--server-side", "--force-conflicts", "--field-manager=make-gitops"]
+    kube(*words, "-f", "-", stdin=as_list(objects))
 
 
 def install(objects: list[Object]) -> None:

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ci.argocd.apply import NAMESPACE, with_parameters
 from ci.common.console import Failure
 from ci.common.kube import Object
+from ci.common.manifest import parse
 from ci.common.paths import CHECKOUT
 from ci.deploy import secrets
 
@@ -37,14 +36,9 @@ _RESOURCES = {
 }
 
 
-def load(text: str) -> list[Object]:
-    """The objects of a file."""
-    return [item for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
-
-
 def read(name: str) -> Object:
     """The one object of a file in argocd/."""
-    [item] = load((FOLDER / name).read_text())
+    [item] = parse((FOLDER / name).read_text())
     return item
 
 
@@ -99,7 +93,7 @@ def everything(official: list[Object], image: str = "") -> list[Object]:
 
 def git_server(image: str) -> list[Object]:
     """The cluster's own Git server."""
-    return load(GIT_MANIFESTS.read_text().replace("@IMAGE@", image))
+    return parse(GIT_MANIFESTS.read_text().replace("@IMAGE@", image))
 
 
 def delivery(env: str, repository: str = "", parameters: Mapping[str, str] | None = None) -> list[Object]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci.argocd import apply, build, manifests, offline
+from ci.common.manifest import parse
 from ci.common.paths import CHECKOUT
 from ci.deploy import charts
 
@@ -37,7 +38,7 @@ def gather(folder: Path, env: str, lock: Path, settings: Mapping[str, str], imag
     """Write the files that `ci.argocd.offline` reads."""
     target = folder / offline.FOLDER.relative_to(CHECKOUT)
     target.mkdir(parents=True)
-    objects = manifests.everything(manifests.load(official.read_text()), image)
+    objects = manifests.everything(parse(official.read_text()), image)
     (target / offline.INSTALL).write_text(json.dumps(objects, indent=1))
     delivery = manifests.delivery(env, apply.GIT_URL, settings)
     (target / offline.DELIVERY).write_text(json.dumps(delivery, indent=1))

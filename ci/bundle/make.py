@@ -29,7 +29,7 @@ from ci.images.values import Entry
 # Programs that the installer runs with Python's standard library alone.
 PROGRAMS = (
     "ci/__init__.py",
-    *(f"ci/common/{name}.py" for name in ("__init__", "console", "image_reference", "kube", "paths")),
+    *(f"ci/common/{name}.py" for name in ("__init__", "console", "image_reference", "kube", "paths", "restricted_pod")),
     *(f"ci/deploy/{name}.py" for name in ("__init__", "drift", "jobs", "receivers", "secrets")),
     *(f"ci/argocd/{name}.py" for name in ("__init__", "apply", "handover", "offline", "sync")),
 )

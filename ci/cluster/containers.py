@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ci.cluster.docker import Docker
-from ci.cluster.registryless.engine import MACHINE_ADDRESS
+from ci.cluster.registryless.engine_network import MACHINE_ADDRESS
 from ci.cluster.settings import CONTROL_PLANE, NAME
 
 LABEL = f"label=io.x-k8s.kind.cluster={NAME}"  # filter of `docker ps`: the nodes of this cluster

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ci.cluster.record import read_record
 from ci.cluster.registryless import engine
+from ci.cluster.registryless.engine_folders import SOCKET
+from ci.cluster.registryless.engine_network import ENGINE_ADDRESS
 from ci.common.console import run
 
 
@@ -26,7 +28,7 @@ class Docker:
     @property
     def api_address(self) -> str:
         """Address at which the port of the API server is published."""
-        return engine.ENGINE_ADDRESS if self.own else "127.0.0.1"
+        return ENGINE_ADDRESS if self.own else "127.0.0.1"
 
     def up(self) -> None:
         """Start the engine if it is the one from Debian's packages."""
@@ -45,7 +47,7 @@ class Docker:
 
 def machine_answers() -> bool:
     """True if an engine answers that this package did not start. `docker` on PATH may have no engine behind it."""
-    if os.environ.get("DOCKER_HOST") == f"unix://{engine.SOCKET}" or not shutil.which("docker"):
+    if os.environ.get("DOCKER_HOST") == f"unix://{SOCKET}" or not shutil.which("docker"):
         return False
     return run(["docker", "info"], check=False, timeout=20).returncode == 0
 

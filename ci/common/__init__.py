@@ -1,1 +1,1 @@
-"""Shared helpers: output, paths, Git, Go builds, Debian packages and kubectl. Imports nothing else of ci/."""
+"""Shared helpers: output, paths, Git, Go builds, Debian packages, kubectl, manifests. Imports nothing else of ci/."""

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ UNREACHED = re.compile(  # messages of kubectl and helm when the API server itse
 
 
 Object = dict[str, Any]  # a Kubernetes object, or a part of one; its kind decides which fields it has
+Get = Callable[..., Object]  # the type of `get`
 
 
 class NoCluster(Failure):
@@ -108,6 +109,11 @@ def get(*words: str) -> Object:
     """`kubectl get ... -o json`, parsed."""
     objects: Object = json.loads(kube("get", *words, "-o", "json"))
     return objects
+
+
+def as_list(items: Iterable[Object]) -> str:
+    """Objects as one JSON document, for the input of kubectl."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
 
 
 def secret(namespace: str, name: str) -> dict[str, str]:

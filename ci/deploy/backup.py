@@ -17,8 +17,8 @@ import subprocess
 
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.environments import known_env
-from ci.common.kube import PLATFORM, Object, environment, get, kube, kubectl, trouble
-from ci.deploy import drift, platform, secrets
+from ci.common.kube import PLATFORM, Object, as_list, environment, get, kube, kubectl
+from ci.deploy import drift, helm_release, platform, secrets, workloads
 
 CRONJOB = "backup"
 CLAIM = "data-postgres-0"
@@ -92,7 +92,7 @@ def run(wanted: Object, seconds: float = SECONDS) -> None:
 def _started(name: str) -> bool:
     pods = get("-n", PLATFORM, "pods", "-l", f"batch.kubernetes.io/job-name={name}")["items"]
     for pod in pods:
-        if any(word in (why := trouble(pod)) for word in platform.HOPELESS):
+        if why := workloads.hopeless(pod):
             raise Failure(f"Job/{name} cannot start: {why}")
     return any(pod["status"].get("phase") not in (None, "Pending", "Unknown") for pod in pods)
 
@@ -120,26 +120,26 @@ def restore(source: str, moment: str, env: str, extra: list[str]) -> None:
     Raises:
         Failure: a platform is installed, backups are disabled, or the backup cannot be restored.
     """
-    if platform.delivered_by_argocd() or platform.release():
+    if platform.delivered_by_argocd() or helm_release.release():
         raise Failure(
             "a platform is installed: a restore needs an empty one. `make remove` deletes it with all its data; "
             "docs/how-to/back-up-and-restore.md says how to keep the other volumes"
         )
-    manifest = drift.read(platform.rendered(env, extra))
+    manifest = drift.read(helm_release.rendered(env, extra))
     objects = needed(manifest)
     [cronjob] = [item for item in manifest if item["kind"] == "CronJob" and item["metadata"]["name"] == CRONJOB]
     with phase("install the object store", then="restore buckets and databases"):
         made = secrets.create()
         say(f"created or completed {len(made)} Secrets")
         _require_key(cronjob)
-        applied = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        kube("apply", "--server-side", "--force-conflicts", "--field-manager=make-restore", "-f", "-", stdin=applied)
+        words = ["apply", "--server-side", "--force-conflicts", "--field-manager=make-restore"]
+        kube(*words, "-f", "-", stdin=as_list(objects))
     with phase("restore buckets and databases", then="install the platform"):
         run(job(cronjob, ["restore", source, *([moment] if moment else [])], data=True))
     with phase("install charts/platform", then="wait for every component"):
         platform.install(env, extra, take_ownership=True)
     with phase("wait for every component"):
-        platform.wait_ready()
+        workloads.wait_ready()
 
 
 def _require_key(cronjob: Object) -> None:

@@ -13,7 +13,7 @@ import sys
 
 from ci.common.console import Failure, main, wait_for
 from ci.common.kube import JOBS, Object, environment, get, kube, kubectl, trouble
-from ci.deploy.platform import HOPELESS
+from ci.deploy.workloads import hopeless
 from pipeline.arguments import parser
 
 TEMPLATE = "pipeline"  # PodTemplate of charts/airflow
@@ -53,7 +53,7 @@ def _now(name: str) -> Object:
 
 def _started(name: str) -> bool:
     current = _now(name)
-    if any(word in (why := trouble(current)) for word in HOPELESS):
+    if why := hopeless(current):
         raise Failure(f"{name} cannot start: {why}")
     return current["status"]["phase"] not in ("Pending", "Unknown")
 

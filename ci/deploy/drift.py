@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ci.common.console import Failure, line, main
-from ci.common.kube import PLATFORM, RELEASE, NoCluster, Object, helm, kube, on_cluster
+from ci.common.kube import PLATFORM, RELEASE, NoCluster, Object, as_list, helm, kube, on_cluster
 
 Key = tuple[str, str, str, str]  # API version, kind, namespace, name
 
@@ -39,9 +39,8 @@ class Difference:
 
     @property
     def title(self) -> str:
-        """Examples: `NetworkPolicy/postgres`, `Role/mlops-jobs/airflow`."""
-        space = f"{self.namespace}/" if self.namespace not in ("", PLATFORM) else ""
-        return f"{self.kind}/{space}{self.name}"
+        """The object's name in messages."""
+        return title_of(self.kind, self.namespace, self.name)
 
     def __str__(self) -> str:
         """One line: the object, and how it differs."""
@@ -52,8 +51,17 @@ class Difference:
         return f"{self.title} differs" + (f" in {', '.join(self.fields)}" if self.fields else "")
 
 
+def title_of(kind: str, namespace: str, name: str) -> str:
+    """An object's name in messages. Examples: `NetworkPolicy/postgres`, `Role/mlops-jobs/airflow`."""
+    space = f"{namespace}/" if namespace not in ("", PLATFORM) else ""
+    return f"{kind}/{space}{name}"
+
+
 def read(manifest: str) -> list[Object]:
-    """The objects of a manifest in YAML. kubectl parses it, because a bundle has only the standard library."""
+    """The objects of a manifest in YAML. kubectl parses it, because a bundle has only the standard library.
+
+    It asks the API server for the kinds. `helm_release.objects` parses a manifest without a cluster, in a checkout.
+    """
     if not manifest.strip():
         return []
     return _documents(kube("create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-", stdin=manifest))
@@ -129,7 +137,7 @@ def _key(item: Object) -> Key:
 def _live(wanted: Sequence[Object]) -> list[Object]:
     if not wanted:
         return []
-    return _documents(kube("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=_list(wanted)))
+    return _documents(kube("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=as_list(wanted)))
 
 
 def _applied(wanted: Sequence[Object]) -> dict[Key, Object | str]:
@@ -141,7 +149,7 @@ def _applied(wanted: Sequence[Object]) -> dict[Key, Object | str]:
         return {}
     words = ["apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}", "--dry-run=server"]
     try:
-        return {_key(item): item for item in _documents(kube(*words, "-o", "json", "-f", "-", stdin=_list(wanted)))}
+        return {_key(item): item for item in _documents(kube(*words, "-o", "json", "-f", "-", stdin=as_list(wanted)))}
     except NoCluster:
         raise
     except Failure as refused:
@@ -156,10 +164,6 @@ def _applied(wanted: Sequence[Object]) -> dict[Key, Object | str]:
 def _short(text: str, length: int = 300) -> str:
     """The text without its middle if it is long: it begins with the object, and the reason is at its end."""
     return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 :]}"
-
-
-def _list(items: Sequence[Object]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
 
 
 def _documents(text: str) -> list[Object]:

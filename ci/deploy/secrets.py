@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Mapping
 
 from ci.common.console import Failure, main, run, say
-from ci.common.kube import JOBS, PLATFORM, Object, environment, kube, kubectl
+from ci.common.kube import JOBS, PLATFORM, Object, as_list, environment, kube, kubectl
 from ci.deploy import receivers
 
 RESTRICTED = {
@@ -142,20 +142,8 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
             the receivers of alerts is wrong; then nothing is created.
     """
     outside = receivers.values()
-    kube(
-        "apply",
-        "--server-side",
-        "--field-manager=make-secrets",
-        "-f",
-        "-",
-        stdin=json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "List",
-                "items": [namespace_object(namespace), namespace_object(jobs)],
-            }
-        ),
-    )
+    namespaces = as_list([namespace_object(namespace), namespace_object(jobs)])
+    kube("apply", "--server-side", "--field-manager=make-secrets", "-f", "-", stdin=namespaces)
     present = _existing({namespace, jobs})
     return [*_create_random(namespace, jobs, present), *_create_receivers(namespace, outside, present)]
 
@@ -205,8 +193,7 @@ def _add(name: Name, values: Mapping[str, str], exists: bool) -> None:
 
 
 def _make(objects: list[Object]) -> None:
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    run([kubectl(), "create", "-f", "-"], stdin=listed, env=environment())
+    run([kubectl(), "create", "-f", "-"], stdin=as_list(objects), env=environment())
 
 
 def _main() -> None:

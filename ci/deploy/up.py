@@ -19,7 +19,7 @@ from ci.common.environments import known_env
 from ci.common.gocache import BESIDE, trim_go_cache
 from ci.common.kube import PLATFORM, forward, secret
 from ci.common.sample_listing import LISTING
-from ci.deploy import platform, release, runs
+from ci.deploy import pages, platform, release, runs, workloads
 from ci.deploy.parallel import Program, together
 
 COMPILED = 20  # seconds; a shorter step compiled nothing, and Go's build cache did not grow
@@ -47,7 +47,7 @@ def predict(seconds: float = 60) -> dict[str, object]:
 
 def has_model() -> bool:
     """Whether a predictor pod is Ready, which means that it serves a champion."""
-    return "deployment/fastapi" not in platform.late_workloads()
+    return "deployment/fastapi" not in workloads.late_workloads()
 
 
 def up(env: str, cluster: bool, images: bool, extra: list[str], parallel: bool = True) -> None:
@@ -85,7 +85,7 @@ def up(env: str, cluster: bool, images: bool, extra: list[str], parallel: bool =
     step(
         "install", "wait for every component", lambda: say("installed" if platform.install(env, extra) else "unchanged")
     )
-    step("components", "first pipeline run", platform.wait_ready)
+    step("components", "first pipeline run", workloads.wait_ready)
     if has_model():
         say("a champion is served already: no pipeline run is needed (`make run` starts one)")
     else:
@@ -100,7 +100,7 @@ def up(env: str, cluster: bool, images: bool, extra: list[str], parallel: bool =
     times.append(f"prediction {time.monotonic() - began:.0f}")
     say(f"price of a house in {LISTING['city']}, {LISTING['state']}: ${answer['price']:,.0f}")
     print(json.dumps(answer, indent=2))
-    platform.pages()
+    pages.show()
     print(f"\nseconds per step: {', '.join(times)}; {time.monotonic() - start:.0f} in all", flush=True)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ci.common import kube
 from ci.common.console import Failure, run
 from ci.deploy import drift, jobs
-from ci.doctor import cluster, host, images, network, objects
+from ci.doctor import cluster, health, host, images, network, objects, policies, secrets, versions
 from ci.doctor.requirements import Requirements
 from ci.doctor.result import Result, fail, skip, warn
 
@@ -74,11 +74,11 @@ def on_cluster(needs: Requirements, probe: bool) -> list[Result]:
     results: list[Result] = []
     for name, look in (
         ("kubernetes", _kubernetes),
-        ("helm", lambda: cluster.helm(_helm_version())),
+        ("helm", lambda: versions.helm(_helm_version())),
         ("nodes", lambda: cluster.nodes(kube.get)),
         ("storage", lambda: cluster.storage(needs, kube.get)),
-        ("secrets", lambda: cluster.secrets(needs, kube.get)),
-        ("receivers", lambda: cluster.receivers(needs, kube.get)),
+        ("secrets", lambda: secrets.existing(needs, kube.get)),
+        ("receivers", lambda: secrets.receivers(needs, kube.get)),
     ):
         results += guarded(name, look)
     if probe:
@@ -93,19 +93,19 @@ def installed(needs: Requirements, demanded: bool, timeout: float) -> list[Resul
     results = guarded("images", lambda: images.every(needs, present_images(), timeout))
     there = bool(kube.kube("-n", kube.PLATFORM, "get", "deployments", "-o", "name", check=False).strip())
     if not there:
-        results += guarded("mlflow", lambda: cluster.mlflow(needs, ""))
+        results += guarded("mlflow", lambda: versions.mlflow(needs, ""))
         if demanded:
             results.append(
                 fail("platform", "nothing is installed in the namespace mlops", "make install, or ./install.sh")
             )
         return results
     for name, look in (
-        ("mlflow", lambda: cluster.mlflow(needs, _ask("mlflow", 5000, "/version").decode().strip())),
-        ("applications", lambda: cluster.applications(kube.get)),
+        ("mlflow", lambda: versions.mlflow(needs, _ask("mlflow", 5000, "/version").decode().strip())),
+        ("applications", lambda: health.applications(kube.get)),
         ("objects", _objects),
         ("jobs", lambda: objects.jobs(jobs.outlived())),
-        ("pods", lambda: cluster.pods(kube.get)),
-        ("alerts", lambda: cluster.alerts(json.loads(_ask("prometheus", 9090, "/api/v1/alerts"))["data"]["alerts"])),
+        ("pods", lambda: health.pods(kube.get)),
+        ("alerts", lambda: health.alerts(json.loads(_ask("prometheus", 9090, "/api/v1/alerts"))["data"]["alerts"])),
     ):
         results += guarded(name, look)
     return results
@@ -121,7 +121,7 @@ def _objects() -> Result:
 
 def _kubernetes() -> Result:
     version = json.loads(kube.kube("version", "-o", "json"))
-    return cluster.versions(version["serverVersion"]["gitVersion"], version["clientVersion"]["gitVersion"])
+    return versions.kubernetes(version["serverVersion"]["gitVersion"], version["clientVersion"]["gitVersion"])
 
 
 def _helm_version() -> str:
@@ -145,7 +145,7 @@ def _policies(needs: Requirements) -> Result:
     image = next((one for one in needs.images if "/pipeline:" in one), "")
     if not image:
         return skip("policies", "no image named pipeline to probe with")
-    return cluster.policies(cluster.Kube(kube.kube, kube.get), image)
+    return policies.probe(policies.Kube(kube.kube, kube.get), image)
 
 
 def present_images() -> set[str]:

@@ -16,6 +16,7 @@ from ci.common.console import Failure, main
 from ci.common.environments import known_env
 from ci.common.git import git
 from ci.common.kube import JOBS, PLATFORM, Object
+from ci.common.manifest import parse
 from ci.common.paths import CHECKOUT
 from ci.deploy import charts, notifications, secrets
 from ci.doctor.requirements import Requirements
@@ -43,7 +44,7 @@ def render(env: str, lock: Path, settings: Sequence[str] = ()) -> list[Object]:
     else:
         words += [word for name in IMAGES for word in ("--set", f"global.images.{name}.tag=unknown")]
     manifest = charts.template("platform", *words, *(word for one in settings for word in ("--set", one)))
-    return [item for item in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if item]
+    return parse(manifest)
 
 
 def pod_spec(item: Object) -> Object:

@@ -19,7 +19,7 @@ class Result:
 
     def to_json(self) -> dict[str, str]:
         """The fields of `make doctor ARGS=--json`."""
-        return {"check": self.check, "level": self.level, "what": self.what, "mend": self.fix}
+        return {"check": self.check, "level": self.level, "what": self.what, "remedy": self.fix}
 
 
 def ok(check: str, what: str) -> Result:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ci.common.console import main, phase, say
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from ci.deploy.runs import RunResult
 from pipeline import STAGES
 from tests.kit import local_datasource
@@ -69,7 +69,7 @@ def bench() -> None:
         platform.remove()
         with phase("install the platform"):
             platform.install("kind", local_datasource.values())
-            platform.wait_ready()
+            workloads.wait_ready()
         ended: list[RunResult] = []
         with runs.airflow() as client:
             with local_datasource.serving(folder, "0,1,2,3,4"):

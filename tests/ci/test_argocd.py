@@ -15,9 +15,10 @@ import yaml
 from ci.argocd import build, manifests, served, sync
 from ci.argocd.apply import GIT_URL
 from ci.common.console import Failure
+from ci.common.manifest import parse
 from ci.common.paths import CHECKOUT
 
-OFFICIAL = manifests.load((Path(__file__).with_name("argocd-install.yaml")).read_text())
+OFFICIAL = parse((Path(__file__).with_name("argocd-install.yaml")).read_text())
 IMAGE = "localhost/house-platform/argocd:3.6.1-abc@sha256:def"
 ENVIRONMENTS = ("kind", "vm", "prod")
 REVISION = "a" * 40

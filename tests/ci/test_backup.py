@@ -82,6 +82,6 @@ def test_restore_over_an_installed_platform_is_refused(
     argocd: bool, release: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup.platform, "delivered_by_argocd", lambda: argocd)
-    monkeypatch.setattr(backup.platform, "release", lambda: release)
+    monkeypatch.setattr(backup.helm_release, "release", lambda: release)
     with pytest.raises(Failure, match="a restore needs an empty one"):
         backup.restore("latest", "", "kind", [])

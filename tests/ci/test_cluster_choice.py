@@ -9,6 +9,7 @@ import pytest
 from ci.cluster import docker
 from ci.cluster.choice import choose
 from ci.cluster.registryless import engine
+from ci.cluster.registryless.engine_folders import SOCKET
 from ci.common.console import Failure
 
 
@@ -67,7 +68,7 @@ def test_the_engine_from_packages_is_recognised_if_docker_host_names_it(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(machine, docker=0)
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine.SOCKET}")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{SOCKET}")
     assert docker.choose().own
 
 

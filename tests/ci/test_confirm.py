@@ -15,7 +15,7 @@ from ci.cluster.record import Record, write_record
 from ci.cluster.settings import kubeconfig_path
 from ci.common.console import Failure
 from ci.common.paths import CHECKOUT
-from ci.deploy import platform
+from ci.deploy import helm_release, platform
 
 KUBECTL = """#!/bin/sh
 echo "$*" >>"{calls}"
@@ -47,7 +47,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOUSE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setattr(platform, "helm", lambda *_, **__: pytest.fail("helm was called"))
+    monkeypatch.setattr(helm_release, "helm", lambda *_, **__: pytest.fail("helm was called"))
     return Machine(tmp_path)
 
 

@@ -15,7 +15,8 @@ from ci.cluster.docker import Docker
 from ci.cluster.findings import findings
 from ci.cluster.kind import Kind
 from ci.cluster.record import CREATING
-from ci.cluster.registryless import engine
+from ci.cluster.registryless import engine_folders, engine_network, engine_package, kernel_settings
+from ci.cluster.registryless.control_groups import CGROUP
 from ci.common.console import Failure, run
 from ci.common.paths import CHECKOUT
 
@@ -80,13 +81,13 @@ def test_the_configuration_has_one_control_plane_and_the_requested_number_of_nod
 
 
 def test_address_ranges_do_not_overlap() -> None:
-    texts = (settings.POD_CIDR, settings.SERVICE_CIDR, engine.CONTAINERS, engine.LINK)
+    texts = (settings.POD_CIDR, settings.SERVICE_CIDR, engine_network.CONTAINERS, engine_network.LINK)
     networks = [IPv4Network(text) for text in texts]
     for number, network in enumerate(networks):
         assert not any(network.overlaps(other) for other in networks[number + 1 :])
     assert IPv4Address(settings.API_SERVICE) == IPv4Network(settings.SERVICE_CIDR)[1]
-    assert {IPv4Address(engine.MACHINE_ADDRESS), IPv4Address(engine.ENGINE_ADDRESS)} == set(
-        IPv4Network(engine.LINK).hosts()
+    assert {IPv4Address(engine_network.MACHINE_ADDRESS), IPv4Address(engine_network.ENGINE_ADDRESS)} == set(
+        IPv4Network(engine_network.LINK).hosts()
     )
 
 
@@ -172,8 +173,9 @@ def test_the_official_node_image_is_the_default_of_the_compiled_kind() -> None:
 
 def test_the_readme_names_everything_that_the_cluster_changes_on_the_machine() -> None:
     readme = (CHECKOUT / "ci" / "cluster" / "README.md").read_text()
-    facts = [*engine.PACKAGES, *engine.SYSCTLS, engine.NAMESPACE, engine.INTERFACE, engine.NFT_TABLE, engine.CGROUP,
-             engine.CONTAINERS, engine.LINK, str(engine.RUN), settings.POD_CIDR, settings.SERVICE_CIDR,
+    facts = [*engine_package.PACKAGES, *kernel_settings.SYSCTLS, engine_network.NAMESPACE, engine_network.INTERFACE,
+             engine_network.NFT_TABLE, CGROUP, engine_network.CONTAINERS, engine_network.LINK,
+             str(engine_folders.RUN), settings.POD_CIDR, settings.SERVICE_CIDR,
              "HOUSE_STATE_DIR", "HOUSE_CACHE_DIR", "NODE_IMAGE", "NODES"]  # fmt: skip
     missing = [fact for fact in facts if fact not in readme]
     assert not missing, f"ci/cluster/README.md does not name {missing}"

@@ -37,11 +37,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(up, "has_model", lambda: False)
     monkeypatch.setattr(up, "predict", note("predict", {"price": 1.0}))
     monkeypatch.setattr(up, "runs", SimpleNamespace(airflow=airflow, run_once=note("run")))
-    monkeypatch.setattr(
-        up,
-        "platform",
-        SimpleNamespace(install=note("install", True), wait_ready=note("wait"), pages=note("pages")),
-    )
+    monkeypatch.setattr(up, "platform", SimpleNamespace(install=note("install", True)))
+    monkeypatch.setattr(up, "workloads", SimpleNamespace(wait_ready=note("wait")))
+    monkeypatch.setattr(up, "pages", SimpleNamespace(show=note("pages")))
     return done
 
 

@@ -12,7 +12,7 @@ from ci.argocd import sync
 from ci.common import kube
 from ci.common.console import Failure
 from ci.common.paths import CHECKOUT
-from ci.deploy import platform, up
+from ci.deploy import pages, up, workloads
 
 TAKE_ENV = sorted(
     ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
@@ -94,9 +94,9 @@ def test_what_a_cluster_answers_is_passed_on(monkeypatch: pytest.MonkeyPatch) ->
         kube.on_cluster("kubectl", "apply")
 
 
-@pytest.mark.parametrize("work", [platform.status, platform.pages])
-def test_cluster_without_the_platform(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "get", lambda *_: {"items": []})
+@pytest.mark.parametrize(("module", "work"), [(workloads, workloads.status), (pages, pages.show)])
+def test_cluster_without_the_platform(module: Any, work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "get", lambda *_: {"items": []})
     with pytest.raises(Failure, match="nothing is installed in the namespace mlops: `make install`"):
         work()
 

@@ -16,7 +16,7 @@ from ci.cluster import containers, docker, settings
 from ci.cluster.choice import choose
 from ci.common.console import say
 from ci.common.kube import PLATFORM, get, kube
-from ci.deploy import platform, runs, up
+from ci.deploy import helm_release, platform, runs, up
 from ci.images import values
 from ci.images.catalog import REGISTRY
 from tests.kit.bundles import unpack
@@ -87,7 +87,7 @@ def state() -> dict[str, object]:
     names = ("pods", "secrets", "configmaps", "deployments", "statefulsets", "jobs")
     items = get("-n", PLATFORM, ",".join(names))["items"]
     uids = {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["uid"] for item in items}
-    return {"images": images(), "objects": uids, "release": platform.release()}
+    return {"images": images(), "objects": uids, "release": helm_release.release()}
 
 
 def pulls() -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ci.common.console import Failure
-from ci.doctor import cluster
+from ci.doctor import cluster, health, policies, secrets, versions
 from ci.doctor.requirements import Requirements
 
 NEEDS = Requirements("vm", storage_classes=[""], secrets=["mlops/minio", "mlops/postgres"], foreign_secrets=[])
@@ -49,7 +49,7 @@ def named(path: str) -> dict[str, Any]:
 
 
 def test_kubernetes_that_is_too_old() -> None:
-    result = cluster.versions("v1.27.4+k3s1", "v1.28.0")
+    result = versions.kubernetes("v1.27.4+k3s1", "v1.28.0")
     assert (result.level, result.what) == (
         "fail",
         "v1.27.4+k3s1 is older than 1.30, the oldest version that the charts support",
@@ -57,15 +57,15 @@ def test_kubernetes_that_is_too_old() -> None:
 
 
 def test_kubectl_that_is_too_old() -> None:
-    result = cluster.versions("v1.36.3", "v1.34.0")
+    result = versions.kubernetes("v1.36.3", "v1.34.0")
     assert (result.level, "more than one minor version apart" in result.what) == ("warn", True)
     assert "use kubectl 1.36.x" in result.fix
-    assert cluster.versions("v1.36.3", "v1.35.1").level == "ok"
+    assert versions.kubernetes("v1.36.3", "v1.35.1").level == "ok"
 
 
 @pytest.mark.parametrize(("version", "level"), [("", "fail"), ("v3.9.1", "fail"), ("v3.17.3", "ok"), ("v4.3.1", "ok")])
 def test_helm(version: str, level: str) -> None:
-    result = cluster.helm(version)
+    result = versions.helm(version)
     assert result.level == level
     assert level == "ok" or "./bin/helm" in result.fix
 
@@ -112,19 +112,19 @@ def test_two_default_storage_classes() -> None:
 
 
 def test_secrets_that_are_missing_in_part() -> None:
-    [result] = cluster.secrets(NEEDS, kubectl(secrets=[named("mlops/minio")]))
+    [result] = secrets.existing(NEEDS, kubectl(secrets=[named("mlops/minio")]))
     assert (result.level, result.what.startswith("mlops/postgres missing while others exist")) == ("fail", True)
     assert "backup" in result.fix
 
 
 def test_secrets_before_the_first_install() -> None:
-    [result] = cluster.secrets(NEEDS, kubectl(secrets=[]))
+    [result] = secrets.existing(NEEDS, kubectl(secrets=[]))
     assert (result.level, result.fix.startswith("make secrets")) == ("warn", True)
 
 
 def test_certificate_that_nobody_makes() -> None:
     needs = Requirements("prod", secrets=["mlops/minio"], foreign_secrets=["mlops/house-tls"])
-    mine, certificate = cluster.secrets(needs, kubectl(secrets=[named("mlops/minio")]))
+    mine, certificate = secrets.existing(needs, kubectl(secrets=[named("mlops/minio")]))
     assert (mine.level, certificate.level) == ("ok", "fail")
     assert certificate.fix == "kubectl -n mlops create secret tls house-tls --cert=<file> --key=<file>"
 
@@ -136,7 +136,7 @@ RECEIVERS = Requirements("vm", receiver_keys=["mlops/alertmanager-receivers/slac
     ("data", "level"), [({"slack-url": "aHR0cHM="}, "ok"), ({"webhook-url": "aHR0cHM="}, "fail"), (None, "fail")]
 )
 def test_receiver_whose_key_is_missing(data: dict[str, str] | None, level: str) -> None:
-    result = cluster.receivers(RECEIVERS, kubectl(secrets=[named("mlops/alertmanager-receivers") | {"data": data}]))
+    result = secrets.receivers(RECEIVERS, kubectl(secrets=[named("mlops/alertmanager-receivers") | {"data": data}]))
     assert result.level == level
     assert "aHR0cHM=" not in repr(result)
     if level == "fail":
@@ -145,7 +145,7 @@ def test_receiver_whose_key_is_missing(data: dict[str, str] | None, level: str) 
 
 
 def test_alerts_without_a_receiver() -> None:
-    result = cluster.receivers(Requirements("vm", notifies=False), kubectl())
+    result = secrets.receivers(Requirements("vm", notifies=False), kubectl())
     assert (result.level, result.fix) == ("warn", "docs/how-to/receive-alerts.md")
 
 
@@ -161,7 +161,7 @@ def test_alerts_without_a_receiver() -> None:
 )
 def test_mlflow_client_and_server(running: str, locked: str, level: str) -> None:
     lock = {"server": locked, "pipeline": "3.17.2"} if locked else {}
-    result = cluster.mlflow(Requirements("vm", mlflow=lock), running)
+    result = versions.mlflow(Requirements("vm", mlflow=lock), running)
     assert result.level == level
     assert ("404" in result.what) == (level == "fail")
 
@@ -172,17 +172,17 @@ def application(sync: str, health: str, message: str = "") -> dict[str, Any]:
 
 
 def test_application_that_is_out_of_sync() -> None:
-    [result] = cluster.applications(kubectl(applications=[application("OutOfSync", "Degraded", "hook failed")]))
+    [result] = health.applications(kubectl(applications=[application("OutOfSync", "Degraded", "hook failed")]))
     assert (result.check, result.level) == ("application mlflow", "fail")
     assert result.what == "OutOfSync, Degraded: hook failed"
     assert result.fix == "kubectl -n argocd describe application mlflow"
-    assert [one.level for one in cluster.applications(kubectl(applications=[application("Synced", "Healthy")]))] == [
+    assert [one.level for one in health.applications(kubectl(applications=[application("Synced", "Healthy")]))] == [
         "ok"
     ]
 
 
 def test_without_argocd_there_are_no_applications() -> None:
-    assert cluster.applications(kubectl()) == []
+    assert health.applications(kubectl()) == []
 
 
 def pod(path: str, reason: str = "") -> dict[str, Any]:
@@ -193,18 +193,18 @@ def pod(path: str, reason: str = "") -> dict[str, Any]:
 
 
 def test_pod_that_is_not_well() -> None:
-    [result] = cluster.pods(kubectl(pods=[pod("mlops/minio-0", "CrashLoopBackOff"), pod("mlops/ui")]))
+    [result] = health.pods(kubectl(pods=[pod("mlops/minio-0", "CrashLoopBackOff"), pod("mlops/ui")]))
     assert (result.check, result.level, result.what) == ("pod minio-0", "fail", "main: CrashLoopBackOff about it")
     assert "kubectl -n mlops logs minio-0" in result.fix
 
 
 def test_pod_whose_image_is_missing() -> None:
-    [result] = cluster.pods(kubectl(pods=[pod("mlops/ui", "ErrImagePull")]))
+    [result] = health.pods(kubectl(pods=[pod("mlops/ui", "ErrImagePull")]))
     assert result.fix == "see the line of its image above"
 
 
 def test_pods_that_are_well() -> None:
-    [result] = cluster.pods(kubectl(pods=[pod("mlops/a"), pod("mlops-jobs/b")]))
+    [result] = health.pods(kubectl(pods=[pod("mlops/a"), pod("mlops-jobs/b")]))
     assert result.what == "all 2 are Ready or completed"
 
 
@@ -213,7 +213,7 @@ def alert(name: str, severity: str, state: str = "firing") -> dict[str, Any]:
 
 
 def test_alerts_that_are_firing() -> None:
-    result = cluster.alerts(
+    result = health.alerts(
         [
             alert("PostgresDown", "critical"),
             alert("NoRunLately", "warning"),
@@ -223,7 +223,7 @@ def test_alerts_that_are_firing() -> None:
     )
     assert [(one.check, one.level) for one in result] == [("alert PostgresDown", "fail"), ("alert NoRunLately", "warn")]
     assert result[0].fix == "charts/monitoring/runbooks/PostgresDown.md"
-    assert cluster.alerts([])[0].level == "ok"
+    assert health.alerts([])[0].level == "ok"
 
 
 class Pods:
@@ -257,7 +257,7 @@ class Pods:
 
 
 def probe(pods: Pods) -> Any:
-    result = cluster.policies(cluster.Kube(pods.run, pods.get), "localhost/house/pipeline:1", 2, sleep=lambda _: None)
+    result = policies.probe(policies.Kube(pods.run, pods.get), "localhost/house/pipeline:1", 2, sleep=lambda _: None)
     assert pods.namespaces == [], "the probe's namespace stays behind"
     return result
 

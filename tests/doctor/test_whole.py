@@ -150,7 +150,7 @@ def test_one_fault_fails_the_doctor(
 ) -> None:
     code, results = look(tmp_path, answers() | change, *options)
     assert code == 1
-    assert (results[check]["level"], bool(results[check]["mend"])) == ("fail", True)
+    assert (results[check]["level"], bool(results[check]["remedy"])) == ("fail", True)
 
 
 def test_alert_that_is_firing_fails(tmp_path: Path) -> None:

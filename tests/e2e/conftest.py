@@ -18,7 +18,7 @@ import pytest
 from ci.cluster.choice import choose
 from ci.common.console import Failure, say, wait_for
 from ci.common.kube import PLATFORM, forward
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from ci.deploy.runs import RunResult
 from tests.kit import local_datasource
 
@@ -48,7 +48,7 @@ def installed(recorded: bool, tmp_path_factory: pytest.TempPathFactory) -> Itera
     values.append("fastapi.config.shadowShare=1")
     with local_datasource.serving(tmp_path_factory.mktemp("datasource"), "0,3") if recorded else nullcontext():
         platform.install("kind", values)
-        platform.wait_ready()
+        workloads.wait_ready()
         yield values
 
 
@@ -72,7 +72,7 @@ def fed(installed: list[str], recorded: bool) -> Fed:
 @pytest.fixture(scope="session")
 def predictor(fed: Fed) -> Iterator[str]:
     """URL of the predictor's Service."""
-    wait_for("the predictor", lambda: "deployment/fastapi" not in platform.late_workloads(), 120, every=1)
+    wait_for("the predictor", lambda: "deployment/fastapi" not in workloads.late_workloads(), 120, every=1)
     with forward(PLATFORM, "service/fastapi", 8000) as url:
         yield url
 

@@ -14,7 +14,7 @@ from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, wait_for
 from ci.common.kube import forward, get, kube
 from ci.common.paths import CHECKOUT
-from ci.deploy import charts, platform, secrets
+from ci.deploy import charts, helm_release, secrets, workloads
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +26,7 @@ def install(chart: str, *settings: str) -> None:
     """Install one chart with Helm, without the umbrella chart."""
     values = ["-f", str(IMAGES), "--set", f"global.jobsNamespace={JOBS}"]
     values += [word for setting in settings for word in ("--set", setting)]
-    platform.helm("install", chart, str(charts.CHARTS / chart), "-n", SPACE, *values)
+    helm_release.helm("install", chart, str(charts.CHARTS / chart), "-n", SPACE, *values)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def space(installed: list[str]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def postgres(space: str) -> str:
     install("postgres", "storage.size=1Gi")
-    platform.wait_ready(120, space)
+    workloads.wait_ready(120, space)
     return space
 
 
@@ -55,8 +55,8 @@ def test_postgres_alone_has_its_databases(postgres: str) -> None:
 
 def test_minio_alone_creates_its_buckets(space: str) -> None:
     install("minio", "storage.size=1Gi")
-    platform.wait_ready(120, space)
-    job = next(pod for pod in platform.pods(space) if pod["metadata"]["name"].startswith("minio-provision"))
+    workloads.wait_ready(120, space)
+    job = next(pod for pod in workloads.pods(space) if pod["metadata"]["name"].startswith("minio-provision"))
     log = kube("-n", space, "logs", job["metadata"]["name"])
     assert "bucket house-data belongs to pipeline" in log, log
 
@@ -78,7 +78,7 @@ def test_wait_ready_names_a_missing_secret(space: str) -> None:
     kube("-n", space, "delete", "secret", "mlflow")
     install("mlflow")
     with pytest.raises(Failure) as failure:
-        platform.wait_ready(120, space)
+        workloads.wait_ready(120, space)
     assert 'secret "mlflow" not found' in str(failure.value), failure.value
 
 
@@ -96,7 +96,7 @@ def _values(space: str) -> str:
 
 
 def _pods(space: str, name: str) -> list[dict[str, Any]]:
-    return [pod for pod in platform.pods(space) if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name]
+    return [pod for pod in workloads.pods(space) if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name]
 
 
 def _pod_tunnel(space: str, name: str) -> AbstractContextManager[str]:

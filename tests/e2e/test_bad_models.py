@@ -10,7 +10,7 @@ import pytest
 
 from ci.common.console import say, wait_for
 from ci.common.kube import PLATFORM, forward, trouble
-from ci.deploy import platform
+from ci.deploy import workloads
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import corpus
 from tests.kit.long_form import LONG
@@ -26,7 +26,7 @@ def restarts() -> dict[str, int]:
     """Number of restarts of each Ready pod of the predictor."""
     return {
         pod["metadata"]["name"]: sum(box["restartCount"] for box in pod["status"]["containerStatuses"])
-        for pod in platform.pods()
+        for pod in workloads.pods()
         if pod["metadata"]["labels"].get("app.kubernetes.io/name") == "fastapi"
         and "deletionTimestamp" not in pod["metadata"]
         and not trouble(pod)

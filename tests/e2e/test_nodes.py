@@ -18,7 +18,7 @@ from ci.cluster import docker, settings
 from ci.cluster.choice import choose
 from ci.common.console import say, wait_for
 from ci.common.kube import JOBS, PLATFORM, environment, get, kube, kubectl
-from ci.deploy import platform, runs, up
+from ci.deploy import runs, up, workloads
 from tests.kit.clients import Clients
 
 from .conftest import Fed
@@ -44,7 +44,7 @@ def is_ready(node: str) -> bool:
 
 def all_ready() -> bool:
     """True if every node and every workload of the platform is ready."""
-    return all(is_ready(node["metadata"]["name"]) for node in get("nodes")["items"]) and not platform.late_workloads()
+    return all(is_ready(node["metadata"]["name"]) for node in get("nodes")["items"]) and not workloads.late_workloads()
 
 
 def await_all(seconds: float) -> float:
@@ -57,7 +57,7 @@ def await_all(seconds: float) -> float:
 def places() -> dict[str, list[str]]:
     """Nodes of the running pods of each component."""
     nodes: dict[str, list[str]] = {}
-    for pod in platform.pods():
+    for pod in workloads.pods():
         name = pod["metadata"]["labels"].get("app.kubernetes.io/name")
         if name and pod["status"]["phase"] == "Running":
             nodes.setdefault(name, []).append(pod["spec"]["nodeName"])
@@ -185,7 +185,7 @@ def test_the_platform_recovers_from_a_killed_worker(fed: Fed) -> None:
 def test_the_platform_recovers_from_a_killed_control_plane(fed: Fed) -> None:
     """Pods on the workers keep running, and no request of clients in the cluster fails."""
     await_all(300)
-    kept = [pod for pod in platform.pods() if "deletionTimestamp" not in pod["metadata"]]
+    kept = [pod for pod in workloads.pods() if "deletionTimestamp" not in pod["metadata"]]
     staying = [pod for pod in kept if pod["spec"]["nodeName"] != settings.CONTROL_PLANE]
     before = {pod["metadata"]["name"]: sum(box["restartCount"] for box in pod["status"]["containerStatuses"])
               for pod in staying}  # fmt: skip
@@ -201,7 +201,7 @@ def test_the_platform_recovers_from_a_killed_control_plane(fed: Fed) -> None:
     say(f"kill control plane: API {answered:.0f} s, all Ready {answered + recovered:.0f} s after its start; {clients}")
     assert clients.failures == []
     after = {pod["metadata"]["name"]: sum(box["restartCount"] for box in pod["status"]["containerStatuses"])
-             for pod in platform.pods()}  # fmt: skip
+             for pod in workloads.pods()}  # fmt: skip
     # programs with a leader lease may restart; programs that answer clients may not
     for name in before:
         if name.startswith(("fastapi", "streamlit", "mlflow", "postgres", "minio")):

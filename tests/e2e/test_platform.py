@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from ci.common.console import wait_for
-from ci.common.kube import JOBS, PLATFORM, RELEASE, forward, get, kube
+from ci.common.kube import JOBS, PLATFORM, RELEASE, forward, get, kube, trouble
 from ci.common.paths import CHECKOUT
 from ci.common.sample_listing import LISTING
-from ci.deploy import commands, platform, runs
+from ci.deploy import commands, helm_release, platform, runs, workloads
 from ci.images import values
 from core.model.bundle import load_bundle
 from core.stores.registry import RegistryClient
@@ -52,7 +52,7 @@ def test_alias_champion_names_a_registered_version(fed: Fed, mlflow: str) -> Non
 
 def test_smoke_test_passes_from_the_command_line_and_from_helm_and_cleans_up(fed: Fed, mlflow: str) -> None:
     assert commands.run(["smoke"]) == 0
-    assert "Phase:          Succeeded" in platform.helm("test", RELEASE, "-n", PLATFORM)
+    assert "Phase:          Succeeded" in helm_release.helm("test", RELEASE, "-n", PLATFORM)
     steps = kube("-n", JOBS, "logs", "job/pipeline-smoke")
     assert "load      it is complete and gives its golden prices" in steps
     assert RegistryClient(mlflow, timeout=20).version_by_alias("house-price-smoke", "champion") is None
@@ -108,9 +108,9 @@ def test_invalid_listing_is_refused_with_the_name_of_the_field(predictor: str) -
 
 def test_every_pod_is_ready_and_never_restarted(predictor: str) -> None:
     restarts = []
-    for pod in platform.pods():
+    for pod in workloads.pods():
         name = pod["metadata"]["name"]
-        assert not platform.trouble(pod), f"{name}: {platform.trouble(pod)}"
+        assert not trouble(pod), f"{name}: {trouble(pod)}"
         for box in pod["status"]["containerStatuses"]:
             if box["restartCount"]:
                 log = kube("logs", name, "-n", PLATFORM, "-c", box["name"], "--previous", "--tail=40", check=False)
@@ -141,7 +141,7 @@ def test_pods_and_api_report_the_commit_and_digest_of_their_image(predictor: str
     images = {name: (entry.commit or "unknown", entry.digest) for name, entry in values.read("kind").items()}
     version = httpx.get(f"{predictor}/version", timeout=20).json()
     assert (version["commit"], version["image_digest"]) == images["predictor"]
-    for pod in platform.pods():
+    for pod in workloads.pods():
         name = pod["spec"]["containers"][0]["image"].partition("@")[0].rpartition("/")[2].partition(":")[0]
         if name in images:
             annotations = pod["metadata"]["annotations"]
@@ -187,7 +187,7 @@ def test_only_alerts_with_a_cause_fire(predictor: str) -> None:
 
 
 def test_every_dashboard_query_returns_data(predictor: str) -> None:
-    from ci.monitoring.dashboard import panel_queries
+    from ci.monitoring.panels import panel_queries
 
     for _ in range(5):
         answer = httpx.post(f"{predictor}/predict", json=LISTING, timeout=20).json()
@@ -288,7 +288,7 @@ def test_lost_and_edited_objects_are_named_and_restored(predictor: str, installe
         ],
     )
     assert changed
-    platform.wait_ready()
+    workloads.wait_ready()
     assert doctor()["objects"]["level"] == "ok"
     assert get("networkpolicy", "postgres", "-n", PLATFORM)["spec"] == policy
     assert get("deployment", "streamlit", "-n", PLATFORM)["spec"]["template"]["spec"] == pod

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from ci.deploy.runs import Airflow
 from ci.local.processes import LocalPlatform
 from core.ledger import Ledger
@@ -24,7 +24,7 @@ def airflow() -> Iterator[Airflow]:
     batches = r"\,".join(map(str, BATCHES))  # in helm's --set, a comma without a backslash begins the next value
     reject_all = "airflow.pipeline.config.minMaeGain=0.99"  # every challenger after the first champion is rejected
     platform.install("kind", [f"datasource.config.batches={batches}", reject_all])
-    platform.wait_ready()
+    workloads.wait_ready()
     with runs.airflow() as client:
         yield client
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from ci.common.console import say, wait_for
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from ci.deploy.runs import Airflow
 from tests.kit import local_datasource
 from tests.kit.platform_data import ledger, stored_checksum
@@ -20,7 +20,7 @@ def install_empty(source: str, **config: int) -> None:
     platform.remove()
     values = [f"airflow.pipeline.config.{name}={value}" for name, value in settings.items()]
     platform.install("kind", [*local_datasource.values(), *values])
-    platform.wait_ready()
+    workloads.wait_ready()
     restart(source)
 
 

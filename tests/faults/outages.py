@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ci.common.kube import PLATFORM, get, kube
-from ci.deploy import platform
+from ci.deploy.workloads import wait_ready
 
 
 @contextmanager
@@ -23,4 +23,4 @@ def away(*workloads: str) -> Iterator[None]:
     finally:
         for workload, count in replicas.items():
             kube("-n", PLATFORM, "scale", workload, f"--replicas={count}")
-        platform.wait_ready()
+        wait_ready()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ci.common import restricted_pod
 from ci.common.console import wait_for
 from ci.common.kube import get, kube
 
@@ -81,33 +82,16 @@ def _namespace() -> dict[str, Any]:
 
 
 def _pod(image: str) -> dict[str, Any]:
+    container = {
+        "name": "main",
+        "image": image,
+        "command": ["python3", "-c", SERVE],
+        "ports": [{"containerPort": PORT}],
+        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "receiver", "namespace": SPACE},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {
-                    "name": "main",
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["python3", "-c", SERVE],
-                    "ports": [{"containerPort": PORT}],
-                    "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "resources": {
-                        "requests": {"cpu": "10m", "memory": "32Mi"},
-                        "limits": {"memory": "64Mi"},
-                    },
-                }
-            ],
-        },
+        "spec": restricted_pod.spec(container),
     }

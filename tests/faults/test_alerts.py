@@ -15,7 +15,7 @@ import pytest
 
 from ci.common.console import say, wait_for
 from ci.common.kube import PLATFORM, forward
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from ci.doctor.rendered import requirements
 
 from .outages import away
@@ -66,7 +66,7 @@ def notifications() -> Iterator[Receiver]:
         ]
         wait = "airflow.pipeline.config.componentWaitSeconds=10"
         platform.install("kind", [*values, wait, f"global.notifications.cidr={pod.address}/32"])
-        platform.wait_ready()
+        workloads.wait_ready()
         with runs.airflow() as client:
             runs.run_once(client)
         yield pod

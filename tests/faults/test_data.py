@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from ci.common.console import Failure, say
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from ci.deploy.runs import Airflow
 from tests.kit import local_datasource
 from tests.kit.platform_data import ledger, stored_checksum
@@ -41,7 +41,7 @@ def airflow(source: str) -> Iterator[Airflow]:
     platform.remove()
     timeout = f"airflow.pipeline.config.dataApiTimeoutSeconds={TIMEOUT}"
     platform.install("kind", [*local_datasource.values(), timeout, "airflow.pipeline.config.minBatchRows=500"])
-    platform.wait_ready()
+    workloads.wait_ready()
     with runs.airflow() as client:
         yield client
 

@@ -20,7 +20,7 @@ from ci.cluster.choice import choose
 from ci.cluster.containers import nodes
 from ci.common.console import Failure, say, wait_for
 from ci.common.kube import PLATFORM, get
-from ci.deploy import platform, runs, up
+from ci.deploy import runs, up, workloads
 from tests.kit.clients import Clients
 
 from .conftest import NUMBERS
@@ -68,7 +68,7 @@ def kill(container: Container) -> float:
 
     def recovered() -> bool:
         now = [one for one in containers() if (one.pod, one.name) == (container.pod, container.name)]
-        return bool(now) and now[0].restarts > container.restarts and not platform.late_workloads()
+        return bool(now) and now[0].restarts > container.restarts and not workloads.late_workloads()
 
     wait_for(f"{container.pod}/{container.name}", recovered, 420, every=1)
     return time.monotonic() - began
@@ -128,7 +128,7 @@ def lose_power() -> float:
     engine.run("kill", *nodes(engine))
     began = time.monotonic()
     choose().start()
-    platform.wait_ready()
+    workloads.wait_ready()
     return time.monotonic() - began
 
 

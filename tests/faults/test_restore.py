@@ -20,7 +20,7 @@ from ci.cluster import docker
 from ci.cluster.containers import machine_address
 from ci.common.console import say, wait_for
 from ci.common.kube import PLATFORM, forward, get, kube, secret
-from ci.deploy import backup, platform, runs
+from ci.deploy import backup, platform, runs, workloads
 from ci.deploy.secrets import create as create_secrets
 from ci.local.minio import minio
 from ci.local.processes import answers
@@ -122,7 +122,7 @@ def golden(folder: Path) -> str:
 
 def wait_for_prices() -> None:
     """Wait until the predictor has loaded the champion."""
-    wait_for("the predictor", lambda: "deployment/fastapi" not in platform.late_workloads(), 180, every=1)
+    wait_for("the predictor", lambda: "deployment/fastapi" not in workloads.late_workloads(), 180, every=1)
 
 
 def test_platform_is_restored_from_nothing_and_continues(source: str, target: Target, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_platform_is_restored_from_nothing_and_continues(source: str, target: Ta
     platform.remove()
     platform.install("kind", values)
     target.create_secret()
-    platform.wait_ready()
+    workloads.wait_ready()
     with runs.airflow() as client:
         assert runs.run_once(client).state == "success"
         began = time.monotonic()

@@ -16,7 +16,7 @@ import pytest
 
 from ci.common.console import say, wait_for
 from ci.common.kube import PLATFORM, forward, get, kube, trouble
-from ci.deploy import commands, platform, runs
+from ci.deploy import commands, platform, runs, workloads
 from core.model.bundle import MANIFEST
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damaged
@@ -36,7 +36,7 @@ def champion() -> str:
     """The version that a freshly installed platform serves."""
     platform.remove()
     platform.install("kind", [*SETTINGS])
-    platform.wait_ready()
+    workloads.wait_ready()
     with runs.airflow() as client:
         version = str(runs.run_once(client).task("promote").result["version"])
     rolled_out()

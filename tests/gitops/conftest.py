@@ -11,7 +11,7 @@ from ci.argocd import served, sync
 from ci.cluster.confirm import confirm_removal
 from ci.common.console import phase, say
 from ci.common.kube import kube
-from ci.deploy import platform, runs
+from ci.deploy import platform, runs, workloads
 from tests.kit.platform_data import wait_for_logs
 
 from .delivery import ENV
@@ -31,7 +31,7 @@ def installed_by_helm() -> None:
     """Install the platform with Helm, and run the pipeline on two batches so that a model is promoted."""
     remove_platform()
     platform.install(ENV)
-    platform.wait_ready()
+    workloads.wait_ready()
     with runs.airflow() as client:
         for _ in range(2):
             runs.run_once(client)

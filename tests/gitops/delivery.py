@@ -11,7 +11,7 @@ import yaml
 from ci.argocd import served, sync
 from ci.common.kube import JOBS, PLATFORM, get, trouble
 from ci.common.paths import CHECKOUT
-from ci.deploy import platform
+from ci.deploy import workloads
 
 ENV = "kind"
 VALUES = f"values/{ENV}.yaml"
@@ -44,7 +44,7 @@ def with_value(path: str, value: object, file: str = VALUES) -> dict[str, str]:
 
 def ready_pods(name: str) -> dict[str, dict[str, Any]]:
     """Ready pods of a component, by name."""
-    return {pod["metadata"]["name"]: pod for pod in platform.pods()
+    return {pod["metadata"]["name"]: pod for pod in workloads.pods()
             if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name and not trouble(pod)
             and "deletionTimestamp" not in pod["metadata"]}  # fmt: skip
 
@@ -53,7 +53,7 @@ def running() -> dict[str, tuple[str, int]]:
     """Uid and restarts of each long-running pod of the platform. Pods of Jobs do not count."""
     return {pod["metadata"]["name"]: (pod["metadata"]["uid"],
                                       sum(box["restartCount"] for box in pod["status"]["containerStatuses"]))
-            for pod in platform.pods() if pod["spec"]["restartPolicy"] == "Always"}  # fmt: skip
+            for pod in workloads.pods() if pod["spec"]["restartPolicy"] == "Always"}  # fmt: skip
 
 
 def volumes() -> dict[str, str]:

@@ -10,7 +10,7 @@ from ci.argocd import actions as argocd
 from ci.argocd import handover, sync
 from ci.common.console import Failure, say
 from ci.common.kube import PLATFORM, kube
-from ci.deploy import platform
+from ci.deploy import helm_release, platform
 from tests.kit.clients import Clients
 from tests.kit.long_form import LONG
 from tests.kit.platform_data import counts
@@ -35,7 +35,7 @@ def test_the_platform_moves_from_helm_to_argocd_and_back() -> None:
     with Clients() as clients:
         for turn in ("first", "second") if LONG else ("first",):
             argocd.up(ENV, 300, train=False, settings=[])
-            assert platform.release() is None, "Helm still has a release"
+            assert helm_release.release() is None, "Helm still has a release"
             managers, marks = owners("configmap", "fastapi")
             assert "argocd-controller" in managers
             assert "helm" not in managers

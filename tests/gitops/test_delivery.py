@@ -23,7 +23,7 @@ from ci.argocd.apply import GIT_URL, NAMESPACE
 from ci.common.console import run, say, wait_for
 from ci.common.kube import PLATFORM, forward, get, kube
 from ci.common.paths import CHECKOUT
-from ci.deploy import platform, runs, up
+from ci.deploy import helm_release, runs, up, workloads
 from tests.kit.clients import Clients
 
 from .delivery import ENV, deliver, ready_pods, restore, with_value
@@ -46,14 +46,14 @@ def test_everything_comes_from_git_without_a_manual_sync() -> None:
     for name, item in applications.items():
         by = item["status"]["operationState"]["operation"]["initiatedBy"]
         assert by == {"automated": True}, f"{name} was synced by {by}"
-    assert platform.release() is None, "Helm has a release"
+    assert helm_release.release() is None, "Helm has a release"
     assert up.predict()["price"]
 
 
 def test_every_pod_reports_its_commit_and_image_digest() -> None:
     """Annotations have the commit and digest from Git. The predictor also reports them over HTTP."""
     released = yaml.safe_load((CHECKOUT / IMAGES).read_text())["global"]["images"]
-    for pod in platform.pods():
+    for pod in workloads.pods():
         name, marks = pod["metadata"]["name"], pod["metadata"]["annotations"]
         image = pod["spec"]["containers"][0]["image"].partition("@")[0].rpartition("/")[2].partition(":")[0]
         origin = {key: marks.get(f"house-platform/{key}") for key in ("commit", "image-digest")}

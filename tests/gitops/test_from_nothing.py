@@ -11,6 +11,7 @@ from ci.argocd import actions as argocd
 from ci.argocd import apply, manifests, sync
 from ci.common.console import say
 from ci.common.kube import api_endpoint
+from ci.common.manifest import parse
 from ci.common.paths import CHECKOUT
 from ci.deploy import secrets, up
 from ci.deploy.charts import dependencies, template
@@ -43,7 +44,7 @@ def rendered(revision: str) -> list[apply.Object]:
     settings = {"direct": "false", "argocd.repoUrl": apply.GIT_URL, "argocd.targetRevision": revision,
              "global.kubeApi.cidr": f"{address}/32", "global.kubeApi.port": str(port)}  # fmt: skip
     words = [word for path, value in settings.items() for word in ("--set", f"{path}={value}")]
-    return manifests.load(template("platform", *values, *words, namespace=apply.NAMESPACE))
+    return parse(template("platform", *values, *words, namespace=apply.NAMESPACE))
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ci.common import restricted_pod
 from ci.common.console import Failure, wait_for
 from ci.common.kube import PLATFORM, get, kube
 from ci.common.sample_listing import LISTING
@@ -39,23 +40,12 @@ def start_pod(name: str, node: str, command: list[str]) -> None:
     container = {
         "name": "clients",
         "image": image,
-        "imagePullPolicy": "IfNotPresent",
         "command": command,
         "volumeMounts": [{"name": "control", "mountPath": str(CONTROL)}],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
-        },
-    }  # fmt: skip
-    spec = {
-        "nodeName": node,
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 0,
-        "automountServiceAccountToken": False,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": "control", "emptyDir": {}}],
     }
+    volumes = [{"name": "control", "emptyDir": {}}]
+    spec = restricted_pod.spec(container, user=10001, nodeName=node, terminationGracePeriodSeconds=0, volumes=volumes)
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

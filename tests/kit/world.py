@@ -89,13 +89,6 @@ class Mortal:
         return call
 
 
-class NoModels:
-    """A registry without a champion."""
-
-    def version_by_alias(self, *_: str) -> None:
-        return None
-
-
 @dataclass
 class World:
     """A data source, a ledger and a store, and runs of the stages up to the decision."""
@@ -121,7 +114,7 @@ class World:
         self.ledger.open_for(settings.platform_name)  # as `Context.ledger` does
         context.__dict__["ledger"] = Mortal(self.ledger, self.life, self.outages["ledger"])
         context.__dict__["store"] = Mortal(FolderStore(self.folder), self.life, self.outages["store"])
-        context.__dict__["registry"] = NoModels()
+        context.__dict__["champion"] = None  # no registry is asked
         return context
 
     def run(self, killed_after: int | None = None) -> bool:

@@ -11,7 +11,7 @@ import yaml
 
 from ci.checks.promtool import promtool
 from ci.common.paths import CHECKOUT
-from ci.doctor import cluster as doctor
+from ci.doctor import health
 from ci.monitoring.alerts import ALERTS, Alert
 from ci.monitoring.files import FILES, differences
 
@@ -63,7 +63,7 @@ def test_doctor_shows_the_runbook_of_the_annotation() -> None:
     """Under another name, so that the doctor cannot derive the path from the name of the alert."""
     [rule] = ALERTS[0].rules()["groups"][0]["rules"]
     firing = {"labels": {**rule["labels"], "alertname": "Other"}, "state": "firing", "annotations": rule["annotations"]}
-    assert f"charts/monitoring/runbooks/{ALERTS[0].name}.md" in repr(doctor.alerts([firing]))
+    assert f"charts/monitoring/runbooks/{ALERTS[0].name}.md" in repr(health.alerts([firing]))
 
 
 def test_every_story_and_runbook_belongs_to_an_alert() -> None:

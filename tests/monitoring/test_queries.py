@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ci.monitoring import dashboard, dashboard_queries
 from ci.monitoring.alerts import ALERTS
+from ci.monitoring.panels import ROWS
 from tests.kit.metric_names import named_metrics, own_metrics
 
 # Metrics of other programs, by exporter. Every name was observed on a running platform.
@@ -54,13 +55,13 @@ def test_every_listed_external_metric_is_used() -> None:
 
 
 def test_every_panel_has_title_unit_and_description() -> None:
-    for row, panels in dashboard.ROWS.items():
+    for row, panels in ROWS.items():
         for panel in panels:
             assert panel.title, row
             assert panel.unit, panel.title
             assert panel.description.endswith("."), f"{panel.title}: {panel.description!r} must end with a full stop"
             assert panel.queries, panel.title
-    titles = [panel.title for panels in dashboard.ROWS.values() for panel in panels]
+    titles = [panel.title for panels in ROWS.values() for panel in panels]
     assert len(titles) == len(set(titles)), titles
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from pipeline.decision.document import full_document, ledger_document
 from pipeline.decision.drift import Shift, bin_names
 from pipeline.decision.evidence import ChampionEvidence, Evidence
 from pipeline.decision.policy import decide
-from pipeline.decision.record import full_record, ledger_record
 from pipeline.reports import decision_page
 from pipeline.settings import PipelineSettings
 
@@ -138,9 +138,9 @@ def test_decision_follows_the_policy(rows: int, psi: float, ks: float, unseen: f
 @pytest.mark.parametrize("evidence", [SIMILAR, replace(SIMILAR, shifts=[*MANY, CITY]), replace(SIMILAR, champion=None)])
 def test_evidence_is_stored_as_json_and_as_a_page(pipeline_settings: PipelineSettings, evidence: Evidence) -> None:
     decided = decide(evidence, pipeline_settings)
-    record = json.loads(json.dumps(full_record(evidence, decided, pipeline_settings)))
+    record = json.loads(json.dumps(full_document(evidence, decided, pipeline_settings)))
     assert (record["decision"], record["reason"]) == decided
-    short = ledger_record(record, "a" * 32)
+    short = ledger_document(record, "a" * 32)
     assert len(json.dumps(short)) < 4000, "the row of the ledger stays readable"
     assert [column["column"] for column in short["columns"]] == [each.column for each in evidence.shifts]
     shown = decision_page.render(record)

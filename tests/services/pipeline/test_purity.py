@@ -146,8 +146,9 @@ def test_failed_recovery_is_repeated(new_world: Callable[[Path], World], undistu
     world.run()
     world.run()
     assert world.ledger.gaps() == [1]
-    # after the three calls before each answer (owner, probe): at the end of the data, of batch 0 and of batch 1
-    happen(world, "outage", ("store", 9), 1)
+    # after the two calls for the owner, once per run, and the probe before each answer: at the end of the data, of
+    # batch 0 and of batch 1
+    happen(world, "outage", ("store", 5), 1)
     assert "Batch 1 arrived and was not stored" in world.messages[-1]
     world.drain()
     assert world.outcomes().count("restart") == 2

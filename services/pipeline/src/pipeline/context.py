@@ -15,7 +15,7 @@ import httpx
 from core.ledger import Ledger
 from core.stores import layout
 from core.stores.objects import Store, open_store
-from core.stores.registry import RegistryClient
+from core.stores.registry import ModelVersion, RegistryClient
 from pipeline.patience import Result, patiently
 from pipeline.settings import PipelineSettings
 
@@ -23,6 +23,8 @@ from pipeline.settings import PipelineSettings
 @dataclass(frozen=True)
 class Context:
     """Settings and clients. A client connects when it is first used, and waits `component_wait_seconds` for its server.
+
+    Without time to wait, the first call that needs a server reports that it is away.
 
     Raises:
         StorageError, LedgerAwayError, RegistryError: the server is still away after that time.
@@ -34,17 +36,13 @@ class Context:
         """Do an idempotent action; while a component is away, do it again for up to `component_wait_seconds`."""
         return patiently(what, self.settings.component_wait_seconds, action)
 
-    def _await(self, what: str, ask: Callable[[], object]) -> None:
-        """Wait for a server; without time to wait, the first call that needs it reports that it is away."""
-        if self.settings.component_wait_seconds:
-            self.patiently(what, ask)
-
     @cached_property
     def store(self) -> Store:
         """The object store with raw, quarantined and clean rows."""
         settings = self.settings
         store = open_store(settings.data_uri, settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key)
-        self._await("read the object store", lambda: store.exists(layout.PROBE))
+        if settings.component_wait_seconds:
+            self.patiently("read the object store", lambda: store.exists(layout.PROBE))
         return store
 
     @cached_property
@@ -58,17 +56,27 @@ class Context:
         self.patiently("connect to the ledger", lambda: ledger.open_for(self.settings.platform_name))
         return ledger
 
-    @cached_property
+    @property
     def registry(self) -> RegistryClient:
         """The model registry, through the same client as the predictor's."""
+        if self.settings.component_wait_seconds:
+            _ = self.champion  # waits with a question that most stages need answered
+        return self._registry
+
+    @cached_property
+    def champion(self) -> ModelVersion | None:
+        """The champion when this stage first used MLflow; None if there is none.
+
+        A stage that must know the champion of the moment, because it moves the alias, asks `registry` again.
+        """
+        name, alias = self.settings.model_name, self.settings.model_alias
+        return self.patiently("ask MLflow for the champion", lambda: self._registry.version_by_alias(name, alias))
+
+    @cached_property
+    def _registry(self) -> RegistryClient:
         # The network of a new pod may be closed for some seconds.
         transport = httpx.HTTPTransport(retries=5)
-        settings = self.settings
-        registry = RegistryClient(settings.mlflow_tracking_uri, timeout=60, transport=transport)
-        self._await(
-            "ask MLflow for the champion", lambda: registry.version_by_alias(settings.model_name, settings.model_alias)
-        )
-        return registry
+        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=transport)
 
     @property
     def code_version(self) -> str:

@@ -16,6 +16,9 @@ UNKNOWN = "unknown"  # name of the owner of a store that is not empty and has no
 def check(context: Context) -> None:
     """Check that the object store belongs to the platform of the ledger. Idempotent.
 
+    Once per run is enough: only `takeover` changes an owner, and the former owner must no longer run then. If two
+    platforms claim a new store at the same time, the last claim stands, and the next run of the other is refused.
+
     A store without an owner is claimed if all its raw batches are in the ledger: it is new, its content was lost, or an
     earlier release filled it. A restore of ledger and store brings back two ids that agree.
 

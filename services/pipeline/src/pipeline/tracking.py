@@ -25,7 +25,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.training.requirements import pinned
 
 if TYPE_CHECKING:  # decision.evidence imports this module
-    from pipeline.decision.record import DecisionRecord
+    from pipeline.decision.document import DecisionDocument
 
 EVALUATION = "evaluation.json"
 DECISION = "decision"  # decision.json and decision.html
@@ -84,8 +84,8 @@ class Tracking:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return mlflow.start_run(run_name=name, tags=tags)
 
-    def log_decision(self, name: str, tags: dict[str, str], record: DecisionRecord, texts: dict[str, str]) -> str:
-        """Log a decision as its own run, with its record, and texts by file name; return the run's id.
+    def log_decision(self, name: str, tags: dict[str, str], document: DecisionDocument, texts: dict[str, str]) -> str:
+        """Log a decision as its own run, with its document, and texts by file name; return the run's id.
 
         If an interrupted attempt logged a decision on the same content, that run is overwritten.
         """
@@ -93,14 +93,14 @@ class Tracking:
         with mlflow.start_run(run_id=earlier, run_name=name, tags=tags) as active:
             figures = {
                 f"{figure}_{column['column'].replace(' ', '_')}": value
-                for column in record["columns"]
+                for column in document["columns"]
                 for figure in _DRIFT
                 if (value := column[figure]) is not None
             }
-            if record["champion"] and record["champion"]["mae"] is not None:
-                figures["champion_mae"] = record["champion"]["mae"]
+            if document["champion"] and document["champion"]["mae"] is not None:
+                figures["champion_mae"] = document["champion"]["mae"]
             mlflow.log_metrics(figures)
-            mlflow.log_dict(dict(record), f"{DECISION}.json")
+            mlflow.log_dict(dict(document), f"{DECISION}.json")
             self.log_texts(texts)
             return str(active.info.run_id)
 

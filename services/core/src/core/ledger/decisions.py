@@ -18,7 +18,7 @@ class Decision(NamedTuple):
 
 
 class DecisionEvidence(TypedDict, total=False):
-    """The part of a decision's evidence that the ledger's readers need. `pipeline.decision.record` has all fields."""
+    """The part of a decision's evidence that the ledger's readers need. `pipeline.decision.document` has all fields."""
 
     run_id: str  # MLflow run with the full evidence
 

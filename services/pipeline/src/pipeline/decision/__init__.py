@@ -1,1 +1,1 @@
-"""Decides whether a batch is worth a training: drift measures, evidence, policy, and the record that is kept."""
+"""Decides whether a batch is worth a training: drift measures, evidence, policy, and the document of the decision."""

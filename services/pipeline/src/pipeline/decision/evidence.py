@@ -61,7 +61,7 @@ def gather(context: Context, tracking: Tracking, batch: int) -> Evidence:
     rows.write(context.store, _profile_key(context, batch), drift.profile(labelled))
     pending = sorted({*context.ledger.untrained_batches(), batch})
     new = _profile(context, pending)
-    version = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    version = context.champion
     training = context.ledger.training(version.run_id) if version else None
     states = [state for state in drift.values_of(new, "state") if state != drift.MISSING]
     if version is None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pipeline.decision import drift
+from pipeline.decision.document import DecisionDocument
 from pipeline.decision.evidence import MIN_SEGMENT_ROWS
-from pipeline.decision.record import DecisionRecord
 from pipeline.reports import html
 
 
-def render(record: DecisionRecord) -> str:
+def render(document: DecisionDocument) -> str:
     """The page of a decision."""
-    columns = {column["column"]: column["shares"] for column in record["columns"]}
+    columns = {column["column"]: column["shares"] for column in document["columns"]}
     plotted = [name for name in columns if name in drift.BINS] + [name for name in columns if name == "status"]
-    champion = record["champion"]
+    champion = document["champion"]
     return html.render(
         "decision.html.j2",
-        title=f"Batch {record['batch']}: {record['decision']}",
-        summary=record["reason"],
-        record=record,
+        title=f"Batch {document['batch']}: {document['decision']}",
+        summary=document["reason"],
+        document=document,
         charts=[(name, columns[name]) for name in plotted],
         segments=[part for part in champion["by_value"] if part["rows"] >= MIN_SEGMENT_ROWS] if champion else [],
     )

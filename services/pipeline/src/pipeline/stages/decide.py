@@ -12,8 +12,8 @@ from core.ledger.decisions import Decision
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.decision import policy
+from pipeline.decision.document import full_document, ledger_document
 from pipeline.decision.evidence import gather
-from pipeline.decision.record import full_record, ledger_record
 from pipeline.outcome import Outcome
 from pipeline.reports import decision_page
 from pipeline.tracking import DECISION, Tracking
@@ -47,10 +47,10 @@ def _decide(context: Context, batch: int) -> Decision:
     tracking = Tracking(context.settings, context.registry)
     evidence = gather(context, tracking, batch)
     decision = policy.decide(evidence, context.settings)
-    record = full_record(evidence, decision, context.settings)
+    document = full_document(evidence, decision, context.settings)
     tags = {"stage": "decide", "batch": str(batch), "sha256": entry.sha256, "dag_run": context.dag_run}
     tags |= {"decision": decision.answer, "reason": decision.reason, "code_version": context.code_version}
-    texts = {f"{DECISION}.html": decision_page.render(record)} | rows.reports(context.store, batch)
-    run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, record, texts)
-    context.ledger.decide(entry, decision.answer, decision.reason, ledger_record(record, run_id))
+    texts = {f"{DECISION}.html": decision_page.render(document)} | rows.reports(context.store, batch)
+    run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, document, texts)
+    context.ledger.decide(entry, decision.answer, decision.reason, ledger_document(document, run_id))
     return decision

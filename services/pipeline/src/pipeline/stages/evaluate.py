@@ -35,7 +35,7 @@ def run(context: Context, run_id: str) -> EvaluateOutcome:
     it stands for good.
     """
     tracking = Tracking(context.settings, context.registry)
-    champion = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    champion = context.champion
     batches = context.ledger.trainable_batches()
     earlier = tracking.find_evaluation(run_id)
     if (

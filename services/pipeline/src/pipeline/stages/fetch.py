@@ -94,7 +94,7 @@ def _unfinished(context: Context) -> FetchOutcome | None:
 
 
 def _batch_of_outdated_champion(context: Context) -> tuple[str, Batch] | None:
-    champion = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    champion = context.champion
     training = context.ledger.training(champion.run_id) if champion else None
     if champion is None or training is None or champion.tags.get("fingerprint", FINGERPRINT) == FINGERPRINT:
         return None
@@ -114,9 +114,11 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
         settings.data_api_timeout_seconds,
     )
     restarted = False
+    unasked = "Nothing was asked of the data API: the next run does that"
+    with _outlook(unasked):
+        context.patiently("check the owner of the object store", partial(ownership.check, context))
     while True:
-        with _outlook("Nothing was asked of the data API: the next run does that"):
-            context.patiently("check the owner of the object store", partial(ownership.check, context))
+        with _outlook(unasked):
             context.patiently("write to the object store", context.store.prove_writable)
             context.patiently("write to the ledger", ledger.note_call)
         try:

@@ -19,7 +19,7 @@ def run(context: Context, batch: int) -> ReportOutcome:
     tracking = Tracking(context.settings, context.registry)
     entry = context.ledger.batch(batch)
     row = next(row for row in reversed(context.ledger.history()) if row["sha256"] == entry.sha256[:12])
-    champion = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    champion = context.champion
     evaluation = tracking.find_evaluation(row["run_id"]) if row["run_id"] else None
     summary = batch_page.summarize(row, champion.version if champion else None)
     decision_run = (row["evidence"] or {}).get("run_id")

@@ -30,7 +30,7 @@ def make_plan(context: Context, tracking: Tracking, batches: list[int]) -> Plan:
     mode = context.settings.training_mode
     if mode == "window":
         return Plan(batches[-context.settings.training_window :], mode)
-    champion = context.registry.version_by_alias(context.settings.model_name, context.settings.model_alias)
+    champion = context.champion
     if mode == "full" or champion is None:
         return Plan(batches, "full")
     used = {int(number) for number in tracking.run(champion.run_id).data.tags["batches"].split(",")}

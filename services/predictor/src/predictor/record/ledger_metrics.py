@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from core.ledger.history import HistoryRow
 from core.ledger.predictions import InvalidPricesRow, LiveErrorRow
 from core.ledger.trainings import HoldoutScores
 from predictor import metrics
+from predictor.background_thread import BackgroundThread
 from predictor.record.history import LedgerHistory
 
 log = logging.getLogger(__name__)
@@ -36,28 +36,18 @@ MOMENTS: tuple[Literal["received_at", "decided_at", "trained_at", "verdict_at"],
 )
 
 
-class LedgerMetrics:
-    """A background thread that reads the ledger every `seconds`."""
+class LedgerMetrics(BackgroundThread):
+    """Reads the ledger every `seconds`."""
 
     def __init__(self, history: LedgerHistory, seconds: float) -> None:
+        super().__init__("ledger-metrics")
         self._history = history
         self._seconds = seconds
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ledger-metrics", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread. If it waits for the database, it ends with the process."""
-        self._stopped.set()
-        self._thread.join(timeout=1)
 
     def _run(self) -> None:
         while True:
             self.refresh()
-            if self._stopped.wait(self._seconds):
+            if self._stopping.wait(self._seconds):
                 return
 
     def refresh(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 from core.errors import LedgerError
 from core.ledger import Ledger
+from predictor.background_thread import BackgroundThread
 
 log = logging.getLogger(__name__)
 
@@ -18,24 +18,14 @@ STEP_ROWS = 20_000  # deleted in one step, at most
 CONNECT_TIMEOUT, STATEMENT_TIMEOUT = 3, 10  # seconds
 
 
-class Retention:
+class Retention(BackgroundThread):
     """`step` deletes some old rows; `start` runs it in a thread. The ledger lets one process at a time delete."""
 
     def __init__(self, dsn: str, days: int, max_bytes: int) -> None:
         """Keep the rows of the last `days`, and at most about `max_bytes` of predictions (0: no limit)."""
+        super().__init__("retention")
         self._ledger = Ledger(dsn, connect_timeout=CONNECT_TIMEOUT, statement_timeout=STATEMENT_TIMEOUT)
         self._days, self._max_bytes = days, max_bytes
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread. If it waits for the database, it ends with the process."""
-        self._stopping.set()
-        self._thread.join(timeout=1)
 
     def _run(self) -> None:
         pause = MORE_SECONDS

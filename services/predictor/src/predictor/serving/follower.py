@@ -20,6 +20,7 @@ from typing import Any
 from core.errors import BundleError, RegistryError
 from core.stores.registry import ModelVersion, RegistryClient
 from predictor import metrics
+from predictor.background_thread import BackgroundThread
 from predictor.serving.cache import MAX_REFUSALS, Refusal
 from predictor.serving.loader import BundleLoader, LoadedModel
 
@@ -55,7 +56,7 @@ CHAMPION = Role("champion", "serving", "run the pipeline", True, metrics.champio
 CHALLENGER = Role("challenger", "comparing with", "see `python -m pipeline shadow`", False, metrics.challenger)
 
 
-class AliasFollower:
+class AliasFollower(BackgroundThread):
     """Keeps `state` in step with an alias. `refresh` does one step; `start` runs a thread that repeats it."""
 
     def __init__(
@@ -67,6 +68,7 @@ class AliasFollower:
         poll_seconds: float,
         role: Role = CHAMPION,
     ) -> None:
+        super().__init__(role.name)
         self.state = FollowerState()
         self.name = name
         self.alias = alias
@@ -78,23 +80,12 @@ class AliasFollower:
         self._polled = False
         self._last_named: ModelVersion | None = None  # the version with the alias at the last successful poll
         self._step_lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name=role.name, daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread. If it waits for the registry, it ends with the process."""
-        self._stopped.set()
-        self._thread.join(timeout=1)
-
-    def _follow(self) -> None:
+    def _run(self) -> None:
         self.resume()
         while True:
             self.refresh()
-            if self._stopped.wait(self._poll_seconds):
+            if self._stopping.wait(self._poll_seconds):
                 return
 
     def refresh(self, again: bool = False) -> str:

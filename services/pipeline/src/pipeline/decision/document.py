@@ -1,4 +1,4 @@
-"""The record of a decision: its JSON in MLflow (`decision.json`), and a shorter form for the ledger."""
+"""The document of a decision: `decision.json` in MLflow, and its shorter form in the ledger."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ShiftRecord(TypedDict):
     grown: list[str]
 
 
-class DecisionRecord(DecisionEvidence):
+class DecisionDocument(DecisionEvidence):
     """A decision with its evidence. `states` counts states; `run_id` is in the ledger's form only."""
 
     decision: str
@@ -61,7 +61,7 @@ class DecisionRecord(DecisionEvidence):
     thresholds: dict[str, float]
 
 
-def full_record(evidence: Evidence, decision: Decision, settings: PipelineSettings) -> DecisionRecord:
+def full_document(evidence: Evidence, decision: Decision, settings: PipelineSettings) -> DecisionDocument:
     """The decision with all its evidence."""
     return {
         "decision": decision.answer,
@@ -101,12 +101,12 @@ def _shift(shift: Shift, settings: PipelineSettings) -> ShiftRecord:
     }
 
 
-def ledger_record(record: DecisionRecord, run_id: str) -> DecisionRecord:
-    """The record without shares per bin and errors per segment, which only MLflow keeps; with the MLflow run."""
-    champion, columns = record["champion"], [column.copy() for column in record["columns"]]
+def ledger_document(document: DecisionDocument, run_id: str) -> DecisionDocument:
+    """The document without shares per bin and errors per segment, which only MLflow keeps; with the MLflow run."""
+    champion, columns = document["champion"], [column.copy() for column in document["columns"]]
     if champion:
         champion = champion.copy()
         del champion["by_value"]
     for column in columns:
         del column["shares"]
-    return {**record, "champion": champion, "columns": columns, "run_id": run_id}
+    return {**document, "champion": champion, "columns": columns, "run_id": run_id}
