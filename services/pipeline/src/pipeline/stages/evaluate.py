@@ -16,6 +16,7 @@ from pipeline.evaluation.gate import judge
 from pipeline.evaluation.record import Evaluation, Scores
 from pipeline.outcome import Outcome
 from pipeline.tracking import Tracking
+from pipeline.trust import checked_bundle
 
 
 class EvaluateOutcome(Outcome):
@@ -51,8 +52,9 @@ def run(context: Context, run_id: str) -> EvaluateOutcome:
             bundle = _bundle(context, champion)
         except BundleError as error:  # a champion with other features can neither be compared nor serve
             unusable = str(error)
+    challenger = checked_bundle(context, tracking, run_id)
     holdout = rows.read_split(context.store, batches, "test")
-    evaluation = compare(holdout, batches, tracking.bundle(run_id), bundle, context.settings)
+    evaluation = compare(holdout, batches, challenger, bundle, context.settings)
     evaluation["champion_version"], evaluation["champion_unusable"] = version, unusable
     evaluation["promoted"], evaluation["reason"] = judge(evaluation, context.settings)
     tracking.log_evaluation(run_id, evaluation)
