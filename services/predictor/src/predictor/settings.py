@@ -1,7 +1,7 @@
 """Settings of the predictor, from environment variables.
 
 The chart sets them: `fastapi.config` and the Secret `fastapi` for the service, `fastapi.batch.s3Endpoint` and the
-Secret `fastapi-batch` for a batch job.
+Secret `fastapi-batch` for a batch job, which also gets the key LEDGER_DSN of the Secret `fastapi`.
 """
 
 from __future__ import annotations
