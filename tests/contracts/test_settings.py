@@ -142,7 +142,7 @@ def test_exceptions_are_needed(path: str) -> None:
 
 
 def test_batch_reads_the_config_of_the_predictor() -> None:
-    """`fastapi-batch` has the ConfigMap of the predictor, an endpoint, a Secret, and one key of the service's Secret."""
+    """`fastapi-batch` has the ConfigMap of the predictor, an endpoint, a Secret, and one key of another Secret."""
     # fastapi.batch.s3Endpoint, Secret fastapi-batch, Secret fastapi
     elsewhere = {"s3_endpoint", "s3_access_key", "s3_secret_key", "ledger_dsn"}
     assert {
