@@ -90,7 +90,9 @@ def test_champion_without_a_bundle_in_mlflow_stays_closed(dsn: str, ledger: Ledg
     train(ledger, "1", A)
     forget_hashes(dsn)
     ledger.record_hashes({"run-1": ""})
-    assert not ledger.is_champion("1", A)
+    for sha256 in (A, ""):
+        assert not ledger.is_champion("1", sha256)
+        assert not ledger.is_trained(sha256)
     assert ledger.trainings_without_hash() == []
 
 

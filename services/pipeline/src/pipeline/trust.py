@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from core.errors import BundleError
-from core.model.bundle import Bundle
+from core.model.bundle import Bundle, load_bundle
+from core.stores.registry import ModelVersion
 from pipeline.context import Context
 from pipeline.tracking import Tracking
 
@@ -27,6 +31,24 @@ def checked_bundle(context: Context, tracking: Tracking, run_id: str) -> Bundle:
             f"the bundle of run {run_id} in MLflow has sha256 {bundle.manifest_sha256[:12]}, but the ledger has "
             f"{recorded[:12]}: somebody replaced it after the training. Restore MLflow's objects from a backup, or "
             "train again"
+        )
+    return bundle
+
+
+def champion_bundle(context: Context, champion: ModelVersion) -> Bundle:
+    """The bundle of the version that has the champion's alias, as predictors load it.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+        BundleError: predictors refuse it: it is damaged, has other features, or was never promoted or rolled back to.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        context.registry.download(champion, Path(folder))
+        bundle = load_bundle(Path(folder))
+    if not context.ledger.is_champion(champion.version, bundle.manifest_sha256):
+        raise BundleError(
+            f"the ledger has no promotion or rollback to version {champion.version} with sha256 "
+            f"{bundle.manifest_sha256[:12]}"
         )
     return bundle
 

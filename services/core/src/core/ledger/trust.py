@@ -24,7 +24,7 @@ class Trust(Database):
             row = connection.execute(
                 "select coalesce(bool_or(hash = %(sha256)s or (hash is null and last)), false) as trusted"
                 " from (select version, to_jsonb(c) ->> 'manifest_sha256' as hash, id = max(id) over () as last"
-                " from ledger.champions c) moves where version = %(version)s",
+                " from ledger.champions c) moves where version = %(version)s and %(sha256)s <> ''",
                 {"version": version, "sha256": sha256},
             ).fetchone()
             return bool(row and row["trusted"])
@@ -33,7 +33,9 @@ class Trust(Database):
         """Whether the pipeline trained this bundle, whatever the verdict on it was."""
         with self._connect() as connection:
             row = connection.execute(
-                "select 1 from ledger.trainings t where to_jsonb(t) ->> 'manifest_sha256' = %s limit 1", [sha256]
+                "select 1 from ledger.trainings t"
+                " where to_jsonb(t) ->> 'manifest_sha256' = %(sha256)s and %(sha256)s <> '' limit 1",
+                {"sha256": sha256},
             ).fetchone()
             return row is not None
 
