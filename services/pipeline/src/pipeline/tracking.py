@@ -160,7 +160,7 @@ class Tracking:
             RegistryError: MLflow failed.
         """
         try:
-            return self._client.get_run(run_id).data.tags.get(MANIFEST_TAG, "")
+            return str(self._client.get_run(run_id).data.tags.get(MANIFEST_TAG, ""))
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return ""
