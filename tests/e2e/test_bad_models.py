@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ci.common.console import say, wait_for
 from ci.common.kube import PLATFORM, forward, trouble
 from ci.deploy import workloads
+from core.model.bundle import MANIFEST
 from tests.kit.clients import Clients
-from tests.kit.damaged_bundles import corpus
+from tests.kit.damaged_bundles import Damaged, corpus
 from tests.kit.long_form import LONG
-from tests.kit.promotions import Registrar, confirmed, promote_each, registered
+from tests.kit.platform_data import trusted
+from tests.kit.promotions import Registrar, confirmed, promote_each, refusal, registered
 
 pytestmark = pytest.mark.e2e
 
@@ -34,9 +38,9 @@ def restarts() -> dict[str, int]:
 
 
 def test_bad_models_do_not_change_answers(predictor: str, mlflow: str, tmp_path: Path) -> None:
-    registrar = Registrar(mlflow, "house-price", "champion")
     pods = restarts()
     with ExitStack() as stack:
+        registrar = Registrar(mlflow, "house-price", "champion", stack.enter_context(trusted()))
         urls = [stack.enter_context(forward(PLATFORM, f"pod/{name}", 8000)) for name in pods]
         damages = corpus()
         assert len(damages) >= 60
@@ -53,3 +57,22 @@ def test_bad_models_do_not_change_answers(predictor: str, mlflow: str, tmp_path:
     assert clients.failures == []
     assert len(clients.prices) == len(clients.answered) == 1, f"answers changed: {clients.prices}, {clients.answered}"
     assert restarts() == pods
+
+
+def test_healthy_model_that_the_pipeline_did_not_promote_is_refused(
+    predictor: str, mlflow: str, tmp_path: Path
+) -> None:
+    """MLflow has no login: each of its clients can register a bundle with a matching tag and move the alias to it."""
+    foreign = Registrar(mlflow, "house-price", "champion")
+    champion = foreign.champion(tmp_path / "champion")
+    sha256 = hashlib.sha256((tmp_path / "champion" / MANIFEST).read_bytes()).hexdigest()
+    try:
+        version = foreign.register(Damaged("a copy", tmp_path / "champion", sha256))
+        foreign.promote(version)
+        wait_for("the refusal", partial(refusal, predictor, version), SECONDS)
+        assert "the ledger has no promotion or rollback to version" in str(refusal(predictor, version))
+        assert httpx.get(f"{predictor}/model", timeout=10).json()["version"] == champion
+    finally:
+        foreign.promote(champion)
+        foreign.remove()
+    wait_for("the champion", partial(confirmed, predictor, champion), 60)

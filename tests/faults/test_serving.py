@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from ci.deploy import commands, platform, runs, workloads
 from core.model.bundle import MANIFEST
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damaged
+from tests.kit.platform_data import trusted
 from tests.kit.promotions import Registrar, confirmed
 
 from .outages import away
@@ -171,9 +172,17 @@ def test_pods_deleted_with_their_node_fail_no_request(champion: str) -> None:
             rolled_out()
 
 
-def test_promotion_and_rollback_fail_no_request(champion: str, tmp_path: Path) -> None:
+@pytest.fixture
+def trust() -> Iterator[Callable[[str, str], None]]:
+    with trusted() as trust:
+        yield trust
+
+
+def test_promotion_and_rollback_fail_no_request(
+    champion: str, trust: Callable[[str, str], None], tmp_path: Path
+) -> None:
     with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
-        registrar = Registrar(mlflow, "house-price", "champion")
+        registrar = Registrar(mlflow, "house-price", "champion", trust)
         copy = tmp_path / "copy"
         registrar.champion(copy)
         manifest = hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -21,6 +21,24 @@ def ledger(query: str) -> list[list[str]]:
     words = ["psql", "-h", "/tmp", "-U", "postgres", "-d", "ledger", "-At", "-F", "\t", "-c", query]
     text = kube("-n", PLATFORM, "exec", "postgres-0", "-c", "postgres", "--", *words)
     return [row.split("\t") for row in text.splitlines()]
+
+
+@contextmanager
+def trusted() -> Iterator[Callable[[str, str], None]]:
+    """Gives a function that records a version with a sha256 as a champion, so that predictors may serve it.
+
+    Its rows of the ledger are deleted at the end.
+    """
+    mark = "registered by a test"
+
+    def trust(version: str, sha256: str) -> None:
+        values = f"'{version}', 'promotion', '{mark}', '{sha256}'"
+        ledger(f"insert into ledger.champions (version, kind, reason, manifest_sha256) values ({values})")  # noqa: S608
+
+    try:
+        yield trust
+    finally:
+        ledger(f"delete from ledger.champions where reason = '{mark}'")  # noqa: S608
 
 
 def ledger_rows() -> dict[str, int]:

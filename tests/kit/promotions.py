@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +24,16 @@ EXPERIMENT = "damaged-bundles"
 
 
 class Registrar:
-    """Registers bundles as versions of a model, moves its alias, and can remove its own versions again."""
+    """Registers bundles as versions of a model, moves its alias, and can remove its own versions again.
 
-    def __init__(self, mlflow_url: str, name: str, alias: str) -> None:
+    `trust` gets the version and the sha256 of each registered bundle, to record them in the ledger. Without it,
+    predictors refuse the bundles of this registrar.
+    """
+
+    def __init__(
+        self, mlflow_url: str, name: str, alias: str, trust: Callable[[str, str], None] = lambda *_: None
+    ) -> None:
+        self._trust = trust
         mlflow.set_tracking_uri(mlflow_url)  # the client uploads artifacts to this server
         self._mlflow = MlflowClient(mlflow_url)
         self._registry = RegistryClient(mlflow_url, timeout=20)
@@ -44,6 +51,7 @@ class Registrar:
         source = f"{run.info.artifact_uri}/model"
         created = self._mlflow.create_model_version(self.name, source, run.info.run_id, tags=tags)
         self._versions.append(str(created.version))
+        self._trust(self._versions[-1], bundle.manifest_sha256)
         return self._versions[-1]
 
     def champion(self, folder: Path) -> str:

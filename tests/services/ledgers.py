@@ -16,6 +16,16 @@ def template(platform: LocalPlatform) -> str:
     return name
 
 
+def trust_as_champion(dsn: str, version: str, sha256: str) -> None:
+    """Record a bundle as a promotion does, so that predictors may serve it."""
+    Ledger(dsn).add_move(version, None, "promotion", "test", sha256)
+
+
+def trust_as_trained(dsn: str, version: str, sha256: str) -> None:
+    """Record a bundle as a training does, so that predictors may compare it in the shadow."""
+    Ledger(dsn).add_training(f"run-{version}", 0, [], 1, "test", {}, sha256)
+
+
 def new_ledger(platform: LocalPlatform, name: str) -> str:
     """URL of a new database with this name and the newest schema."""
     return platform.database(name, template=template(platform))

@@ -111,3 +111,4 @@ def test_upgrade_fails_no_request_and_loses_no_row(old: str) -> None:
     assert len(batches()) >= len(stored) + 2
     assert {name: count for name, count in before.items() if now.get(name, 0) < count} == {}
     assert sync.all_late(revision) == {}
+    assert ledger("select run_id from ledger.trainings where manifest_sha256 is null") == [], "hashes not recorded"

@@ -121,8 +121,9 @@ def test_ledger_of_the_first_release_is_migrated_without_loss_by_many_processes(
         list(together.map(lambda _: Ledger(dsn).ensure_schema(), range(8)))
     after = contents(dsn)
     assert after["alembic_version"] == [{"version_num": migrations.NEWEST}]
-    for table in ("gaps", "decisions", "trainings", "promotions"):
+    for table in ("gaps", "decisions", "promotions"):
         assert after[table] == before[table], table
+    assert after["trainings"] == [row | {"manifest_sha256": None} for row in before["trainings"]]
     assert [row["outcome"] for row in after["calls"]] == [row["outcome"] for row in before["calls"]]
     batches = {
         row["batch_number"]: [row[name] for name in ("state", "valid", "quarantined", "duplicates", "quarantine")]
@@ -249,7 +250,7 @@ def test_states_only_go_forward_and_every_transition_has_its_run(dsn: str, ledge
         (lambda: second.set_validated(batch, 95, 0, {"x": 5}), "split"),
         (lambda: ledger.set_stored(batch), "split"),
         (lambda: ledger.refuse(batch, "too late"), "split"),
-        (lambda: second.add_training("r", 0, [0], 70, "v", {}), "used"),
+        (lambda: second.add_training("r", 0, [0], 70, "v", {}, A), "used"),
         (lambda: ledger.set_split(batch), "used"),
         (lambda: ledger.set_validated(batch, 89, 1, {"x": 10}), "used"),
     ):
@@ -387,7 +388,7 @@ def test_first_run_that_meets_the_end_after_a_restart_is_known(dsn: str, ledger:
 
 
 def train(ledger: Ledger, run_id: str, number: int, judged: bool) -> None:
-    ledger.add_training(run_id, number, ledger.trainable_batches(), 100, "code", {})
+    ledger.add_training(run_id, number, ledger.trainable_batches(), 100, "code", {}, A)
     if judged:
         ledger.add_promotion(run_id, "1", False, "worse", None, {})
 
@@ -448,7 +449,7 @@ def test_training_and_verdict_are_recorded_once(ledger: Ledger) -> None:
     receive(ledger, 0)
     finish(ledger, 0)
     for mae in (1.0, 2.0):
-        ledger.add_training("r1", 0, [0], 70, "v1", {"test": {"mae": mae}})
+        ledger.add_training("r1", 0, [0], 70, "v1", {"test": {"mae": mae}}, A)
         ledger.add_promotion("r1", str(mae), mae == 1.0, "first", None, {"challenger": {"mae": mae}})
     assert ledger.find_training(0, [0], "v1") == "r1"
     for other in ((1, [0], "v1"), (0, [0, 1], "v1"), (0, [0], "v2")):
@@ -468,9 +469,9 @@ def test_training_and_verdict_are_recorded_once(ledger: Ledger) -> None:
 def test_records_have_the_columns_of_their_queries(ledger: Ledger) -> None:
     receive(ledger, 0)
     finish(ledger, 0)
-    ledger.add_training("r1", 0, [0], 70, "v1", {})
+    ledger.add_training("r1", 0, [0], 70, "v1", {}, A)
     ledger.add_promotion("r1", "1", True, "first", None, {"challenger": {}, "champion": None})
-    ledger.add_move("1", None, "promotion", "first")
+    ledger.add_move("1", None, "promotion", "first", A)
     ledger.add_predictions(uuid4(), [prediction("a", 1e5)])
     ledger.add_feedback("a", 0, 2e5)
     rows = {
@@ -510,7 +511,9 @@ def reader(dsn: str, local: LocalPlatform) -> Iterator[str]:
         lambda ledger: receive(ledger, 1),
         lambda ledger: ledger.note_call(),
         lambda ledger: ledger.decide(ledger.batch(0), "train", "", {}),
-        lambda ledger: ledger.add_training("r", 0, [0], 1, "v", {}),
+        lambda ledger: ledger.add_training("r", 0, [0], 1, "v", {}, A),
+        lambda ledger: ledger.add_move("1", None, "promotion", "because", A),
+        lambda ledger: ledger.record_hashes({"r": A}),
     ],
 )
 def test_predictor_has_only_the_right_to_read_batches(reader: str, dsn: str, write: Callable[[Ledger], object]) -> None:
@@ -679,11 +682,11 @@ def test_models_expire_by_their_verdict_unless_they_were_among_the_last_champion
     """Versions 1 to 4 were champions, 4 is the champion. 5 and 6 were rejected, 6 not long ago. 7 has no verdict."""
     receive(ledger, 0)
     for version in map(str, range(1, 8)):
-        ledger.add_training(f"run-{version}", 0, [0], 95, version, {})
+        ledger.add_training(f"run-{version}", 0, [0], 95, version, {}, A)
         if version != "7":
             ledger.add_promotion(f"run-{version}", version, version < "5", "because", None, {})
     for version in "1", "2", "3", "4":
-        ledger.add_move(version, None, "promotion", "because")
+        ledger.add_move(version, None, "promotion", "because", A)
     with psycopg.connect(dsn) as connection:
         for table, time in (("promotions", "decided_at"), ("champions", "at")):
             connection.execute(
@@ -695,7 +698,7 @@ def test_models_expire_by_their_verdict_unless_they_were_among_the_last_champion
     assert set(expired(30, 1)) == {"run-1", "run-2", "run-3", "run-5"}
     assert set(expired(30, 3)) == {"run-1", "run-5"}
     assert expired(50, 1) == []
-    ledger.add_move("1", "4", "rollback", "because")
+    ledger.add_move("1", "4", "rollback", "because", A)
     assert set(expired(30, 1)) == {"run-2", "run-3", "run-5"}, "4 was in service until now"
 
 

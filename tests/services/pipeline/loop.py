@@ -106,7 +106,7 @@ class Loop:
     def settle(self) -> int:
         """Run `learn`, and record a verdict without a training, so that the next run takes the next batch."""
         batch, ledger = self.learn(), self.context.ledger
-        ledger.add_training(f"{self.name}-{batch}", batch, ledger.trainable_batches(), 1, "none", {})
+        ledger.add_training(f"{self.name}-{batch}", batch, ledger.trainable_batches(), 1, "none", {}, "")
         ledger.add_promotion(f"{self.name}-{batch}", "0", False, "not trained", None, {})
         return batch
 

@@ -33,6 +33,8 @@ class Outside:
     seen: dict[str, Any]
     champion_now: str | None = "1"
     broken: str = ""
+    in_mlflow: str = "ab" * 32  # hash of the bundle
+    trusted: list[tuple[str, str]] = field(default_factory=list)  # champions and their hashes in the ledger
     verdict: dict[str, Any] | None = None
     calls: list[str] = field(default_factory=list)
 
@@ -45,7 +47,16 @@ class Outside:
         return self.seen
 
     def bundle(self, _: str) -> Any:
-        return SimpleNamespace(check_golden=lambda: self._call("check_golden"))
+        return SimpleNamespace(check_golden=lambda: self._call("check_golden"), manifest_sha256=self.in_mlflow)
+
+    def trainings_without_hash(self) -> list[str]:
+        return []
+
+    def record_hashes(self, hashes: dict[str, str]) -> None:
+        assert hashes == {}
+
+    def training(self, _: str) -> dict[str, Any]:
+        return {"manifest_sha256": "ab" * 32}
 
     def run(self, _: str) -> Any:
         return SimpleNamespace(data=SimpleNamespace(tags={"manifest_sha256": "ab"}))
@@ -69,19 +80,20 @@ class Outside:
 
     @contextmanager
     def exclusive(self) -> Iterator[Outside]:
-        before = self.verdict
+        before = self.verdict, self.trusted.copy()
         try:
             yield self
         except BaseException:
-            self.verdict = before
+            self.verdict, self.trusted = before
             raise
 
     def add_promotion(self, _: str, __: str, promoted: bool, reason: str, *___: Any) -> None:
         self._call("add_promotion")
         self.verdict = self.verdict or {"promoted": promoted, "reason": reason}
 
-    def add_move(self, *_: Any) -> None:
+    def add_move(self, version: str, *rest: str) -> None:
         self._call("add_move")
+        self.trusted.append((version, rest[-1]))
 
 
 def act(outside: Outside, pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -97,6 +109,7 @@ def test_winner_becomes_champion_after_all_checks(
     result = act(outside, pipeline_settings, monkeypatch)
     assert (result["promoted"], result["version"]) == (True, "2")
     assert outside.calls == ["check_golden", "register", "tag_version", "add_promotion", "add_move", "set_alias"]
+    assert outside.trusted == [("2", "ab" * 32)]
 
 
 def test_loser_is_registered_with_its_reason(
@@ -117,9 +130,19 @@ def test_failure_does_not_move_the_alias(
         act(outside, pipeline_settings, monkeypatch)
     assert outside.champion_now == "1"
     assert outside.verdict is None, "the verdict was recorded although it was not carried out"
+    assert outside.trusted == [], "the hash was recorded although the verdict was not"
     outside.broken = ""
     assert act(outside, pipeline_settings, monkeypatch)["promoted"], "a second run succeeds"
     assert outside.champion_now == "2"
+
+
+def test_bundle_that_was_replaced_after_its_training_is_not_promoted(
+    pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = Outside(WON, in_mlflow="cd" * 32)
+    with pytest.raises(BundleError, match=r"sha256 cdcdcdcdcdcd, but the ledger has abababababab: somebody replaced"):
+        act(outside, pipeline_settings, monkeypatch)
+    assert (outside.champion_now, outside.calls) == ("1", [])
 
 
 def test_champion_that_changed_since_the_evaluation_is_kept(

@@ -45,11 +45,11 @@ def context(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequ
             tracking.log_bundle(tmp_path / "bundle", manifest)
         run_id = active.info.run_id
         assert tracking.register(run_id, {"manifest_sha256": manifest}) == version
-        ledger.add_training(run_id, 0, [0], 90, version, {})
+        ledger.add_training(run_id, 0, [0], 90, version, {}, manifest)
         if version != "5":
             ledger.add_promotion(run_id, version, version < "3", "because", None, {})
     for version in ("1", "2"):
-        ledger.add_move(version, None, "promotion", "because")
+        ledger.add_move(version, None, "promotion", "because", manifest)
         tracking.set_alias(version)
     tracking.set_challenger("4")
     with psycopg.connect(changes["ledger_dsn"]) as connection:
@@ -100,6 +100,23 @@ def test_interrupted_deletion_is_finished_by_the_next_one(
             retention.run(context)
     assert retention.run(context)["bundles"] == 2
     assert usable() == {"2", "4", "5"}
+
+
+def test_hashes_of_an_earlier_release_are_recorded_once(context: Context) -> None:
+    """From MLflow's tags, because nothing else has them. A later change of a tag has no effect."""
+    ledger, tracking = context.ledger, Tracking(context.settings, context.registry)
+    ledger.add_training("a run that MLflow does not have", 0, [], 1, "old", {}, "")
+    with psycopg.connect(context.settings.ledger_dsn) as connection:
+        connection.execute("update ledger.trainings set manifest_sha256 = null")
+        connection.execute("update ledger.champions set manifest_sha256 = null")
+    run_id = str(tracking.version("2").run_id)
+    manifest = tracking.manifest_sha256(run_id)
+    retention.run(context)
+    assert ledger.trainings_without_hash() == []
+    assert (ledger.is_champion("2", manifest), ledger.is_trained(manifest)) == (True, True)
+    mlflow.MlflowClient().set_tag(run_id, "manifest_sha256", "cd" * 32)
+    retention.run(context)
+    assert (ledger.is_champion("2", manifest), ledger.is_champion("2", "cd" * 32)) == (True, False)
 
 
 def test_clock_that_jumps_deletes_nothing(context: Context, usable: Callable[[], set[str]]) -> None:

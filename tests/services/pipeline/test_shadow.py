@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from ci.local.processes import LocalPlatform
 from core.errors import BundleError, RegistryError
 from pipeline.arguments import parser
-from pipeline.commands import shadow, smoke
+from pipeline.commands import rollback, shadow, smoke
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
+from tests.services.ledgers import new_ledger
 from tests.services.pipeline.conftest import SETTINGS
 
 
@@ -47,6 +48,7 @@ class TestOnMlflow:
     def context(self, platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Context:
         name = f"shadow-{abs(hash(request.node.nodeid))}"
         changes = {"mlflow_tracking_uri": platform.mlflow_url, "model_name": name, "experiment_name": name}
+        changes["ledger_dsn"] = new_ledger(platform, name)
         context = Context(SETTINGS.model_copy(update=changes))
         tracking = Tracking(context.settings, context.registry)
         manifest = smoke.grow(context.settings, tmp_path / "bundle")
@@ -56,6 +58,7 @@ class TestOnMlflow:
             with tracking.start_run(number, {"dag_run": "test"}) as active:
                 tracking.log_bundle(tmp_path / "bundle", manifest)
             assert tracking.register(active.info.run_id, {"manifest_sha256": manifest}) == number
+            context.ledger.add_training(active.info.run_id, 0, [], 1, "test", {}, manifest)
         tracking.set_alias("1")
         return context
 
@@ -67,7 +70,7 @@ class TestOnMlflow:
     def test_alias_is_set_and_removed(
         self, platform: LocalPlatform, context: Context, aliases: Callable[[], dict[str, str]]
     ) -> None:
-        own = {name: getattr(context.settings, name) for name in ("model_name", "experiment_name")}
+        own = {name: getattr(context.settings, name) for name in ("model_name", "experiment_name", "ledger_dsn")}
         environment = {**os.environ, **platform.stage_environment(**own), "RESULT_FILE": os.devnull}
         for words, message, code, named in (
             (["--off"], "no version is the challenger already", 99, {}),
@@ -94,3 +97,21 @@ class TestOnMlflow:
             assert aliases() == {"champion": "1", "challenger": "2"}
         with pytest.raises(SkipRun):
             shadow.run(context, "2", off=False)
+
+    def test_bundle_that_the_pipeline_did_not_train_gets_no_alias(
+        self, context: Context, tmp_path: Path, aliases: Callable[[], dict[str, str]]
+    ) -> None:
+        """Its tag fits, because each client of MLflow can set it."""
+        foreign = smoke.grow(context.settings.model_copy(update={"seed": 8}), tmp_path / "foreign")
+        tracking = Tracking(context.settings, context.registry)
+        with tracking.start_run("foreign", {"dag_run": "test"}) as active:
+            tracking.log_bundle(tmp_path / "foreign", foreign)
+        version = tracking.register(active.info.run_id, {"manifest_sha256": foreign})
+        for act in (lambda: shadow.run(context, version, off=False), lambda: rollback.run(context, version, "why")):
+            with pytest.raises(BundleError, match="the ledger has no training of MLflow run"):
+                act()
+        context.ledger.add_training(active.info.run_id, 0, [], 1, "test", {}, "ab" * 32)
+        with pytest.raises(BundleError, match="but the ledger has abababababab: somebody replaced it"):
+            rollback.run(context, version, "why")
+        assert aliases() == {"champion": "1"}
+        assert context.ledger.champions() == []

@@ -86,7 +86,10 @@ def test_failure_between_verdict_and_alias_changes_neither(
     rivals: tuple[Loop, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, (run, _) = rivals
-    before = loop.everything()
+    before, moves = loop.everything(), loop.context.ledger.champions()
+    training = loop.context.ledger.training(run)
+    assert training is not None
+    sha256 = str(training["manifest_sha256"])
 
     def broken(*_: Any) -> None:
         raise RegistryError("the alias could not be set")
@@ -97,8 +100,11 @@ def test_failure_between_verdict_and_alias_changes_neither(
             promote.run(loop.context, run)
     after = loop.everything()
     assert (after["ledger"], after["champion"]) == (before["ledger"], before["champion"])
+    assert loop.context.ledger.champions() == moves
+    assert not any(loop.context.ledger.is_champion(version, sha256) for version in after["versions"])
     assert promote.run(loop.context, run)["promoted"], "a second run succeeds"
     assert loop.champion() != "1"
+    assert loop.context.ledger.is_champion(str(loop.champion()), sha256)
 
 
 def test_waiting_too_long_for_the_lock_is_an_error(loop: Loop, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damage, Damaged, corpus
 from tests.kit.promotions import Registrar, confirmed, promote_each, registered
 from tests.kit.small_models import Model
+from tests.services.ledgers import new_ledger, trust_as_champion
 
 pytestmark = pytest.mark.services
 
@@ -39,13 +40,15 @@ def worker(platform: LocalPlatform) -> str:
 
 def test_no_bad_model_changes_an_answer(platform: LocalPlatform, models: tuple[Model, Model], tmp_path: Path) -> None:
     MlflowClient(platform.mlflow_url).create_registered_model(NAME)
-    registrar = Registrar(platform.mlflow_url, NAME, "champion")
+    dsn = new_ledger(platform, "bad-models")
+    trust = partial(trust_as_champion, dsn)  # as if the pipeline had promoted them
+    registrar = Registrar(platform.mlflow_url, NAME, "champion", trust)
     good = registrar.register(Damaged("good", models[0].folder, models[0].sha256))
     registrar.promote(good)
     url = platform.start_predictor(
         trial_seconds="5",
         model_name=NAME,
-        ledger_dsn=platform.database("bad-models"),
+        ledger_dsn=dsn,
         bundle_dir=str(tmp_path / "bundles"),
         prediction_log_dir=str(tmp_path / "predictions"),
     )
@@ -53,7 +56,7 @@ def test_no_bad_model_changes_an_answer(platform: LocalPlatform, models: tuple[M
     before = worker(platform)
     damages: list[Damage] = list({damage.name: damage for damage in SOME}.values())
     # a second one, because it removes its versions at the end, and the good version must stay
-    registrar = Registrar(platform.mlflow_url, NAME, "champion")
+    registrar = Registrar(platform.mlflow_url, NAME, "champion", trust)
     with (
         registered(registrar, damages, tmp_path) as versions,
         Clients(threads=2, pause=0.1, url=url) as clients,

@@ -28,7 +28,7 @@ from predictor.serving.follower import FollowerState
 from predictor.serving.loader import LoadedModel
 from tests.kit.small_models import Model, listings
 
-from .conftest import NAME, Registry
+from .conftest import NAME, Registry, trusted
 
 ADDED = ["price", "low", "high", "model_version", "error"]
 
@@ -150,8 +150,11 @@ def shop(registry: Registry, models: tuple[Model, Model], tmp_path: Path, monkey
     registry.add(models[0])
     registry.add(models[1])
     monkeypatch.setattr(job, "RegistryClient", lambda *_, **__: registry)
+    for name in ("champion_check", "trained_check"):
+        monkeypatch.setattr(job, name, lambda _: trusted)
     for name, value in (
         ("MODEL_NAME", NAME), ("MODEL_ALIAS", "champion"), ("MLFLOW_TRACKING_URI", "http://mlflow"),
+        ("LEDGER_DSN", "postgresql://ledger"),
         ("BUNDLE_DIR", str(tmp_path / "bundles")),
     ):  # fmt: skip
         monkeypatch.setenv(name, value)

@@ -18,11 +18,11 @@ from predictor.serving.loader import BundleLoader
 from predictor.serving.loading_test import check
 from tests.kit.small_models import Model
 
-from .conftest import NAME, Registry
+from .conftest import NAME, Registry, trusted
 
 
 def following(registry: Registry, directory: Path) -> AliasFollower:
-    loader = BundleLoader(registry, directory, check)  # type: ignore[arg-type]
+    loader = BundleLoader(registry, directory, trusted, check)  # type: ignore[arg-type]
     return AliasFollower(registry, NAME, "champion", loader, 1)  # type: ignore[arg-type]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import errno
 import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,10 +21,11 @@ from predictor.pricing.price import Pricing
 from predictor.serving.follower import AliasFollower
 from predictor.serving.loader import BundleLoader
 from predictor.serving.loading_test import CPU_MARGIN, check, run_loading_test
+from predictor.settings import PredictorSettings
 from tests.kit.damaged_bundles import Damage, corpus, damaged
 from tests.kit.small_models import Model
 
-from .conftest import NAME, Registry
+from .conftest import NAME, Registry, trusted
 
 LISTING = b'{"house_size": 1500, "state": "Alaska", "city": "City 1", "bed": 3}'
 MAX_BYTES = 2**20
@@ -45,7 +49,7 @@ def serving(models: tuple[Model, Model], tmp_path_factory: pytest.TempPathFactor
     serving = Serving(Registry(), check)
     registry: Any = serving.registry
     folder = tmp_path_factory.mktemp("bundles")
-    loader = BundleLoader(registry, folder, lambda directory: serving.test(directory), MAX_BYTES)
+    loader = BundleLoader(registry, folder, trusted, lambda directory: serving.test(directory), MAX_BYTES)
     serving.follower = AliasFollower(registry, NAME, "champion", loader, 1)
     serving.registry.add(models[0])
     serving.follower.refresh()
@@ -135,32 +139,83 @@ def test_loading_test_that_hangs_is_ended(models: tuple[Model, Model]) -> None:
         run_loading_test(models[0].folder, seconds=0.01)
 
 
+@pytest.fixture
+def at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Gives a function that makes the child evaluate an expression when it ends, and reads the result."""
+
+    def at_exit(expression: str) -> Any:
+        (tmp_path / "sitecustomize.py").write_text(
+            "import atexit, os, pathlib, resource, socket\n"
+            f"result = os.open({str(tmp_path / 'result')!r}, os.O_CREAT | os.O_WRONLY)\n"
+            "def attempt(act):\n"
+            "    try:\n"
+            "        act()\n"
+            "    except OSError as error:\n"
+            "        return error.errno\n"
+            f"atexit.register(lambda: os.write(result, repr({expression}).encode()))\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        return lambda: eval((tmp_path / "result").read_text())  # noqa: S307 - the program above wrote it
+
+    return at_exit
+
+
 def test_loading_test_has_a_low_priority_and_is_ended_first(
-    models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: tuple[Model, Model], at_exit: Callable[[str], Any]
 ) -> None:
-    """The child writes its limits to a file when it ends."""
-    program = tmp_path / "sitecustomize.py"
-    program.write_text(
-        "import atexit, os, pathlib, resource, sys\n"
-        "write = lambda: pathlib.Path(os.environ['LIMITS_FILE']).write_text(repr((os.nice(0),"
-        " pathlib.Path('/proc/self/oom_score_adj').read_text().strip(),"
-        " resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrlimit(resource.RLIMIT_CORE)[0])))\n"
-        "atexit.register(write)\n"
+    result = at_exit(
+        "(os.nice(0), pathlib.Path('/proc/self/oom_score_adj').read_text().strip(),"
+        " resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrlimit(resource.RLIMIT_CORE)[0])"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("LIMITS_FILE", str(tmp_path / "limits"))
     run_loading_test(models[0].folder, seconds=30)
-    niceness, oom, cpu, core = eval((tmp_path / "limits").read_text())  # noqa: S307 - the program above wrote it
+    niceness, oom, cpu, core = result()
     assert niceness >= 10
     assert oom in ("1000", "0"), "0: this sandbox does not let a process set it"
     assert (cpu, core) == (30 + CPU_MARGIN, 0), "the CPU limit is only a backstop"
+
+
+def test_loading_test_gets_no_secret(
+    models: tuple[Model, Model], at_exit: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in PredictorSettings.model_fields:
+        monkeypatch.setenv(name.upper(), "a secret or not")
+    monkeypatch.setenv("ANOTHER_SECRET", "a secret")
+    result = at_exit("dict(os.environ)")
+    run_loading_test(models[0].folder, seconds=60)
+    environment = result()
+    assert "PATH" in environment
+    needed = {"PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LANG", "LC_ALL"}
+    threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"}
+    assert environment.keys() & os.environ.keys() <= needed | threads, "libraries may add variables of their own"
+    assert not [name for name, value in environment.items() if "a secret" in value]
+
+
+def test_loading_test_reaches_neither_the_network_nor_the_service(
+    models: tuple[Model, Model], at_exit: Callable[[str], Any]
+) -> None:
+    """As far as the kernel has Landlock."""
+    abi = max(0, ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1))  # version of Landlock; 4 knows TCP
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        result = at_exit(
+            f"(attempt(lambda: socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))),"
+            " attempt(lambda: open(f'/proc/{os.getppid()}/environ').read()),"
+            " attempt(lambda: os.execv('/bin/true', ['true'])))"
+            if abi
+            else "(None, None, None)"
+        )
+        run_loading_test(models[0].folder, seconds=60)
+    network, environment, program = result()
+    assert network == (errno.EACCES if abi >= 4 else None)
+    assert program == (errno.EACCES if abi else None)
+    if os.geteuid():  # root may read every process from Linux 6.13 on
+        assert environment == (errno.EACCES if abi else None)
 
 
 def test_refusal_survives_a_restart(models: tuple[Model, Model], tmp_path: Path) -> None:
     registry = Registry()
 
     def process() -> AliasFollower:
-        loader = BundleLoader(registry, tmp_path / "cache")  # type: ignore[arg-type]
+        loader = BundleLoader(registry, tmp_path / "cache", trusted)  # type: ignore[arg-type]
         follower = AliasFollower(registry, NAME, "champion", loader, 1)  # type: ignore[arg-type]
         follower.resume()
         return follower

@@ -17,7 +17,7 @@ from predictor.serving.loader import BundleLoader
 from predictor.serving.loading_test import run_loading_test
 from tests.kit.small_models import Model
 
-from .conftest import NAME, Registry
+from .conftest import NAME, Registry, trusted
 
 LISTING = b'{"house_size": 1500, "state": "Alaska", "city": "City 1", "bed": 3}'
 Damage = Callable[[Path], object]
@@ -30,7 +30,7 @@ def follower(registry: Registry, tmp_path: Path) -> AliasFollower:
 
 def following(registry: Registry, directory: Path, test: Callable[[Path], None] = run_loading_test) -> AliasFollower:
     directory.mkdir(exist_ok=True)
-    loader = BundleLoader(registry, directory, test)  # type: ignore[arg-type]
+    loader = BundleLoader(registry, directory, trusted, test)  # type: ignore[arg-type]
     return AliasFollower(registry, NAME, "champion", loader, 0.01)  # type: ignore[arg-type]
 
 

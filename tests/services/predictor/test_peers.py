@@ -22,7 +22,7 @@ from predictor.serving.peers import BUNDLE_FILES, PeerError, Peers
 from predictor.settings import PredictorSettings
 from tests.kit.small_models import Model
 
-from .conftest import NAME, SETTINGS, Registry, until
+from .conftest import NAME, SETTINGS, Registry, trusted, until
 
 KEY = "the-admin-key"
 URL = "http://fastapi-pods.mlops.svc:8000"
@@ -73,7 +73,7 @@ def through(client: TestClient) -> Callable[[httpx.Request], httpx.Response]:
 def starting(folder: Path, others: Peers | None) -> AliasFollower:
     """A new pod with an empty disk, while MLflow is away."""
     away: Any = Registry(broken=RegistryError("MLflow did not answer"))
-    loader = BundleLoader(away, folder, lambda _: None, peers=others)
+    loader = BundleLoader(away, folder, trusted, lambda _: None, peers=others)
     return AliasFollower(away, NAME, "champion", loader, 0.01)
 
 

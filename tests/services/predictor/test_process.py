@@ -29,6 +29,7 @@ from core.ledger import Ledger
 from predictor.pricing.listing import EXAMPLE
 from predictor.shutdown import DRAIN_SECONDS
 from tests.kit.small_models import Model
+from tests.services.ledgers import trust_as_champion
 
 from .conftest import NAME, worker_of
 
@@ -74,8 +75,11 @@ def platform(tracking: LocalPlatform) -> Iterator[LocalPlatform]:
 
 
 @pytest.fixture(scope="module")
-def register(platform: LocalPlatform) -> Callable[..., str]:
-    """Logs and registers a bundle like the pipeline and moves the alias to it. Returns the version."""
+def register(platform: LocalPlatform, dsn: str) -> Callable[..., str]:
+    """Logs and registers a bundle like the pipeline, with its hash in the ledger, and moves the alias to it.
+
+    Returns the version.
+    """
     mlflow.set_tracking_uri(platform.mlflow_url)
     os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
 
@@ -89,6 +93,7 @@ def register(platform: LocalPlatform) -> Callable[..., str]:
         damage(stored)
         tags = {"manifest_sha256": model.sha256}
         version = str(mlflow.register_model(logged.model_uri, NAME, tags=tags).version)
+        trust_as_champion(dsn, version, model.sha256)
         mlflow.MlflowClient().set_registered_model_alias(NAME, "champion", version)
         return version
 
@@ -117,6 +122,9 @@ def url(
         bundle_dir=str(folder / "bundles"),
         prediction_log_dir=str(folder / "predictions"),
     )
+    empty = {name: [] for name in ("batches", "gaps", "champions", "live_errors", "invalid_prices")}
+    assert httpx.get(f"{started}/history").json() == empty, "before the first run of the pipeline"
+    Ledger(dsn).ensure_schema()
     register(models[0])
     wait_for("a model", lambda: httpx.get(f"{started}/health/ready").status_code == 200, 20)
     return started
@@ -178,10 +186,7 @@ def test_damaged_bundle_in_the_store_is_refused(
 
 @pytest.mark.services
 def test_history_comes_from_the_ledger(url: str, dsn: str) -> None:
-    empty = {name: [] for name in ("batches", "gaps", "champions", "live_errors", "invalid_prices")}
-    assert httpx.get(f"{url}/history").json() == empty, "before the first run of the pipeline"
     ledger = Ledger(dsn)
-    ledger.ensure_schema()
     ledger.note_call()
     batch = ledger.receive(1, "ab" * 32, 4055, "raw/0001.parquet")
     ledger.set_stored(batch)

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,9 +38,9 @@ from predictor.settings import PredictorSettings
 from tests.kit.damaged_bundles import Damaged
 from tests.kit.promotions import Registrar
 from tests.kit.small_models import Model
-from tests.services.ledgers import new_ledger
+from tests.services.ledgers import new_ledger, trust_as_champion, trust_as_trained
 
-from .conftest import NAME, SETTINGS, Registry, until
+from .conftest import NAME, SETTINGS, Registry, trusted, until
 
 NOWHERE = "postgresql://127.0.0.1:9/ledger"
 Predict = Callable[[Any], Any]
@@ -332,7 +333,7 @@ def challenger(registry: Registry, tmp_path: Path) -> AliasFollower:
 
 
 def challenging(registry: Registry, directory: Path) -> AliasFollower:
-    loader = BundleLoader(registry, directory, lambda _: None)  # type: ignore[arg-type]
+    loader = BundleLoader(registry, directory, trusted, lambda _: None)  # type: ignore[arg-type]
     return AliasFollower(registry, NAME, "challenger", loader, 0.01, CHALLENGER)  # type: ignore[arg-type]
 
 
@@ -473,8 +474,12 @@ def test_real_challenger_gives_rows_and_metrics_and_a_bad_one_changes_nothing(
 ) -> None:
     name, dsn = "house-price-shadow", new_ledger(platform, "shadow")
     MlflowClient(platform.mlflow_url).create_registered_model(name)
-    champions, challengers = (Registrar(platform.mlflow_url, name, alias) for alias in ("champion", "challenger"))
-    good, other = (champions.register(Damaged("good", model.folder, model.sha256)) for model in models)
+    champions = Registrar(platform.mlflow_url, name, "champion", partial(trust_as_champion, dsn))
+    challengers = Registrar(platform.mlflow_url, name, "challenger", partial(trust_as_trained, dsn))
+    good, other = (
+        each.register(Damaged("good", model.folder, model.sha256))
+        for each, model in zip((champions, challengers), models, strict=True)
+    )
     champions.promote(good)
     challengers.promote(other)
     url = platform.start_predictor(

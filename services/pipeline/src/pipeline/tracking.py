@@ -19,7 +19,7 @@ from mlflow.utils.logging_utils import disable_logging
 import core
 from core.errors import RegistryError
 from core.model.bundle import Bundle, load_bundle
-from core.stores.registry import RegistryClient
+from core.stores.registry import MANIFEST_TAG, RegistryClient
 from pipeline.evaluation.record import Evaluation
 from pipeline.settings import PipelineSettings
 from pipeline.training.requirements import pinned
@@ -140,7 +140,7 @@ class Tracking:
             code_paths=[str(Path(core.__file__).parent)],
             pip_requirements=pinned(),
         )
-        mlflow.set_tags({"model_uri": logged.model_uri, "manifest_sha256": manifest_sha256})
+        mlflow.set_tags({"model_uri": logged.model_uri, MANIFEST_TAG: manifest_sha256})
 
     def run(self, run_id: str) -> Run:
         """A run.
@@ -152,6 +152,19 @@ class Tracking:
             return self._client.get_run(run_id)
         except MlflowException as error:
             raise RegistryError(f"MLflow has no run {run_id}: {error.message}") from error
+
+    def manifest_sha256(self, run_id: str) -> str:
+        """Hash of the bundle in the tags of a run; empty if there is no such tag or no such run.
+
+        Raises:
+            RegistryError: MLflow failed.
+        """
+        try:
+            return str(self._client.get_run(run_id).data.tags.get(MANIFEST_TAG, ""))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return ""
+            raise RegistryError(f"MLflow did not return run {run_id}: {error.message}") from error
 
     def bundle(self, run_id: str) -> Bundle:
         """The bundle that a run logged.

@@ -22,6 +22,7 @@ from predictor.serving.follower import CHALLENGER, CHAMPION, AliasFollower, Role
 from predictor.serving.loader import BundleLoader
 from predictor.serving.loading_test import run_loading_test
 from predictor.serving.peers import Peers
+from predictor.serving.trust import TrustCheck, champion_check, trained_check
 from predictor.settings import PredictorSettings
 from predictor.shutdown import drain_on_sigterm
 
@@ -34,14 +35,16 @@ def create_app(settings: PredictorSettings) -> HouseApi:
     registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
     loading_test = partial(run_loading_test, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes)
 
-    def follow(alias: str, directory: Path, role: Role, peers: Peers | None = None) -> AliasFollower:
-        loader = BundleLoader(registry, directory, loading_test, settings.max_bundle_bytes, peers)
+    def follow(alias: str, directory: Path, role: Role, trust: TrustCheck, peers: Peers | None = None) -> AliasFollower:
+        loader = BundleLoader(registry, directory, trust, loading_test, settings.max_bundle_bytes, peers)
         return AliasFollower(registry, settings.model_name, alias, loader, settings.poll_seconds, role)
 
-    follower = follow(settings.model_alias, settings.bundle_dir, CHAMPION, _peers(settings))
+    champion_trust = champion_check(settings.ledger_dsn)
+    follower = follow(settings.model_alias, settings.bundle_dir, CHAMPION, champion_trust, _peers(settings))
     shadow = None
     if settings.shadow_share:
-        challenger = follow(settings.shadow_alias, settings.bundle_dir / f".{CHALLENGER.name}", CHALLENGER)
+        folder = settings.bundle_dir / f".{CHALLENGER.name}"
+        challenger = follow(settings.shadow_alias, folder, CHALLENGER, trained_check(settings.ledger_dsn))
         shadow = Shadow(challenger, settings.shadow_share, settings.ledger_dsn)
     prediction_log = _prediction_log(settings)
     history = LedgerHistory(settings.ledger_dsn)

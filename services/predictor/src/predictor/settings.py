@@ -1,7 +1,7 @@
 """Settings of the predictor, from environment variables.
 
 The chart sets them: `fastapi.config` and the Secret `fastapi` for the service, `fastapi.batch.s3Endpoint` and the
-Secret `fastapi-batch` for a batch job.
+Secret `fastapi-batch` for a batch job, which also gets the key LEDGER_DSN of the Secret `fastapi`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class ModelSettings(BaseSettings):
     model_name: str
     model_alias: str
     mlflow_tracking_uri: str
+    ledger_dsn: str = Field(json_schema_extra={"secret": "fastapi"})  # has the hashes that models must have
     bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod: no other user can write to it
     max_bundle_bytes: int = Field(default=67_108_864, gt=0)
     # limits of the loading test; their names give the environment variables TRIAL_SECONDS and TRIAL_MEMORY_BYTES
@@ -39,7 +40,6 @@ class BatchSettings(ModelSettings):
 class PredictorSettings(ModelSettings):
     """Settings of the service, read once at its start."""
 
-    ledger_dsn: str = Field(json_schema_extra={"secret": "fastapi"})
     peers: str = ""  # URL of a headless Service that resolves to all pods; empty: never ask other pods for a model
     poll_seconds: float = Field(default=5, gt=0)
     max_listings: int = Field(default=10_000, gt=0)

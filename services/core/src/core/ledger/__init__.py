@@ -22,13 +22,14 @@ from core.ledger.history import History
 from core.ledger.platform import Ownership, Platform
 from core.ledger.predictions import Predictions
 from core.ledger.trainings import Trainings
+from core.ledger.trust import Trust
 
 __all__ = ["Batch", "Ledger", "Platform"]
 
 _EXCLUSIVE_LOCK = 72_615_004  # advisory lock of PostgreSQL
 
 
-class Ledger(Ownership, Calls, Decisions, Trainings, Predictions, History):
+class Ledger(Ownership, Calls, Decisions, Trainings, Trust, Predictions, History):
     """Reads and writes all of the ledger."""
 
     @contextmanager

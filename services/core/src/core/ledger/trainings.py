@@ -28,6 +28,7 @@ class TrainingRow(TypedDict):
     code_version: str
     metrics: dict[str, dict[str, float]]  # scores per split
     trained_at: datetime
+    manifest_sha256: str | None  # of the bundle; None: an earlier release trained it, see `core.ledger.trust`
 
 
 class PromotionRow(TypedDict):
@@ -53,15 +54,17 @@ class Trainings(Batches):
         rows: int,
         code_version: str,
         metrics: Mapping[str, Mapping[str, float]],
+        manifest_sha256: str,
     ) -> None:
-        """Record a finished training and move the batches that it was trained on to the state `used`."""
+        """Record a finished training with the hash of its bundle. Its batches move to the state `used`."""
         with self._connect() as connection:
             for number in batches:
                 self._set_used(connection, number)
             connection.execute(
-                "insert into ledger.trainings (run_id, batch_number, batches, rows, code_version, metrics)"
-                " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
-                [run_id, batch_number, batches, rows, code_version, Jsonb(metrics)],
+                "insert into ledger.trainings"
+                " (run_id, batch_number, batches, rows, code_version, metrics, manifest_sha256)"
+                " values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [run_id, batch_number, batches, rows, code_version, Jsonb(metrics), manifest_sha256],
             )
 
     def find_training(self, batch_number: int, batches: list[int], code_version: str) -> str | None:
@@ -114,13 +117,14 @@ class Trainings(Batches):
             ).fetchall()
             return [str(row["run_id"]) for row in rows]
 
-    def add_move(self, version: str, before: str | None, kind: str, reason: str) -> None:
+    def add_move(self, version: str, before: str | None, kind: str, reason: str, manifest_sha256: str) -> None:
         """Record that the champion's alias moves from version `before` to `version`.
 
-        `kind` is `promotion` or `rollback`.
+        `kind` is `promotion` or `rollback`. Predictors serve the version only with this hash.
         """
         with self._connect() as connection:
             connection.execute(
-                "insert into ledger.champions (version, before, kind, reason, run) values (%s, %s, %s, %s, %s)",
-                [version, before, kind, reason, self._run],
+                "insert into ledger.champions (version, before, kind, reason, run, manifest_sha256)"
+                " values (%s, %s, %s, %s, %s, %s)",
+                [version, before, kind, reason, self._run, manifest_sha256],
             )

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
@@ -61,6 +61,7 @@ class Bundle:
     golden_low: list[float] | None = None
     golden_high: list[float] | None = None
     intervals: Intervals | None = None
+    manifest_sha256: str = field(kw_only=True)  # identifies the bundle, because the manifest covers every file
 
     @property
     def fingerprint(self) -> str:
@@ -153,7 +154,7 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: a file is missing, damaged, or of another program; the message names it.
     """
-    contents = _checked_files(folder)
+    manifest, contents = _checked_files(folder)
     try:
         metadata = json.loads(contents["metadata.json"])
         golden = json.loads(contents["golden.json"])
@@ -171,7 +172,7 @@ def load_bundle(folder: Path) -> Bundle:
             raise ValueError("only one of the model and its golden listings has intervals")
         booster = Booster(contents["model.txt"].decode())
         recorded = golden["listings"], golden["prices"], golden.get("low"), golden.get("high")
-        bundle = Bundle(booster, encodings, metadata, *recorded, intervals)
+        bundle = Bundle(booster, encodings, metadata, *recorded, intervals, manifest_sha256=_sha256(manifest))
     except (ValueError, KeyError, TypeError) as malformed:
         raise BundleError(f"the bundle in {folder} is malformed: {malformed!r}") from malformed
     if booster.features != len(FEATURES):
@@ -179,10 +180,11 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def _checked_files(folder: Path) -> dict[str, bytes]:
+def _checked_files(folder: Path) -> tuple[bytes, dict[str, bytes]]:
+    """The manifest, and the content of each file that it lists."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        listed = {str(name): str(digest) for name, digest in manifest.items()}
+        manifest = (folder / MANIFEST).read_bytes()
+        listed = {str(name): str(digest) for name, digest in json.loads(manifest).items()}
         expected = (*FILES, INTERVALS) if INTERVALS in listed else FILES
         contents = {name: (folder / name).read_bytes() for name in expected}
     except (OSError, ValueError, AttributeError) as unreadable:
@@ -192,7 +194,7 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
     for name, content in contents.items():
         if _sha256(content) != listed[name]:
             raise BundleError(f"{name} in {folder} is damaged: its sha256 differs from the one in the manifest")
-    return contents
+    return manifest, contents
 
 
 def _json(value: Any) -> bytes:

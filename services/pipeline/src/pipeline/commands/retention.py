@@ -8,6 +8,7 @@ from typing import Any
 from core.errors import RegistryError
 from pipeline.context import Context
 from pipeline.tracking import FAILURES, Tracking
+from pipeline.trust import record_hashes
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def run(context: Context) -> dict[str, Any]:
     """
     settings, ledger = context.settings, context.ledger
     ledger.check_retention_clock()
+    record_hashes(context)  # daily, so that they are recorded after an upgrade even if no pipeline runs
     tracking = Tracking(settings, context.registry)
     today = datetime.now(UTC).date().isoformat()
     sizes: list[int] = []

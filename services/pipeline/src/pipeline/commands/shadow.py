@@ -6,6 +6,7 @@ from core.errors import RegistryError
 from pipeline.context import Context
 from pipeline.outcome import Outcome, SkipRun
 from pipeline.tracking import Tracking
+from pipeline.trust import checked_bundle
 
 
 class ShadowOutcome(Outcome):
@@ -20,7 +21,8 @@ def run(context: Context, version: str | None, off: bool) -> ShadowOutcome:
     Raises:
         SkipRun: the alias is there already, or removed already.
         RegistryError: there is no such version, it is the champion, or MLflow failed. The alias has not moved.
-        BundleError: the bundle is damaged or has other features, so predictors would refuse the version.
+        BundleError: the bundle is damaged, has other features, or is not the one that the training wrote, so predictors
+            would refuse the version.
     """
     assert off is (version is None)  # noqa: S101 - the command line takes exactly one of the two
     tracking = Tracking(context.settings, context.registry)
@@ -33,7 +35,7 @@ def run(context: Context, version: str | None, off: bool) -> ShadowOutcome:
         champion = context.registry.version_by_alias(name, context.settings.model_alias)
         if champion and champion.version == version:
             raise RegistryError(f"version {version} is the champion; the challenger must be another version")
-        tracking.bundle(str(target.run_id)).check_golden()
+        checked_bundle(context, tracking, str(target.run_id)).check_golden()
     tracking.set_challenger(version)
     replaced = f" instead of {_name(before.version)}" if before else ""
     return {"version": version, "summary": f"{_name(version)} is the challenger{replaced}"}

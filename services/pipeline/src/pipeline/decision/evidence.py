@@ -15,6 +15,7 @@ from pipeline.context import Context
 from pipeline.decision import drift
 from pipeline.decision.drift import SegmentError, Shift
 from pipeline.tracking import Tracking
+from pipeline.trust import champion_bundle
 
 MIN_SEGMENT_ROWS = 100  # the error of a smaller segment is mostly noise
 
@@ -77,7 +78,7 @@ def gather(context: Context, tracking: Tracking, batch: int) -> Evidence:
         holdout_mae=evaluation["challenger"]["mae"] if evaluation else None,
     )
     try:
-        error = np.abs(tracking.bundle(version.run_id).predict(listings) - listings["price"].to_numpy())
+        error = np.abs(champion_bundle(context, version).predict(listings) - listings["price"].to_numpy())
         champion = replace(champion, mae=float(error.mean()), by_value=drift.errors_by_value(labelled, error))
     except BundleError as unusable:
         champion = replace(champion, unusable=str(unusable))

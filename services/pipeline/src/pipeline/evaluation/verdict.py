@@ -8,6 +8,7 @@ from core.ledger.trainings import HoldoutScores
 from pipeline.context import Context
 from pipeline.outcome import Outcome
 from pipeline.tracking import MODEL_CARD, Tracking, version_tags
+from pipeline.trust import checked_bundle
 
 
 class VerdictOutcome(Outcome):
@@ -22,13 +23,13 @@ def carry_out(context: Context, run_id: str, promoted: bool) -> VerdictOutcome:
     """Register the model of a run with its verdict. If it won, move the alias `champion` to it.
 
     Idempotent: a second call changes neither the verdict in the ledger nor a later champion. The alias moves last, in
-    one call, within an exclusive transaction of the ledger that also writes the verdict. So an earlier failure leaves
-    ledger and alias unchanged, and the next promoter sees this champion.
+    one call, within an exclusive transaction of the ledger that also writes the verdict and the hash that predictors
+    compare. So an earlier failure leaves ledger and alias unchanged, and the next promoter sees this champion.
 
     Raises:
         RegistryError: the gate has another verdict or none, MLflow failed, or the champion is not the one that the
             challenger was compared with.
-        BundleError: the bundle of the run is damaged, or has other features.
+        BundleError: the bundle of the run is damaged, has other features, or is not the one that the training wrote.
     """
     tracking = Tracking(context.settings, context.registry)
     evaluation = tracking.evaluation(run_id)
@@ -40,7 +41,8 @@ def carry_out(context: Context, run_id: str, promoted: bool) -> VerdictOutcome:
             else "the run has no verdict"
         )
         raise RegistryError(f"{problem}; run evaluate again, and then the stage that it names")
-    tracking.bundle(run_id).check_golden()
+    bundle = checked_bundle(context, tracking, run_id)
+    bundle.check_golden()
     origin = version_tags(tracking.run(run_id).data.tags)
     outcome, reason = "promoted" if promoted else "rejected", evaluation["reason"]
     with context.ledger.exclusive() as ledger:
@@ -53,7 +55,7 @@ def carry_out(context: Context, run_id: str, promoted: bool) -> VerdictOutcome:
             scores: HoldoutScores = {"challenger": evaluation["challenger"], "champion": evaluation["champion"]}
             ledger.add_promotion(run_id, version, promoted, reason, evaluation["champion_version"], scores)
             if promoted:
-                ledger.add_move(version, evaluation["champion_version"], "promotion", reason)
+                ledger.add_move(version, evaluation["champion_version"], "promotion", reason, bundle.manifest_sha256)
                 tracking.set_alias(version)
     summary = f"version {version} {outcome}: {reason}"
     return {"promoted": promoted, "version": version, "reason": reason, "summary": summary}

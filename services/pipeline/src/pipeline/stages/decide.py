@@ -17,6 +17,7 @@ from pipeline.decision.evidence import gather
 from pipeline.outcome import Outcome
 from pipeline.reports import decision_page
 from pipeline.tracking import DECISION, Tracking
+from pipeline.trust import record_hashes
 
 
 class DecideOutcome(Outcome):
@@ -43,6 +44,7 @@ def run(context: Context, batch: int) -> DecideOutcome:
 
 def _decide(context: Context, batch: int) -> Decision:
     """Make the decision, log it to MLflow, and note it in the ledger."""
+    record_hashes(context)  # after an upgrade: before anything else uses a bundle
     entry = context.ledger.batch(batch)
     tracking = Tracking(context.settings, context.registry)
     evidence = gather(context, tracking, batch)

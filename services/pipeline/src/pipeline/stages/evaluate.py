@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Literal
 
 from core.errors import BundleError
-from core.model.bundle import Bundle, load_bundle
-from core.stores.registry import ModelVersion
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.evaluation.comparison import compare, still_valid
@@ -16,6 +12,7 @@ from pipeline.evaluation.gate import judge
 from pipeline.evaluation.record import Evaluation, Scores
 from pipeline.outcome import Outcome
 from pipeline.tracking import Tracking
+from pipeline.trust import champion_bundle, checked_bundle
 
 
 class EvaluateOutcome(Outcome):
@@ -44,25 +41,20 @@ def run(context: Context, run_id: str) -> EvaluateOutcome:
         and (context.ledger.promotion(run_id) or still_valid(earlier, run_id, champion, batches))
     ):
         return _result(earlier)
+    challenger = checked_bundle(context, tracking, run_id)
     version, unusable, bundle = None, None, None
     if champion and champion.run_id != run_id:
         version = champion.version
         try:
-            bundle = _bundle(context, champion)
-        except BundleError as error:  # a champion with other features can neither be compared nor serve
+            bundle = champion_bundle(context, champion)
+        except BundleError as error:  # predictors refuse it, so there is nothing to compare with
             unusable = str(error)
     holdout = rows.read_split(context.store, batches, "test")
-    evaluation = compare(holdout, batches, tracking.bundle(run_id), bundle, context.settings)
+    evaluation = compare(holdout, batches, challenger, bundle, context.settings)
     evaluation["champion_version"], evaluation["champion_unusable"] = version, unusable
     evaluation["promoted"], evaluation["reason"] = judge(evaluation, context.settings)
     tracking.log_evaluation(run_id, evaluation)
     return _result(evaluation)
-
-
-def _bundle(context: Context, version: ModelVersion) -> Bundle:
-    with tempfile.TemporaryDirectory() as folder:
-        context.registry.download(version, Path(folder))
-        return load_bundle(Path(folder))
 
 
 def _result(evaluation: Evaluation) -> EvaluateOutcome:

@@ -84,7 +84,9 @@ def run(context: Context, batch: int) -> TrainOutcome:
         tracking.log_texts(rows.reports(context.store, batch) | card.texts(facts))
         tracking.log_bundle(folder, result.manifest_sha256)
         run_id: str = active.info.run_id
-    context.ledger.add_training(run_id, batch, batches, counts["train_rows"], context.code_version, result.scores)
+    context.ledger.add_training(
+        run_id, batch, batches, counts["train_rows"], context.code_version, result.scores, result.manifest_sha256
+    )
     test = result.scores["test"]
     summary = (
         f"{counts['train_rows']:,} rows of batches {plan.batches}, {result.rounds} rounds: "

@@ -24,8 +24,8 @@ class Plan:
 def make_plan(context: Context, tracking: Tracking, batches: list[int]) -> Plan:
     """Plan a training on these batches.
 
-    Mode `continue` becomes `full` if there is no champion, if the champion cannot be continued, or if no batch is new
-    to it.
+    Mode `continue` becomes `full` if there is no champion, if the champion cannot be continued or is not the bundle
+    that the ledger names, or if no batch is new to it.
     """
     mode = context.settings.training_mode
     if mode == "window":
@@ -38,7 +38,9 @@ def make_plan(context: Context, tracking: Tracking, batches: list[int]) -> Plan:
     try:
         with tempfile.TemporaryDirectory() as folder:
             context.registry.download(champion, Path(folder))
-            load_bundle(Path(folder))  # fails unless the model is whole and has the features of this release
+            bundle = load_bundle(Path(folder))  # fails unless it is whole and has the features of this release
+            if not context.ledger.is_champion(champion.version, bundle.manifest_sha256):
+                return Plan(batches, "full")  # foreign trees must not get into a model of this pipeline
             start = (Path(folder) / "model.txt").read_text()
     except BundleError:
         return Plan(batches, "full")

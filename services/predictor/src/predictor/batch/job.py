@@ -24,6 +24,7 @@ from predictor.batch.columns import check
 from predictor.errors import NOT_FINITE
 from predictor.serving.loader import BundleLoader, LoadedModel
 from predictor.serving.loading_test import run_loading_test
+from predictor.serving.trust import champion_check, trained_check
 from predictor.settings import BatchSettings
 
 REGISTRY_TIMEOUT_SECONDS = 5
@@ -115,14 +116,18 @@ def run(
 def load(settings: BatchSettings, version: str) -> LoadedModel:
     """Load this version of the model, or the version with the alias, after the same checks as for the service.
 
+    A version that is named here need not have been the champion, but the pipeline must have trained it.
+
     Raises:
         RegistryError: the version does not exist, or MLflow does not answer.
+        LedgerError: the ledger does not answer.
         BundleError: the version fails a check.
     """
     registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
     name, alias = settings.model_name, settings.model_alias
     test = partial(run_loading_test, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes)
-    loader = BundleLoader(registry, settings.bundle_dir, test, settings.max_bundle_bytes)
+    trust = (trained_check if version else champion_check)(settings.ledger_dsn)
+    loader = BundleLoader(registry, settings.bundle_dir, trust, test, settings.max_bundle_bytes)
     named = registry.version(name, version) if version else registry.version_by_alias(name, alias)
     if named is None:
         missing = f"there is no version {version} of {name}" if version else f"no version of {name} is {alias}"

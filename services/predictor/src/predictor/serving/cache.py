@@ -46,6 +46,7 @@ class Refusal:
     run_id: str
     reason: str
     refused_at: str
+    final: bool = True  # False: each poll checks the version again
 
 
 class BundleCache:

@@ -2,8 +2,8 @@
 
 A background thread polls MLflow. `BundleLoader` loads and checks a new version, and one assignment swaps it in, so each
 request sees either the old or the new model. If a step fails, the last good model stays, and the follower does not try
-the same version again. A new process starts with the model that served last; if its disk is empty and MLflow is away,
-it loads the model of another pod.
+the same version again, except a version whose hash the ledger does not have yet. A new process starts with the model
+that served last; if its disk is empty and MLflow or the ledger is away, it loads the model of another pod.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.errors import BundleError, RegistryError
+from core.errors import BundleError, LedgerError, RegistryError
 from core.stores.registry import ModelVersion, RegistryClient
 from predictor import metrics
 from predictor.background_thread import BackgroundThread
 from predictor.serving.cache import MAX_REFUSALS, Refusal
 from predictor.serving.loader import BundleLoader, LoadedModel
+from predictor.serving.trust import UntrustedError
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ class AliasFollower(BackgroundThread):
             previous_problem = self.state.problem
             try:
                 outcome = self._step(again)
-            except RegistryError as error:
+            except (RegistryError, LedgerError) as error:
                 outcome = "unreachable"
-                self._set(problem=f"cannot read the {self._role.name} from the registry: {error}")
+                source = "registry" if isinstance(error, RegistryError) else "ledger"
+                self._set(problem=f"cannot read the {self._role.name} from the {source}: {error}")
                 self._load_from_peers()
             except OSError as error:
                 outcome = "failed"
@@ -129,21 +131,28 @@ class AliasFollower(BackgroundThread):
             self._set(problem=None)
             return "current"
         refusal = next((each for each in self.state.refused if _refers_to(each, named)), None)
-        if refusal is None or alias_moved or again:
-            refusal = self._switch_to(named)
+        if refusal is None or not refusal.final or alias_moved or again:
+            refusal = self._switch_to(named, refusal)
         if refusal is None:
             return "loaded"
         self._set(problem=f"version {refusal.version} is refused: {refusal.reason}")
         self._drop_model()
         return "refused"
 
-    def _switch_to(self, named: ModelVersion) -> Refusal | None:
-        """Load a version and make it current. If it fails a check, store the refusal and return it."""
+    def _switch_to(self, named: ModelVersion, earlier: Refusal | None) -> Refusal | None:
+        """Load a version and make it current. If it fails a check, store the refusal and return it.
+
+        `earlier` is its refusal by an earlier poll. If the reason is still a missing hash, it is not counted again.
+        """
         other_refusals = tuple(each for each in self.state.refused if not _refers_to(each, named))
         try:
             model = self._loader.load(named)
         except BundleError as error:
-            refusal = Refusal(named.version, named.run_id, str(error), datetime.now(UTC).isoformat(timespec="seconds"))
+            final = not isinstance(error, UntrustedError)
+            if earlier and not (earlier.final or final):
+                return earlier
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            refusal = Refusal(named.version, named.run_id, str(error), at, final)
             self._set(refused=(*other_refusals, refusal)[-MAX_REFUSALS:])
             self._role.metrics.refused.labels(named.version).inc()
             self._cache.set_refused(self.state.refused)

@@ -1,7 +1,8 @@
 """Loads a model version from the disk cache, the registry or another pod, and checks it before it is used.
 
-Every source gets the same checks: the manifest must have the sha256 that the registry has in the version's tag, and the
-bundle must pass the loading test in a child process.
+A version that the registry names must have a hash that the ledger has (`trust`). Every source gets the same further
+checks: the manifest must have the sha256 of the version's tag, and the bundle must pass the loading test in a child
+process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from core.stores.registry import MANIFEST_TAG, ModelVersion, RegistryClient
 from predictor.serving.cache import BundleCache
 from predictor.serving.loading_test import run_loading_test
 from predictor.serving.peers import PeerError, Peers
+from predictor.serving.trust import TrustCheck
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ class BundleLoader:
         self,
         registry: RegistryClient,
         directory: Path,
+        trust: TrustCheck,
         test: Callable[[Path], None] = run_loading_test,
         max_bundle_bytes: int | None = None,
         peers: Peers | None = None,
     ) -> None:
         self.cache = BundleCache(directory)
         self._registry = registry
+        self._trust = trust
         self._test = test
         self._max_bundle_bytes = max_bundle_bytes
         self._peers = peers
@@ -55,7 +59,9 @@ class BundleLoader:
         Raises:
             BundleError: the bundle fails a check.
             RegistryError, OSError: the bundle could not be downloaded.
+            LedgerError: the ledger does not answer, so nothing was loaded.
         """
+        self._trust(version)
         return self.from_cache(version) or self._from_registry(version)
 
     def from_cache(self, version: ModelVersion) -> LoadedModel | None:

@@ -3,17 +3,21 @@
 The child runs `python -m predictor.serving.loading_test <directory> <seconds> <bytes>`. It is a separate process,
 because a damaged LightGBM text can crash or hang the process that loads it, or use up all memory. The child cannot
 disturb the service: it has a lower priority (nice), limits on memory, time and output, and the kernel ends it first
-when memory is short. Exit code 0: the bundle may serve; 1: it may not, with one sentence on standard error; other: the
+when memory is short. A hostile text might also run code: the child gets no secret in its environment, and where the
+kernel has Landlock, it cannot connect over TCP, start programs, or read the memory and the environment of the service.
+Exit code 0: the bundle may serve; 1: it may not, with one sentence on standard error; other: the
 child crashed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
 import re
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
@@ -36,6 +40,12 @@ MAX_LEAF = 100.0  # a leaf value is added to the logarithm of a price: no price 
 
 # each thread reserves memory that counts towards the limit, and the service has only one core
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+# The only variables of the service that the child gets. The others include the DSN of the ledger and API keys.
+_NEEDED = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LANG", "LC_ALL")
+
+_PR_SET_NO_NEW_PRIVS = 38
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446  # the same numbers on x86-64 and on arm64
+_EXECUTE, _BIND_AND_CONNECT_TCP = 1, 3  # access rights of Landlock for files and for TCP
 
 
 def run_loading_test(directory: Path, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -49,7 +59,7 @@ def run_loading_test(directory: Path, seconds: float = SECONDS, memory_bytes: in
         try:
             done = subprocess.run(
                 command,
-                env=os.environ | _ONE_THREAD,
+                env={name: os.environ[name] for name in _NEEDED if name in os.environ} | _ONE_THREAD,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -127,9 +137,25 @@ def _limit(seconds: float, memory_bytes: int) -> None:
         resource.setrlimit(kind, (limit, limit))
 
 
+def _confine() -> None:
+    """Give up TCP, starting programs, and access to processes outside (Landlock). Best effort.
+
+    A kernel before 6.7 has no rules for TCP, one before 5.13 no Landlock. Landlock always denies a process access to
+    those outside of its domain, so that it cannot read `/proc/<parent>/environ`.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for rights in (struct.pack("QQ", _EXECUTE, _BIND_AND_CONNECT_TCP), struct.pack("Q", _EXECUTE)):
+        ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, rights, ctypes.c_size_t(len(rights)), 0)
+        if ruleset >= 0:
+            libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+            return
+
+
 def _main() -> int:
     directory, seconds, memory_bytes = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     _limit(seconds, memory_bytes)
+    _confine()
     try:
         check(directory)
     except HouseError as error:
