@@ -38,7 +38,7 @@ from ci.common.kube import (
 )
 from ci.common.kube import helm as helm_program
 from ci.common.paths import CHECKOUT
-from ci.deploy import drift, jobs, notifications, secrets
+from ci.deploy import cluster_rights, drift, jobs, notifications, secrets
 from ci.deploy.charts import dependencies
 
 CHART = CHECKOUT / "charts" / "platform"
@@ -322,6 +322,7 @@ def remove() -> None:
         helm("uninstall", RELEASE, "-n", PLATFORM, "--ignore-not-found", "--wait", "--timeout", "120s")
     with phase("remove the namespaces"):
         kube("delete", "namespace", PLATFORM, JOBS, "--ignore-not-found", "--timeout=180s", timeout=200)
+    cluster_rights.revoke(PLATFORM)
 
 
 def _main() -> int:

@@ -31,6 +31,7 @@ from .delivery import ENV, deliver, ready_pods, restore, with_value
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("delivered")]
 COMPONENTS = {"postgres", "minio", "datasource", "mlflow", "airflow", "fastapi", "monitoring", "streamlit"}
 IMAGES = "values/images-kind.yaml"
+RBAC = "rbac.authorization.k8s.io"
 
 
 def poll_seconds(pod: dict[str, Any]) -> str:
@@ -202,10 +203,17 @@ def test_an_invalid_value_is_reported_and_changes_no_pod() -> None:
     [
         ("Secret", PLATFORM, "resource :Secret is not permitted in project"),
         ("ConfigMap", "kube-system", "namespace kube-system is not permitted in project"),
+        ("ClusterRoleBinding", "", "resource rbac.authorization.k8s.io:ClusterRoleBinding is not permitted in project"),
     ],
 )
 def test_the_project_refuses_objects_that_it_does_not_permit(kind: str, namespace: str, refusal: str) -> None:
-    forbidden = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden", "namespace": namespace}}
+    forbidden: dict[str, Any] = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden"}}
+    if namespace:
+        forbidden["metadata"]["namespace"] = namespace
+    else:  # would make the author of a commit the administrator of the cluster
+        account = {"kind": "ServiceAccount", "name": "streamlit", "namespace": PLATFORM}
+        forbidden |= {"apiVersion": f"{RBAC}/v1", "subjects": [account]}
+        forbidden["roleRef"] = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"}
     revision = deliver({"charts/streamlit/templates/forbidden.yaml": json.dumps(forbidden)}, f"a forbidden {kind}")
 
     def refused() -> bool:
@@ -215,7 +223,7 @@ def test_the_project_refuses_objects_that_it_does_not_permit(kind: str, namespac
     try:
         wait_for("the refusal", refused, 120)
         say("refused, with the reason")
-        assert not kube("-n", namespace, "get", kind, "forbidden", "--ignore-not-found")
+        assert not kube("-n", namespace or PLATFORM, "get", kind, "forbidden", "--ignore-not-found")
         assert set(ready_pods("streamlit")) == before
     finally:
         say(f"fixed after {restore():.0f} s")
