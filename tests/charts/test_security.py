@@ -6,9 +6,13 @@ import yaml
 
 from ci.common.kube import JOBS, PLATFORM
 from ci.deploy import cluster_rights
-from tests.kit.rendering import Workload, find, name, objects
+from tests.kit.rendering import Workload, find, name, objects, workloads
 
-CALLS_THE_API = {"airflow-scheduler", "prometheus"}
+# The only workloads whose pods get a token for the Kubernetes API, each with its reason.
+CALLS_THE_API = {
+    "airflow-scheduler": "starts a pod for each stage, follows it, reads its log and deletes it",
+    "prometheus": "lists the nodes, and reads the metrics of their kubelets with the token",
+}
 
 
 def test_pod_is_restricted(workload: Workload) -> None:
@@ -55,6 +59,17 @@ def test_service_account_exists_and_has_a_token_only_if_needed(workload: Workloa
     mounted = workload.pod.get("automountServiceAccountToken")
     assert mounted is wanted, f"{workload.name}: automountServiceAccountToken is {mounted}, expected {wanted}"
     assert workload.pod.get("enableServiceLinks") is False, f"{workload.name}: enableServiceLinks is not false"
+
+
+def test_exactly_the_accounts_with_a_token_have_rights(variant: str) -> None:
+    """A right without a token is unused, and a token without a right is a key that opens nothing but may later."""
+    accounts = {(w.namespace, w.pod["serviceAccountName"]) for w in workloads(variant)
+                if w.item["metadata"]["name"] in CALLS_THE_API}  # fmt: skip
+    bindings = [item for item in objects(variant) if item["kind"] == "RoleBinding"]
+    bindings += [item for item in cluster_rights.objects(PLATFORM) if item["kind"] == "ClusterRoleBinding"]
+    subjects = {(subject["namespace"], subject["name"]) for item in bindings for subject in item["subjects"]}
+    assert subjects == accounts
+    assert {subject["kind"] for item in bindings for subject in item["subjects"]} == {"ServiceAccount"}
 
 
 def test_every_object_is_in_a_namespace_of_the_platform(variant: str) -> None:
