@@ -159,7 +159,7 @@ promote-env: .venv/deploy ### give an environment the images of another one: FRO
 	@$(PYTHON) -m ci.deploy.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test check lint types unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
+.PHONY: doctor test check lint types checkov unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
 doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -184,6 +184,9 @@ lint: .venv/ready ### run ruff; check import contracts, wording, generated files
 
 types: .venv/ready ### run mypy, strict for all programs
 	$(PYTHON) -m mypy ci services/*/src
+
+checkov: .venv/deploy build/checkov-venv/ready ### compare the rendered manifests of every environment with Checkov's rules
+	@$(PYTHON) -m ci.checks.checkov
 
 unit: .venv/test $(DAGS) ### run the unit, chart, DAG and monitoring tests
 	$(PYTEST) -n $(WORKERS) -m "not services and not e2e"
@@ -247,7 +250,7 @@ bench-serving: .venv/test ### compare the predictor with MLflow, MLServer, KServ
 	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving $(ARGS)
 
 ##@ Maintenance
-.PHONY: help-all lock docs site site-lock format cache-clean
+.PHONY: help-all lock docs site site-lock checkov-lock format cache-clean
 help-all: ## print all other targets, too
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {title = substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {sub("### ", "## "); if (title) printf "\n%s\n", title; title = ""; printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -265,6 +268,9 @@ site: build/site-venv/ready build/mermaid/mermaid.min.js ### build the documenta
 site-lock: | $(UV) ### write docs/requirements.lock from docs/requirements.in
 	cd docs && $(UV) pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 --upgrade requirements.in -o requirements.lock
 
+checkov-lock: | $(UV) ### write ci/checks/checkov/requirements.lock from its requirements.in
+	cd ci/checks/checkov && $(UV) pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 --upgrade requirements.in -o requirements.lock
+
 format: .venv/ready ### format all Python files
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
@@ -278,6 +284,13 @@ $(UV):
 
 # MkDocs has an environment of its own, because nothing else imports it.
 build/site-venv/ready: docs/requirements.lock | $(UV)
+	@$(UV) venv -q --clear --python python3 $(@D)
+	@$(UV) pip install -q --python $(@D)/bin/python $(HASHED) -r $<
+	@touch $@
+
+# Checkov pins many packages that our services have in other versions.
+build/checkov-venv/ready: ci/checks/checkov/requirements.lock | $(UV)
+	@echo "creating $(@D) from $< (0.2 GB)" >&2
 	@$(UV) venv -q --clear --python python3 $(@D)
 	@$(UV) pip install -q --python $(@D)/bin/python $(HASHED) -r $<
 	@touch $@

@@ -30,7 +30,7 @@ from ci.images.values import Entry
 PROGRAMS = (
     "ci/__init__.py",
     *(f"ci/common/{name}.py" for name in ("__init__", "console", "image_reference", "kube", "paths", "restricted_pod")),
-    *(f"ci/deploy/{name}.py" for name in ("__init__", "drift", "jobs", "receivers", "secrets")),
+    *(f"ci/deploy/{name}.py" for name in ("__init__", "cluster_rights", "drift", "jobs", "receivers", "secrets")),
     *(f"ci/argocd/{name}.py" for name in ("__init__", "apply", "handover", "offline", "sync")),
 )
 NOT_BUNDLED = {"rendered.py"}  # of ci/doctor: reads charts of a checkout, with more than the standard library

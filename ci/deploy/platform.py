@@ -15,7 +15,7 @@ from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, main, phase, say
 from ci.common.environments import known_env
 from ci.common.kube import JOBS, PART_OF, PLATFORM, RELEASE, get, kube
-from ci.deploy import chart_values, drift, helm_release, jobs, notifications, pages, secrets, workloads
+from ci.deploy import chart_values, cluster_rights, drift, helm_release, jobs, notifications, pages, secrets, workloads
 
 NO_RECEIVER = (
     "they only show on Alertmanager's page. Enable one of monitoring.alertmanager.receivers: "
@@ -96,6 +96,7 @@ def remove() -> None:
         helm_release.helm("uninstall", RELEASE, "-n", PLATFORM, "--ignore-not-found", "--wait", "--timeout", "120s")
     with phase("remove the namespaces"):
         kube("delete", "namespace", PLATFORM, JOBS, "--ignore-not-found", "--timeout=180s", timeout=200)
+    cluster_rights.revoke(PLATFORM)
 
 
 def _main() -> int:

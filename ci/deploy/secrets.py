@@ -1,4 +1,6 @@
-"""Create the platform's namespaces and Secrets. An existing value is never changed or shown.
+"""Create the platform's namespaces and Secrets, and give Prometheus its right on nodes (ci/deploy/cluster_rights.py).
+
+An existing value of a Secret is never changed or shown.
 
 Charts refer to Secrets and never create them: a random value in a template would change at every rendering. Values
 are random and exist only in the cluster. To change a password, write it into the Secrets of its server and its
@@ -17,7 +19,7 @@ from collections.abc import Mapping
 
 from ci.common.console import Failure, main, run, say
 from ci.common.kube import JOBS, PLATFORM, Object, as_list, environment, kube, kubectl
-from ci.deploy import receivers
+from ci.deploy import cluster_rights, receivers
 
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -137,6 +139,8 @@ def additions(
 def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
     """Create missing Secrets; return the names of created Secrets, and of those that got missing keys.
 
+    Also creates the namespaces, and grants Prometheus its right on nodes.
+
     Raises:
         Failure: only some Secrets exist. They share passwords, so the others cannot be created alone. Or a setting of
             the receivers of alerts is wrong; then nothing is created.
@@ -144,6 +148,7 @@ def create(namespace: str = PLATFORM, jobs: str = JOBS) -> list[str]:
     outside = receivers.values()
     namespaces = as_list([namespace_object(namespace), namespace_object(jobs)])
     kube("apply", "--server-side", "--field-manager=make-secrets", "-f", "-", stdin=namespaces)
+    cluster_rights.grant(namespace)
     present = _existing({namespace, jobs})
     return [*_create_random(namespace, jobs, present), *_create_receivers(namespace, outside, present)]
 

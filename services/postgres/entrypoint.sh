@@ -1,10 +1,11 @@
 #!/bin/sh
 # Creates the database cluster at the first start. At every start it creates missing roles and databases, sets the
-# passwords from the environment, and then runs the server. The server is not reachable from outside before that.
+# passwords and connection limits from the environment, and then runs the server. The server is not reachable from outside before that.
 #   POSTGRES_PASSWORD    password of the superuser postgres
 #   POSTGRES_DATABASES   database:owner,...
 #   POSTGRES_ROLES       role or role:member_of,...
 #   POSTGRES_BACKUP_ROLE   role that may copy the whole server; empty: none
+#   POSTGRES_CONNECTION_LIMITS  role:number,... of connections at a time; a role that is not listed has no limit
 #   <ROLE>_PASSWORD      password of each owner and role
 #   POSTGRES_LOCK_SECONDS  seconds to wait for another server on the same volume to end; default 30
 # It deletes only what it made itself: the folder $PGDATA.new of an interrupted first start, and the postmaster.pid of a
@@ -96,11 +97,19 @@ role() {
   variable=$(printf %s "$1" | tr '[:lower:]-' '[:upper:]_')_PASSWORD
   eval "[ -n \"\${$variable:-}\" ]" || refuse "$variable is empty: add this key, the password of the role $1, to the" \
     "Secret postgres."
+  limit=-1 # no limit
+  for entry in $(printf %s "${POSTGRES_CONNECTION_LIMITS:-}" | tr ',' ' '); do
+    [ "${entry%%:*}" != "$1" ] || limit=${entry#*:}
+  done
+  case $limit in
+    -1) ;;
+    '' | *[!0-9]*) refuse "the limit '$limit' of the role $1 in POSTGRES_CONNECTION_LIMITS is not a whole number." ;;
+  esac
   cat << SQL
 \set role '$1'
 \getenv password $variable
 select format('create role %I login', :'role') where not exists (select from pg_roles where rolname = :'role') \gexec
-alter role :"role" password :'password';
+alter role :"role" connection limit $limit password :'password';
 SQL
 }
 member() {

@@ -76,6 +76,6 @@ def _references(item: Object) -> list[tuple[str, str]]:
         return [(spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"])]
     if item["kind"] == "StatefulSet":
         return [("Service", spec["serviceName"])]
-    if item["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+    if item["kind"] == "RoleBinding":
         return [(item["roleRef"]["kind"], item["roleRef"]["name"])]
     return []

@@ -46,6 +46,12 @@ CASES = {
     "postgres.backup.keep=0": "backup.keep: Must be greater than or equal to 1",
     "postgres.backup.resources.limits.memory='8Mi'": "postgres.backup.resources.limits.memory (8Mi) is below",
     "postgres.exporterResources.limits.memory='8Mi'": "postgres.exporterResources.limits.memory (8Mi) is below",
+    "postgres.connectionLimits.airflow=60": (
+        "postgres.connectionLimits allow 110 connections, and postgres.settings.max_connections (100) less 3 for the "
+        "superuser are fewer: raise the setting, or lower a limit"
+    ),
+    "postgres.connectionLimits.mlflow=0": "connectionLimits.mlflow: Must be greater than or equal to 1",
+    "postgres.roles.auditor=''": "postgres.connectionLimits.auditor is missing: set the number of connections that",
     "airflow.schedulerResources.limits.memory='0.1Gi'": "airflow.schedulerResources.limits.memory (0.1Gi) is below",
     "minio.resources.limits.memory='32Mi'": "minio.resources.limits.memory (32Mi) is below",
     "monitoring.alertmanager.resources.limits.memory='8Mi'": (

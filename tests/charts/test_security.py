@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from tests.kit.rendering import Workload, find, objects
+import yaml
 
-CALLS_THE_API = {"airflow-scheduler", "prometheus"}
+from ci.common.kube import JOBS, PLATFORM
+from ci.deploy import cluster_rights
+from tests.kit.rendering import Workload, find, name, objects, workloads
+
+# The only workloads whose pods get a token for the Kubernetes API, each with its reason.
+CALLS_THE_API = {
+    "airflow-scheduler": "starts a pod for each stage, follows it, reads its log and deletes it",
+    "prometheus": "lists the nodes, and reads the metrics of their kubelets with the token",
+}
 
 
 def test_pod_is_restricted(workload: Workload) -> None:
@@ -51,6 +59,39 @@ def test_service_account_exists_and_has_a_token_only_if_needed(workload: Workloa
     mounted = workload.pod.get("automountServiceAccountToken")
     assert mounted is wanted, f"{workload.name}: automountServiceAccountToken is {mounted}, expected {wanted}"
     assert workload.pod.get("enableServiceLinks") is False, f"{workload.name}: enableServiceLinks is not false"
+
+
+def test_exactly_the_accounts_with_a_token_have_rights(variant: str) -> None:
+    """A right without a token is unused, and a token without a right is a key that opens nothing but may later."""
+    accounts = {(w.namespace, w.pod["serviceAccountName"]) for w in workloads(variant)
+                if w.item["metadata"]["name"] in CALLS_THE_API}  # fmt: skip
+    bindings = [item for item in objects(variant) if item["kind"] == "RoleBinding"]
+    bindings += [item for item in cluster_rights.objects(PLATFORM) if item["kind"] == "ClusterRoleBinding"]
+    subjects = {(subject["namespace"], subject["name"]) for item in bindings for subject in item["subjects"]}
+    assert subjects == accounts
+    assert {subject["kind"] for item in bindings for subject in item["subjects"]} == {"ServiceAccount"}
+
+
+def test_every_object_is_in_a_namespace_of_the_platform(variant: str) -> None:
+    """Argo CD's project allows nothing else, so that no commit can give itself rights in the whole cluster."""
+    for item in objects(variant):
+        space = item["metadata"].get("namespace")
+        assert space in (PLATFORM, JOBS), f"{name(item)} is in {space or 'no namespace'}"
+
+
+def test_right_on_nodes_belongs_to_the_account_of_prometheus(variant: str) -> None:
+    """`make secrets` binds it, because no chart may. The scrape configuration needs it for two jobs."""
+    role, binding = cluster_rights.objects(PLATFORM)
+    [subject] = binding["subjects"]
+    assert find(objects(variant), subject["kind"], subject["name"], subject["namespace"])
+    prometheus = find(objects(variant), "StatefulSet", "prometheus")
+    assert prometheus["spec"]["template"]["spec"]["serviceAccountName"] == subject["name"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    config = yaml.safe_load(find(objects(variant), "ConfigMap", "prometheus")["data"]["prometheus.yaml"])
+    jobs = {job["job_name"]: job["kubernetes_sd_configs"] for job in config["scrape_configs"]
+            if "kubernetes_sd_configs" in job}  # fmt: skip
+    nodes = [{"role": "node"}]
+    assert jobs == {"kubelet": nodes, "cadvisor": nodes}, "other discovery needs other rights"
 
 
 def test_roles_have_no_wildcard(variant: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ci.common.console import Failure
-from ci.deploy import receivers, secrets
+from ci.deploy import cluster_rights, receivers, secrets
 from ci.deploy.secrets import ADDED_LATER, additions, generate, namespace_object
 
 MADE = generate("mlops", "mlops-jobs")
@@ -96,6 +96,7 @@ class Cluster:
         self.patched: dict[str, dict[str, str]] = {}
         monkeypatch.setattr(secrets, "_existing", lambda _: self.keys)
         monkeypatch.setattr(secrets, "kube", self.kube)
+        monkeypatch.setattr(cluster_rights, "kube", self.kube)
         monkeypatch.setattr(secrets, "_make", self.make)
         for name in (*receivers.KEYS, receivers.CERTIFICATES, receivers.FILE):
             monkeypatch.delenv(name, raising=False)

@@ -14,7 +14,7 @@ from ci.cluster.confirm import confirm_removal
 from ci.common.console import Failure, wait_for
 from ci.common.kube import forward, get, kube
 from ci.common.paths import CHECKOUT
-from ci.deploy import charts, helm_release, secrets, workloads
+from ci.deploy import charts, cluster_rights, helm_release, secrets, workloads
 
 pytestmark = pytest.mark.e2e
 
@@ -38,6 +38,7 @@ def space(installed: list[str]) -> Iterator[str]:
     secrets.create(SPACE, JOBS)
     yield SPACE
     kube("delete", "namespace", SPACE, JOBS, "--timeout=120s", timeout=150)
+    cluster_rights.revoke(SPACE)
 
 
 @pytest.fixture(scope="module")

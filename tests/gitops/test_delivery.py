@@ -31,6 +31,7 @@ from .delivery import ENV, deliver, ready_pods, restore, with_value
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("delivered")]
 COMPONENTS = {"postgres", "minio", "datasource", "mlflow", "airflow", "fastapi", "monitoring", "streamlit"}
 IMAGES = "values/images-kind.yaml"
+RBAC = "rbac.authorization.k8s.io"
 
 
 def poll_seconds(pod: dict[str, Any]) -> str:
@@ -205,6 +206,8 @@ def test_the_project_refuses_objects_and_applications_that_it_does_not_permit() 
     forbidden = {
         "streamlit": ("Secret", PLATFORM, "resource :Secret is not permitted in project"),
         "datasource": ("ConfigMap", "kube-system", "namespace kube-system is not permitted in project"),
+        # would make the author of a commit the administrator of the cluster
+        "mlflow": ("ClusterRoleBinding", "", f"resource {RBAC}:ClusterRoleBinding is not permitted in project"),
     }
     stranger = {
         "apiVersion": "argoproj.io/v1alpha1",
@@ -218,8 +221,15 @@ def test_the_project_refuses_objects_and_applications_that_it_does_not_permit() 
         },
     }
     changes: dict[str, str | None] = {"charts/platform/templates/stranger.yaml": json.dumps(stranger)}
+    administrator = {
+        "apiVersion": f"{RBAC}/v1",
+        "subjects": [{"kind": "ServiceAccount", "name": "mlflow", "namespace": PLATFORM}],
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+    }
     for chart, (kind, namespace, _) in forbidden.items():
-        item = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "forbidden", "namespace": namespace}}
+        metadata = {"name": "forbidden"} | ({"namespace": namespace} if namespace else {})
+        more = {"apiVersion": "v1"} if namespace else administrator
+        item = {"kind": kind, "metadata": metadata, **more}
         changes[f"charts/{chart}/templates/forbidden.yaml"] = json.dumps(item)
     before = {chart: set(ready_pods(chart)) for chart in forbidden}
     revision = deliver(changes, "forbidden objects, and an Application of another project")
@@ -235,7 +245,7 @@ def test_the_project_refuses_objects_and_applications_that_it_does_not_permit() 
         wait_for("the refusals", lambda: not accepted(), 120)
         say("all refused, with the reasons")
         for kind, namespace, _ in forbidden.values():
-            assert not kube("-n", namespace, "get", kind, "forbidden", "--ignore-not-found")
+            assert not kube("-n", namespace or PLATFORM, "get", kind, "forbidden", "--ignore-not-found")
         assert not kube("-n", "kube-system", "get", "deployment", "streamlit", "--ignore-not-found")
         assert {chart: set(ready_pods(chart)) for chart in forbidden} == before
     finally:

@@ -23,10 +23,25 @@ admin = MinioAdmin(
 )
 
 
-def policy(bucket: str) -> dict[str, object]:
-    """Policy that allows everything in one bucket, and nothing in others."""
-    own = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": own}]}
+def policy(bucket: str, deletes: list[str]) -> dict[str, object]:
+    """Policy that allows to list one bucket, to read and write its objects, and to delete the objects of `deletes`.
+
+    It allows nothing in other buckets, and no change of the bucket itself: its versioning, retention or policy.
+    """
+    own = f"arn:aws:s3:::{bucket}"
+    statements = [
+        (["s3:ListBucket"], [own]),
+        # parts of a large object are written with the right to write it; the last right cleans up after a failed write
+        (["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{own}/*"]),
+    ]
+    if deletes:
+        statements.append((["s3:DeleteObject", "s3:DeleteObjectVersion"], [f"{own}/{pattern}" for pattern in deletes]))
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": resources} for actions, resources in statements
+        ],
+    }
 
 
 def set_retention(bucket: str, wanted: dict[str, int]) -> None:
@@ -64,7 +79,7 @@ for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
     user = wanted["user"]
     access, secret = (os.environ[f"{user.upper()}_{kind}_KEY"] for kind in ("ACCESS", "SECRET"))
     admin.user_add(access, secret)
-    admin.policy_add(f"bucket-{bucket}", policy=policy(bucket))
+    admin.policy_add(f"bucket-{bucket}", policy=policy(bucket, wanted.get("deletes", [])))
     try:
         admin.policy_set(f"bucket-{bucket}", user=access)
     except Exception as refused:  # MinIO reports a policy that is already set as an error

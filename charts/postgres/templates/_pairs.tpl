@@ -4,7 +4,7 @@ A map as `name:value,name:value`, ordered by name. An entry with an empty value 
 {{- define "postgres.pairs" -}}
 {{- $pairs := list }}
 {{- range $name, $value := . }}
-{{- $pairs = append $pairs (ternary (printf "%s:%s" $name $value) $name (not (empty $value))) }}
+{{- $pairs = append $pairs (ternary (printf "%s:%v" $name $value) $name (not (empty $value))) }}
 {{- end }}
 {{- join "," $pairs }}
 {{- end }}

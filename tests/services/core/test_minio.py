@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from minio import Minio
-from minio.error import S3Error
+from minio import Minio, MinioAdmin
+from minio.credentials import StaticProvider
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioAdminException, S3Error
+from minio.lifecycleconfig import LifecycleConfig
+from minio.versioningconfig import SUSPENDED, VersioningConfig
 
 from ci.local.processes import free_port
 from core.errors import StorageError
@@ -127,3 +133,86 @@ def test_user_has_access_to_its_own_bucket_only(minio: Provisioned, own: str, us
             assert refused.value.code == "AccessDenied", f"{user} has access to {other}"
     with pytest.raises(S3Error, match="AccessDenied"):
         as_user.make_bucket("another")
+
+
+def administration(minio: Provisioned, user: str = "") -> MinioAdmin:
+    """MinIO's API for users and policies, with the keys of a user or of root."""
+    access, secret = minio.keys[user] if user else (minio.server.access_key, minio.server.secret_key)
+    netloc = urlsplit(minio.server.endpoint).netloc
+    return MinioAdmin(endpoint=netloc, credentials=StaticProvider(access, secret), secure=False, region="us-east-1")
+
+
+def refusal(action: Callable[[], object]) -> str:
+    """The code of the error with which MinIO refuses an action; "" if it does not."""
+    try:
+        action()
+    except S3Error as refused:
+        return refused.code
+    except MinioAdminException as refused:
+        return "AccessDenied" if "AccessDenied" in str(refused) else str(refused)
+    return ""
+
+
+@pytest.mark.parametrize(("own", "user"), BUCKETS.items())
+def test_user_may_read_and_write_small_and_large_objects_and_list_them(minio: Provisioned, own: str, user: str) -> None:
+    as_user = client(minio, user)
+    for name, size in (("rights/small", 3), ("rights/large", 12_000_000)):  # the large one has several parts
+        for content in (b"a" * size, b"b" * size):  # replaced, too
+            as_user.put_object(own, name, io.BytesIO(content), size, part_size=5 * 2**20)
+            assert as_user.get_object(own, name).read() == content
+        assert as_user.stat_object(own, name).size == size
+    assert [item.object_name for item in as_user.list_objects(own, "rights/")] == ["rights/large", "rights/small"]
+    with pytest.raises(S3Error, match="NoSuchKey"):  # and not AccessDenied, which would hide what is missing
+        as_user.get_object(own, "rights/none")
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "code"),
+    [
+        ("mlflow", "1/models/m-1/artifacts/model.txt", ""),
+        ("house-data", "probe", ""),
+        ("house-data", "prefix/probe", ""),
+        ("house-data", "raw/0001-abc.parquet", "AccessDenied"),
+        ("house-data", "raw/probe.parquet", "AccessDenied"),
+        ("airflow-logs", "dag_id=x/attempt=1.log", "AccessDenied"),
+    ],
+)
+def test_user_deletes_only_what_its_program_deletes(minio: Provisioned, own: str, name: str, code: str) -> None:
+    as_user = client(minio, BUCKETS[own])
+    version = as_user.put_object(own, name, io.BytesIO(b"x"), 1).version_id
+    assert refusal(lambda: as_user.remove_object(own, name, version_id=version)) == code
+    if code:
+        assert refusal(lambda: as_user.remove_object(own, name)) == code
+        assert [str(error.code) for error in as_user.remove_objects(own, [DeleteObject(name)])] == [code]
+        assert as_user.get_object(own, name).read() == b"x"
+
+
+@pytest.mark.parametrize(("own", "user"), BUCKETS.items())
+def test_user_may_not_change_its_bucket_nor_other_users(minio: Provisioned, own: str, user: str) -> None:
+    as_user, as_admin = client(minio, user), administration(minio, user)
+    everything = {"Effect": "Allow", "Action": ["s3:*"], "Resource": [f"arn:aws:s3:::{own}/*"]}
+    policy = {"Version": "2012-10-17", "Statement": [everything]}
+    forbidden: dict[str, Callable[[], object]] = {
+        "delete the bucket": lambda: as_user.remove_bucket(own),
+        "create a bucket": lambda: as_user.make_bucket(f"{own}-2"),
+        "open the bucket to everybody": lambda: as_user.set_bucket_policy(
+            own, json.dumps({**policy, "Statement": [{**everything, "Principal": {"AWS": ["*"]}}]})
+        ),
+        "read the policy of the bucket": lambda: as_user.get_bucket_policy(own),
+        "stop versioning": lambda: as_user.set_bucket_versioning(own, VersioningConfig(SUSPENDED)),
+        "change the retention": lambda: as_user.set_bucket_lifecycle(own, LifecycleConfig([])),
+        "remove the retention": lambda: as_user.delete_bucket_lifecycle(own),
+        "widen its own policy": lambda: as_admin.policy_add(f"bucket-{own}", policy=policy),
+        "add a user": lambda: as_admin.user_add("stranger", "stranger-secret"),
+        "list users": lambda: as_admin.user_list(),
+    }
+    assert {what: refusal(action) for what, action in forbidden.items()} == dict.fromkeys(forbidden, "AccessDenied")
+
+
+def test_upgrade_narrows_the_rights_that_an_earlier_release_gave(minio: Provisioned) -> None:
+    wide = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::house-data*"]}
+    administration(minio).policy_add("bucket-house-data", policy={"Version": "2012-10-17", "Statement": [wide]})
+    as_user = client(minio, "pipeline")
+    assert refusal(lambda: as_user.delete_bucket_policy("house-data")) == ""
+    minio.provision()
+    assert refusal(lambda: as_user.delete_bucket_policy("house-data")) == "AccessDenied"

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -170,6 +171,46 @@ def test_changed_password_applies_at_the_next_start(initialised: Volume, volume:
     assert start.query("select 1", "ledger", "another", "ledger") == 1
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         start.query("select 1", "ledger", database="ledger")
+
+
+def test_role_over_its_limit_is_refused_and_no_other_role_is(initialised: Volume, volume: Volume) -> None:
+    """The data folder is one of an earlier release, without limits; a start sets them, and another one removes them."""
+    limits = "select array_agg(rolconnlimit order by rolname) from pg_roles where rolname in ('ledger', 'reader')"
+    start = volume.copy_of(initialised).start(POSTGRES_CONNECTION_LIMITS="reader:2,ledger:3,unused:1").ready()
+    assert start.query(limits) == [3, 2]
+    with connected(start, "reader"), connected(start, "reader"):
+        with pytest.raises(psycopg.OperationalError, match='too many connections for role "reader"'):
+            start.query("select 1", "reader")
+        assert start.query("select 1", "ledger", database="ledger") == 1
+        assert start.query("select 1") == 1
+    start.stop()
+    assert volume.start().ready().query(limits) == [-1, -1]
+
+
+def connected(start: Start, user: str) -> psycopg.Connection[Any]:
+    """An open connection of a role."""
+    password = PASSWORDS[f"{user.upper()}_PASSWORD"]
+    return psycopg.connect(host="127.0.0.1", port=start.port, user=user, password=password, dbname="postgres")
+
+
+@pytest.mark.parametrize("limit", ["", "many", "-2", "3;drop"])
+def test_limit_that_is_not_a_number_is_refused(limit: str, initialised: Volume, volume: Volume) -> None:
+    start = volume.copy_of(initialised).start(POSTGRES_CONNECTION_LIMITS=f"ledger:{limit}")
+    assert start.ended() == 1
+    assert f"the limit '{limit}' of the role ledger in POSTGRES_CONNECTION_LIMITS is not a whole number." in start.log
+
+
+def test_role_of_the_exporter_reads_statistics_and_no_rows(initialised: Volume, volume: Volume) -> None:
+    start = volume.copy_of(initialised).start().ready()
+    start.query("create table secret as select 1 as value", database="ledger")
+    assert start.query("select count(*) > 0 from pg_stat_activity where query is not null", "reader") is True
+    assert start.query("select pg_database_size('ledger') > 0", "reader") is True
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        start.query("select value from secret", "reader", database="ledger")
+    powers = "rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls"
+    assert start.query(f"select {powers} from pg_roles where rolname = 'reader'") is False  # noqa: S608 - a constant
+    member = "select array_agg(roleid::regrole::text) from pg_auth_members where member = 'reader'::regrole"
+    assert start.query(member) == ["pg_monitor"]
 
 
 def test_killed_server_recovers_its_rows(initialised: Volume, volume: Volume) -> None:
