@@ -27,6 +27,8 @@ WHO = {"group_number": "1", "day": "Tuesday"}
 TIMEOUT = 0.3  # seconds until fetch gives up, in runs with a planned timeout
 PATIENCE = 60.0  # in other runs, so that a busy machine causes no timeout
 MAX_RUNS = 30
+# One client, because each loads the certificate authorities for 40 ms. A kept connection could be closed by the server.
+HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def checksum(stored: Iterable[tuple[int, str]], read: Callable[[str], bytes]) -> str:
@@ -104,7 +106,7 @@ class World:
     messages: list[str] = field(default_factory=list)
 
     def context(self) -> Context:
-        planned = httpx.get(f"{self.source}/admin/faults").raise_for_status().json()
+        planned = HTTP.get(f"{self.source}/admin/faults").raise_for_status().json()
         timeout = TIMEOUT if any(fault["kind"] == "timeout" for fault in planned) else PATIENCE
         settings = PipelineSettings(
             data_api_url=self.source, data_api_timeout_seconds=timeout, data_uri=self.folder.as_uri(),
@@ -137,17 +139,17 @@ class World:
         """Run without faults until the end of the data."""
         for outage in self.outages.values():
             outage.calls = 0
-        httpx.delete(f"{self.source}/admin/faults").raise_for_status()
+        HTTP.delete(f"{self.source}/admin/faults").raise_for_status()
         for _ in range(MAX_RUNS):
             if self.run():
                 return
         pytest.fail(f"no end after {MAX_RUNS} runs: {self.messages}")
 
     def restart(self) -> None:
-        httpx.get(f"{self.source}/restart_data_generation", params=WHO).raise_for_status()
+        HTTP.get(f"{self.source}/restart_data_generation", params=WHO).raise_for_status()
 
     def fault(self, **fault: Any) -> None:
-        httpx.post(f"{self.source}/admin/faults", json=fault).raise_for_status()
+        HTTP.post(f"{self.source}/admin/faults", json=fault).raise_for_status()
 
     def outcomes(self) -> list[str]:
         """Outcomes of all calls of the data API, in their order."""

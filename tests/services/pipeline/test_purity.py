@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +23,7 @@ from pipeline.ingest import data_api
 from pipeline.ingest.body import BatchContent, content_hash
 from tests.kit.long_form import LONG
 from tests.kit.small_disk import MIB, small_disk
-from tests.kit.world import TIMEOUT, World
+from tests.kit.world import HTTP, TIMEOUT, World
 from tests.services.ledgers import new_ledger
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -55,7 +54,7 @@ def new_world(source: str, dsn: str) -> Callable[[Path], World]:
         with psycopg.connect(dsn) as connection:
             connection.execute("truncate ledger.batches, ledger.calls, ledger.gaps cascade")
         world = World(source, Ledger(dsn, run="run"), folder, dsn)
-        httpx.delete(f"{source}/admin/faults").raise_for_status()
+        HTTP.delete(f"{source}/admin/faults").raise_for_status()
         world.restart()
         return world
 

@@ -140,14 +140,16 @@ def test_rollback_moves_the_alias_and_is_recorded(second: Loop) -> None:
     assert (second.everything(), second.context.ledger.champions()) == before
 
 
-@pytest.mark.parametrize(
-    ("to", "reason", "words"),
-    [("9", "why", "has no version 9"), ("x", "why", "has no version x"), ("1", " ", "a rollback needs a reason")],
-)
-def test_invalid_rollback_keeps_the_champion(second: Loop, to: str, reason: str, words: str) -> None:
-    with pytest.raises(RegistryError, match=words):
-        rollback.run(second.context, to, reason)
-    assert second.champion() == "2"
+def test_invalid_rollback_keeps_the_champion(second: Loop) -> None:
+    invalid = [
+        ("9", "why", "has no version 9"),
+        ("x", "why", "has no version x"),
+        ("1", " ", "a rollback needs a reason"),
+    ]
+    for to, reason, words in invalid:
+        with pytest.raises(RegistryError, match=words):
+            rollback.run(second.context, to, reason)
+        assert second.champion() == "2"
 
 
 def test_simultaneous_rollbacks_and_promotion_are_serialised(rivals: tuple[Loop, list[str]]) -> None:
