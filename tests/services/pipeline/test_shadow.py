@@ -102,10 +102,10 @@ class TestOnMlflow:
         self, context: Context, tmp_path: Path, aliases: Callable[[], dict[str, str]]
     ) -> None:
         """Its tag fits, because each client of MLflow can set it."""
-        foreign = smoke.grow(context.settings.model_copy(update={"seed": 8}), tmp_path / "foreign")
+        foreign = smoke.grow(context.settings.model_copy(update={"seed": 8}), tmp_path / "foreign" / "bundle")
         tracking = Tracking(context.settings, context.registry)
         with tracking.start_run("foreign", {"dag_run": "test"}) as active:
-            tracking.log_bundle(tmp_path / "foreign", foreign)
+            tracking.log_bundle(tmp_path / "foreign" / "bundle", foreign)
         version = tracking.register(active.info.run_id, {"manifest_sha256": foreign})
         for act in (lambda: shadow.run(context, version, off=False), lambda: rollback.run(context, version, "why")):
             with pytest.raises(BundleError, match="the ledger has no training of MLflow run"):

@@ -162,7 +162,7 @@ class Tracking:
         try:
             return str(self._client.get_run(run_id).data.tags.get(MANIFEST_TAG, ""))
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter: no valid id
                 return ""
             raise RegistryError(f"MLflow did not return run {run_id}: {error.message}") from error
 
