@@ -47,7 +47,7 @@ CASES = {
     "postgres.backup.resources.limits.memory='8Mi'": "postgres.backup.resources.limits.memory (8Mi) is below",
     "postgres.exporterResources.limits.memory='8Mi'": "postgres.exporterResources.limits.memory (8Mi) is below",
     "postgres.connectionLimits.airflow=60": (
-        "postgres.connectionLimits allow 110 connections, and postgres.settings.max_connections (100) less 3 for the "
+        "postgres.connectionLimits allow 120 connections, and postgres.settings.max_connections (115) less 3 for the "
         "superuser are fewer: raise the setting, or lower a limit"
     ),
     "postgres.connectionLimits.mlflow=0": "connectionLimits.mlflow: Must be greater than or equal to 1",

@@ -40,7 +40,7 @@ CHANGES = {
         "Deployment alertmanager"
     },
     "monitoring.prometheus.scrapeIntervalSeconds=20": {"StatefulSet prometheus"},
-    'postgres.settings.max_connections="110"': {"StatefulSet postgres"},
+    'postgres.settings.max_connections="120"': {"StatefulSet postgres"},
 }
 
 

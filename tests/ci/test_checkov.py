@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ci.checks.checkov.__main__ import HERE, environments
-from ci.checks.checkov.findings import CheckovFinding, Exemption, parse, skips, unexplained, unused
+from ci.checks.checkov.findings import SKIPS, CheckovFinding, Exemption, parse, skips, unexplained, unused
+from ci.checks.checkov.manifests import environments
 from ci.checks.lock import blocks
 from ci.common.console import Failure
 from tests.kit.rendering import ENVIRONMENTS
@@ -62,7 +62,7 @@ def test_exception_without_a_reason_is_refused(entry: dict[str, object], tmp_pat
 
 
 def test_committed_exceptions_name_a_rule_once_and_give_a_sentence() -> None:
-    exceptions = skips(HERE / "skips.yaml")
+    exceptions = skips(SKIPS)
     rules = [skip.rule for skip in exceptions]
     assert rules == sorted(set(rules), key=lambda rule: [int(part) for part in re.findall(r"\d+", rule)])
     for skip in exceptions:
@@ -75,6 +75,6 @@ def test_every_environment_is_checked() -> None:
 
 
 def test_lock_has_checkov_with_hashes() -> None:
-    requirements = blocks((HERE / "requirements.lock").read_text())
+    requirements = blocks(SKIPS.with_name("requirements.lock").read_text())
     assert any(requirement.startswith("checkov==") for requirement in requirements)
     assert [requirement for requirement, hashes in requirements.items() if not hashes] == []

@@ -34,14 +34,16 @@ def checkout(tmp_path: Path) -> Path:
 
 def versions(checkout: Path) -> dict[str, str]:
     """Every version in the project files and the charts, by file and key."""
-    found = {}
+    stated = {}
     for path in [checkout / "pyproject.toml", *checkout.glob("services/*/pyproject.toml")]:
-        found[str(path.relative_to(checkout))] = tomllib.loads(path.read_text())["project"]["version"]
+        stated[str(path.relative_to(checkout))] = tomllib.loads(path.read_text())["project"]["version"]
     for path in checkout.glob("charts/*/Chart.yaml"):
         chart = yaml.safe_load(path.read_text())
-        found[str(path.relative_to(checkout))] = chart["version"]
-        found |= {f"{path.parent.name} -> {other['name']}": other["version"] for other in chart.get("dependencies", [])}
-    return found
+        stated[str(path.relative_to(checkout))] = chart["version"]
+        stated |= {
+            f"{path.parent.name} -> {other['name']}": other["version"] for other in chart.get("dependencies", [])
+        }
+    return stated
 
 
 def test_everything_has_one_version() -> None:

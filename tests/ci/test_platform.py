@@ -1,4 +1,4 @@
-"""What an install does about values, lost objects and Jobs, and whom it warns."""
+"""An install passes values on, restores lost objects, runs Jobs again, and warns about missing receivers."""
 
 from __future__ import annotations
 

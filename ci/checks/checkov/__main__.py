@@ -12,31 +12,13 @@ import argparse
 import os
 from pathlib import Path
 
-from ci.checks.checkov.findings import CheckovFinding, CheckovReport, parse, skips, unexplained, unused
+from ci.checks.checkov.findings import SKIPS, CheckovFinding, CheckovReport, parse, skips, unexplained, unused
+from ci.checks.checkov.manifests import environments, render
 from ci.common.console import Failure, main, phase, run, say
 from ci.common.paths import CHECKOUT
 from ci.deploy import charts
 
-HERE = Path(__file__).parent
 PROGRAM = CHECKOUT / "build" / "checkov-venv" / "bin" / "checkov"
-MANIFESTS = CHECKOUT / "build" / "checkov"
-# Stand-ins for what an environment gets from a release and from its cluster.
-IMAGES = CHECKOUT / "tests" / "kit" / "images.yaml"
-KUBE_API = ("--set-json", 'global.kubeApi.cidr="192.0.2.1/32"')
-
-
-def environments() -> list[str]:
-    """Names of all environments."""
-    return sorted(path.stem for path in (CHECKOUT / "values").glob("*.yaml") if not path.stem.startswith("images-"))
-
-
-def render(env: str) -> Path:
-    """Write the manifests of an environment, without tests of the release; returns the file."""
-    values = ("-f", str(CHECKOUT / "values" / f"{env}.yaml"), "-f", str(IMAGES), *KUBE_API)
-    file = MANIFESTS / f"{env}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(charts.template("platform", "--skip-tests", *values))
-    return file
 
 
 def check(file: Path) -> CheckovReport:
@@ -57,7 +39,7 @@ def _main() -> int:
     argparse.ArgumentParser(
         prog="python -m ci.checks.checkov", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    exceptions, findings = skips(HERE / "skips.yaml"), set[CheckovFinding]()
+    exceptions, findings = skips(SKIPS), set[CheckovFinding]()
     charts.dependencies()
     for env in environments():
         with phase(f"check {env}"):

@@ -12,6 +12,8 @@ import yaml
 
 from ci.common.console import Failure
 
+SKIPS = Path(__file__).with_name("skips.yaml")
+
 
 @dataclass(frozen=True, order=True)
 class CheckovFinding:
