@@ -55,6 +55,8 @@ class PredictorSettings(ModelSettings):
     shadow_share: float = Field(default=0, ge=0, le=1)  # 0: off
     shadow_alias: str = "challenger"
     require_api_key: bool = False
+    client_keys_dir: Path | None = None  # one file per client; the chart mounts the Secret `fastapi-clients`
+    client_requests_per_second: float = Field(default=100, ge=0)  # of each client, in this process; 0: no limit
     api_keys: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})  # separated by commas
     admin_key: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})
     log_level: Literal["debug", "info", "warning", "error"] = "info"

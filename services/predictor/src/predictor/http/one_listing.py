@@ -46,7 +46,7 @@ class OneListing:
             scope["type"] != "http"
             or scope["path"] != PREDICT
             or scope["method"] != "POST"
-            or not (self._keys is None or self._keys.admit(scope))
+            or (self._keys is not None and self._keys.refusal(scope) is not None)
         ):
             await self.app(scope, receive, send)
             return
