@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from predictor import metrics
-from predictor.http import admin, auth, feedback, load_shedding, routes
+from predictor.http import admin, auth, documentation, feedback, load_shedding, routes
 from predictor.http.closing_connections import ClosingConnections
 from predictor.http.errors import HANDLERS
 from predictor.http.feedback import Feedback
@@ -101,6 +101,8 @@ def application(
         version=version,
         lifespan=lifespan,
         exception_handlers=HANDLERS,
+        docs_url=None,  # `documentation` has a page that loads nothing from other hosts
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.ending = False
@@ -109,7 +111,7 @@ def application(
     app.state.history = services.history
     app.state.feedback = services.feedback
     app.state.pricing = services.pricing
-    for router in (routes.router, feedback.router, admin.router):
+    for router in (routes.router, feedback.router, admin.router, documentation.router):
         app.include_router(router)
     _add_middleware(app, settings, services.pricing, keys)
     return app
