@@ -20,6 +20,8 @@ from predictor.http.load_shedding import BurstSlots, LoadShedding, Slots
 from predictor.http.metrics import http_metrics
 from predictor.http.one_listing import OneListing
 from predictor.http.request_ids import RequestIds
+from predictor.http.schemas import BatchHistory
+from predictor.http.shared_answer import SharedAnswer
 from predictor.pricing.listing import Listing
 from predictor.pricing.price import Pricing
 from predictor.record.feedback import FeedbackStore
@@ -27,6 +29,8 @@ from predictor.record.history import LedgerHistory
 from predictor.record.shadow import Shadow
 from predictor.serving.follower import AliasFollower
 from predictor.settings import PredictorSettings
+
+HISTORY_SECONDS = 2.0  # how old the answer of `/history` may be
 
 
 class Background(Protocol):
@@ -108,13 +112,17 @@ def application(
     app.state.ending = False
     app.state.follower = services.follower
     app.state.shadow = services.shadow
-    app.state.history = services.history
+    app.state.history = SharedAnswer(lambda: _history(services.history), HISTORY_SECONDS)
     app.state.feedback = services.feedback
     app.state.pricing = services.pricing
     for router in (routes.router, feedback.router, admin.router, documentation.router):
         app.include_router(router)
     _add_middleware(app, settings, services.pricing, keys)
     return app
+
+
+def _history(history: LedgerHistory) -> bytes:
+    return BatchHistory.model_validate(history.read()).model_dump_json().encode()
 
 
 def _add_middleware(app: HouseApi, settings: PredictorSettings, pricing: Pricing, keys: auth.ApiKeys | None) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -196,11 +196,12 @@ async def schema() -> dict[str, Any]:
 @router.get(
     "/history",
     summary="Batches, decisions, trainings and promotions",
+    response_model=BatchHistory,
     responses={503: {"model": Detail, "description": "The ledger does not answer; the text has the cause."}},
 )
-def history(request: Request) -> BatchHistory:
-    """Read from the ledger."""
-    return BatchHistory.model_validate(request.app.state.history.read())
+async def history(request: Request) -> Response:
+    """Read from the ledger, at most once every two seconds."""
+    return Response(await request.app.state.history.get(), media_type="application/json")
 
 
 def document(openapi: dict[str, Any], max_listings: dict[str, int]) -> None:
