@@ -317,7 +317,7 @@ def test_openapi_lists_the_body_and_every_error(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     for path in ("/predict", "/explain"):
         described = document["paths"][path]["post"]
-        assert set(described["responses"]) == {"200", "413", "422", "503"}
+        assert set(described["responses"]) == {"200", "408", "413", "422", "503"}
         body = described["requestBody"]["content"]["application/json"]
         assert body["schema"]["anyOf"][0] == {"$ref": "#/components/schemas/Listing"}
         for example in body["examples"].values():

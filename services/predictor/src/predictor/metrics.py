@@ -28,10 +28,10 @@ predict_seconds = Histogram(
 )
 refused = Counter(
     names.REQUESTS_REFUSED,
-    "Requests refused before their body was parsed: overload, rate_limited, too_large, unauthorized.",
+    "Requests refused before their body was parsed: overload, rate_limited, slow_body, too_large, unauthorized.",
     ["reason"],
 )
-for reason in ("overload", "rate_limited", "too_large", "unauthorized"):
+for reason in ("overload", "rate_limited", "slow_body", "too_large", "unauthorized"):
     refused.labels(reason)  # creates the series at 0, so that the first refusal is an increase
 client_requests = Counter(
     names.CLIENT_REQUESTS, "Requests with a valid API key, by client: accepted, rate_limited.", ["client", "outcome"]
