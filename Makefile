@@ -55,7 +55,7 @@ lineage: .venv/deploy ### print the origin of a model version: run, code, image,
 	@$(PYTHON) -m ci.deploy.commands lineage --version "$(VERSION)"
 
 ##@ Single steps
-.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets install remove
+.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets api-key api-key-revoke api-keys install remove
 setup: .venv/ready $(DAGS) ### create all Python environments; other targets create only the part that they need
 
 k3s: ### install K3s on this machine with the settings in ci/k3s (as root)
@@ -78,6 +78,15 @@ images: .venv/deploy ## build every image whose inputs changed, and write values
 
 secrets: .venv/deploy ### create the namespaces and the Secrets that do not exist yet; never change an existing Secret
 	@$(PYTHON) -m ci.deploy.secrets
+
+api-key: .venv/deploy ## make a key of the price service for a new client and print it once: NAME=shop
+	@$(PYTHON) -m ci.deploy.api_keys make --name "$(NAME)"
+
+api-key-revoke: .venv/deploy ### revoke the key of a client: NAME=shop
+	@$(PYTHON) -m ci.deploy.api_keys revoke --name "$(NAME)"
+
+api-keys: .venv/deploy ### list the clients that have a key
+	@$(PYTHON) -m ci.deploy.api_keys list
 
 install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm, and restore what is missing or differs
 	@$(PYTHON) -m ci.deploy.platform install --env $(ENV)

@@ -81,7 +81,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
         (namespace, "fastapi"): {
             "LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger",
             "ADMIN_KEY": _password(),
-            "API_KEYS": _password(),  # key of the pages; more keys can follow after commas
+            "API_KEYS": _password(),  # key of the pages; other clients have keys of their own (ci/deploy/api_keys.py)
         },
         (namespace, "fastapi-batch"): {"S3_ACCESS_KEY": bucket["BATCH"][0], "S3_SECRET_KEY": bucket["BATCH"][1]},
         (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
@@ -164,7 +164,7 @@ def _create_receivers(namespace: str, outside: Mapping[str, str], present: Mappi
         )
     if not missing:
         return []
-    _add(name, missing, name in present)
+    add(name, missing, name in present)
     return [f"{namespace}/{receivers.SECRET} ({', '.join(missing)})"]
 
 
@@ -175,7 +175,7 @@ def _create_random(namespace: str, jobs: str, present: Mapping[Name, set[str]]) 
     missing = sorted(set(wanted) - set(existing) - set(added))
     if existing and not missing:
         for name, values in added.items():
-            _add(name, values, name in existing)
+            add(name, values, name in existing)
         return [f"{space}/{name} ({', '.join(values)})" for (space, name), values in added.items()]
     if existing:
         gone = ", ".join(f"{space}/{name}" for space, name in missing)
@@ -187,8 +187,8 @@ def _create_random(namespace: str, jobs: str, present: Mapping[Name, set[str]]) 
     return [f"{space}/{name}" for space, name in missing]
 
 
-def _add(name: Name, values: Mapping[str, str], exists: bool) -> None:
-    """Add keys to a Secret, or create it with them."""
+def add(name: Name, values: Mapping[str, str], exists: bool) -> None:
+    """Add keys to a Secret that exists, or create it with them."""
     space, secret = name
     if exists:
         patch = ["patch", "secret", secret, "--type=merge", "--patch-file=/dev/stdin"]

@@ -15,15 +15,15 @@ const WRONG = { city: "Agawam", state: "Massachusetts", bed: "three" };
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-// Sends a request. After a 503, waits for the seconds in `Retry-After`, and sends it again.
+// Sends a request. After a 429 or 503, waits for the seconds in `Retry-After`, and sends it again.
 async function post(path, body) {
   for (let attempt = 1; ; attempt++) {
     const signal = AbortSignal.timeout(30_000);
     const options = { method: "POST", headers: HEADERS, body: JSON.stringify(body), signal };
     const answer = await fetch(URL_OF_PREDICTOR + path, options);
-    if (answer.status !== 503 || attempt === ATTEMPTS) return answer;
+    if (![429, 503].includes(answer.status) || attempt === ATTEMPTS) return answer;
     const seconds = Number(answer.headers.get("retry-after") ?? 1);
-    console.error(`503, next attempt in ${seconds} s: ${await answer.text()}`);
+    console.error(`${answer.status}, next attempt in ${seconds} s: ${await answer.text()}`);
     await pause(seconds);
   }
 }

@@ -21,13 +21,13 @@ WRONG = {"city": "Agawam", "state": "Massachusetts", "bed": "three"}
 
 
 def post(client: httpx.Client, path: str, body: Any) -> httpx.Response:
-    """Send a request. After a 503, wait for the seconds in `Retry-After`, and send it again."""
+    """Send a request. After a 429 or 503, wait for the seconds in `Retry-After`, and send it again."""
     for _ in range(ATTEMPTS - 1):
         answer = client.post(path, json=body)
-        if answer.status_code != 503:
+        if answer.status_code not in (429, 503):
             return answer
         seconds = float(answer.headers.get("Retry-After", 1))
-        print(f"503, next attempt in {seconds:g} s: {answer.text}", file=sys.stderr)
+        print(f"{answer.status_code}, next attempt in {seconds:g} s: {answer.text}", file=sys.stderr)
         time.sleep(seconds)
     return client.post(path, json=body)
 

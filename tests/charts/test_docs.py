@@ -72,7 +72,7 @@ def secrets(chart: str) -> dict[tuple[str, str], set[str]]:
     keys_read: dict[tuple[str, str], set[str]] = defaultdict(set)
     for pods in workloads_of("everything", chart):
         for _, secret, key in references(pods):
-            keys_read[pods.namespace, secret] |= {key} if key else set(MADE[pods.namespace, secret])
+            keys_read[pods.namespace, secret] |= {key} if key else set(MADE.get((pods.namespace, secret), ()))
     settings = environment("everything", chart)
     if "PIPELINE_ENV_SECRET" in settings:
         started = settings["PIPELINE_NAMESPACE"], settings["PIPELINE_ENV_SECRET"]

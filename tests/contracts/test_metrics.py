@@ -19,6 +19,7 @@ from tests.kit.metric_names import named_metrics, own_metrics
 # Metrics that no panel and no alert uses, each with the reason to export it.
 UNUSED = {
     metrics.REQUESTS_REFUSED: "for load tests and capacity planning: shed load is intended, not a fault",
+    metrics.CLIENT_REQUESTS: "for questions about one client: who sends how much, and who meets the limit",
     metrics.REQUESTS_IN_FLIGHT: "for load tests and capacity planning, with the refused requests",
     metrics.MODEL_LOADED: "tells when a pod loaded its model; the panel Model in service shows the version",
     metrics.MODEL_REFUSED: "the alert ModelRefreshFailing counts outcomes; `/model` lists versions with the reason",

@@ -43,6 +43,7 @@ SET_ELSEWHERE = {
         "ledger_dsn": "Secret fastapi: it contains a password",
         "admin_key": "Secret fastapi",
         "api_keys": "Secret fastapi",
+        "client_keys_dir": "the Deployment mounts the Secret fastapi-clients there",
         "commit": "the Deployment takes it from the images file",
         "image_tag": "the Deployment takes it from the images file",
         "image_digest": "the Deployment takes it from the images file",

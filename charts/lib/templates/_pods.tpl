@@ -52,7 +52,8 @@ checksum/config: {{ .text | default (include "lib.configData" .) | sha256sum }}
 {{- end }}
 
 {{/*
-An Ingress for one page: (dict "root" $ "name" "mlflow" "service" "mlflow" "port" 5000 "ingress" .Values.ingress).
+An Ingress for one page: (dict "root" $ "name" "mlflow" "service" "mlflow" "port" 5000 "ingress" .Values.ingress). It serves
+all paths, or exactly those of `ingress.paths`.
 */}}
 {{- define "lib.ingress" -}}
 {{- if .ingress.enabled }}
@@ -76,13 +77,15 @@ spec:
     - host: {{ required (printf "%s: ingress.host is empty: set the host name of this page, or set ingress.enabled to false" .name) .ingress.host }}
       http:
         paths:
-          - path: /
-            pathType: Prefix
+          {{- range .ingress.paths | default (list "/") }}
+          - path: {{ . }}
+            pathType: {{ eq . "/" | ternary "Prefix" "Exact" }}
             backend:
               service:
-                name: {{ .service }}
+                name: {{ $.service }}
                 port:
-                  number: {{ .port }}
+                  number: {{ $.port }}
+          {{- end }}
   {{- with .ingress.tlsSecret }}
   tls:
     - hosts: [{{ $.ingress.host }}]

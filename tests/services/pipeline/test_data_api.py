@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 
 from ci.local.processes import free_port
 from core.errors import DataError
-from pipeline.ingest.data_api import LostAnswer, next_batch
+from pipeline.ingest.data_api import MAX_ERROR_BYTES, AnswerLimits, LostAnswer, next_batch
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -58,8 +61,8 @@ def serve(status: int, body: bytes | Any, length: int | None = None, delay: floa
     return answer
 
 
-def ask(url: str, timeout: float = 5) -> Any:
-    return next_batch(url, 1, "Tuesday", timeout)
+def ask(url: str, timeout: float = 5, total: float = 60, max_bytes: int = 1_000_000) -> Any:
+    return next_batch(url, 1, "Tuesday", AnswerLimits(timeout, total, max_bytes))
 
 
 def test_batch_is_read_with_one_call(answering: Callable[[Answer], str]) -> None:
@@ -160,6 +163,82 @@ def test_timeout_is_reported_as_a_lost_answer(answering: Callable[[Answer], str]
 
 def test_slow_answer_is_not_a_timeout(answering: Callable[[Answer], str]) -> None:
     assert ask(answering(serve(200, GOOD, delay=0.3)), timeout=0.5).content.batch_number == 1
+
+
+def drip(status: int, content: bytes = b" " * 10_000, pause: float = 0.02) -> Answer:
+    """An answer that sends one byte after the other."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        with suppress(OSError):  # the client gave up
+            for at in range(len(content)):
+                handler.wfile.write(content[at : at + 1])
+                handler.wfile.flush()
+                time.sleep(pause)
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_body_that_drips_ends_at_the_total_time(answering: Callable[[Answer], str], status: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(LostAnswer) as late:
+        ask(answering(drip(status)), total=0.5)
+    assert time.monotonic() - began < 5
+    assert "was not complete after 0.5 s, although bytes kept coming" in sentence(late.value)
+    assert "dataApiTotalSeconds" in sentence(late.value)
+
+
+def compressed(content: bytes, encoding: str = "gzip", status: int = 200) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Encoding", encoding)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        with suppress(OSError):
+            handler.wfile.write(content)
+
+    return answer
+
+
+def test_compressed_batch_is_read(answering: Callable[[Answer], str]) -> None:
+    body = json.dumps(GOOD).encode()
+    result = ask(answering(compressed(gzip.compress(body))))
+    assert (result.content.batch_number, result.size) == (1, len(body))
+
+
+def test_answer_has_at_most_the_allowed_bytes(answering: Callable[[Answer], str]) -> None:
+    body = json.dumps(GOOD).encode()
+    assert ask(answering(serve(200, body)), max_bytes=len(body)).size == len(body)
+    with pytest.raises(LostAnswer, match=r"has more than 42 bytes.*raise airflow\.pipeline\.config\.dataApiMaxBytes"):
+        ask(answering(serve(200, body)), max_bytes=len(body) - 1)
+
+
+def test_compressed_bomb_is_not_unpacked(answering: Callable[[Answer], str]) -> None:
+    bomb = gzip.compress(b" " * 200_000_000, compresslevel=1)
+    tracemalloc.start()
+    with pytest.raises(LostAnswer) as lost:
+        ask(answering(compressed(bomb)), max_bytes=1_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "has more than 1,000,000 bytes" in sentence(lost.value)
+    assert peak < 150_000_000, "one part of the answer at most is unpacked"
+
+
+def test_error_text_is_read_in_part_only(answering: Callable[[Answer], str]) -> None:
+    with pytest.raises(DataError) as refused:
+        ask(answering(compressed(gzip.compress(b"x" * 100 * MAX_ERROR_BYTES), status=500)), max_bytes=10)
+    assert "refused group 1 with 500: xxx" in sentence(refused.value)
+    assert not isinstance(refused.value, LostAnswer)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd"])
+def test_other_encoding_than_asked_for_is_not_decoded(answering: Callable[[Answer], str], encoding: str) -> None:
+    with pytest.raises(LostAnswer) as lost:
+        ask(answering(compressed(b"x", encoding)))
+    assert f"has the encoding '{encoding}', but only gzip was asked for" in sentence(lost.value)
 
 
 def test_unreachable_service_is_reported_and_loses_no_batch() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,22 @@ def test_invalid_listing(client: TestClient) -> None:
     }
     assert answer.headers["X-Request-ID"] == "mine-2"
     assert count("invalid") == before + 1
+
+
+def test_documentation_loads_nothing_from_other_hosts(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text, flags=re.DOTALL), "no URL of another host"
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert sorted(links) == ["docs/favicon.png", "docs/swagger-ui-bundle.js", "docs/swagger-ui.css"]
+    types = {}
+    for link in links:
+        answer = client.get(f"/{link}")
+        assert answer.status_code == 200, link
+        types[link] = answer.headers["content-type"].partition(";")[0]
+    assert types["docs/swagger-ui-bundle.js"] == "text/javascript"
+    assert types["docs/swagger-ui.css"] == "text/css"
+    assert client.get("/docs/other.js").status_code == 422
 
 
 def test_too_much_in_one_request(client: TestClient) -> None:
@@ -300,7 +317,7 @@ def test_openapi_lists_the_body_and_every_error(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     for path in ("/predict", "/explain"):
         described = document["paths"][path]["post"]
-        assert set(described["responses"]) == {"200", "413", "422", "503"}
+        assert set(described["responses"]) == {"200", "408", "413", "422", "503"}
         body = described["requestBody"]["content"]["application/json"]
         assert body["schema"]["anyOf"][0] == {"$ref": "#/components/schemas/Listing"}
         for example in body["examples"].values():

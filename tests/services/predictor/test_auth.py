@@ -137,6 +137,23 @@ def test_get_requests_need_no_key(start: Start, path: str) -> None:
     assert start(api_keys=KEYS, require_api_key=True).get(path).status_code == 200
 
 
+def test_client_beyond_its_rate_limit_gets_429_on_every_path(
+    start: Start, registry: Registry, models: tuple[Model, Model]
+) -> None:
+    registry.add(models[0])
+    client = start(admin_key=ADMIN, api_keys=KEYS, require_api_key=True, client_requests_per_second=0.001)
+    client.post("/admin/reload", headers=bearer(ADMIN))
+    assert client.post("/predict", json=[EXAMPLE], headers=bearer("first-key")).status_code == 200
+    for path, body in (("/predict", EXAMPLE), ("/predict", [EXAMPLE]), ("/explain", EXAMPLE)):  # fast path and routes
+        answer = client.post(path, json=body, headers=bearer("second-key") | {"X-Request-ID": "mine"})
+        assert answer.status_code == 429, "all API_KEYS are one client"
+        assert 900 < int(answer.headers["Retry-After"]) <= 1000
+        assert answer.json()["detail"].startswith("the client API_KEYS sent more than 0.001 requests per second")
+        assert answer.headers["X-Request-ID"] == "mine"
+    assert client.post("/admin/reload", headers=bearer(ADMIN)).status_code == 200
+    assert client.get("/version").status_code == 200
+
+
 def test_keys_are_off_by_default(start: Start, registry: Registry, models: tuple[Model, Model]) -> None:
     registry.add(models[0])
     client = start(api_keys=KEYS, admin_key=ADMIN)
@@ -165,7 +182,7 @@ def test_openapi_has_the_key_of_each_route(start: Start) -> None:
     assert {"/predict": ["ApiKey"], "/explain": ["ApiKey"], "/admin/reload": ["AdminKey"]}.items() <= required(
         with_keys
     ).items()
-    assert "401" in with_keys.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
+    assert {"401", "429"} <= with_keys.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"].keys()
 
 
 def test_settings_do_not_show_keys(start: Start) -> None:

@@ -180,7 +180,7 @@ def fast_path(slots: BurstSlots) -> OneListing:
         raise AssertionError("the test sends single listings only")
 
     pricing: Any = SimpleNamespace(answer=lambda *_: {"price": 1.0})
-    return OneListing(route, pricing, slots, None, 100)
+    return OneListing(route, pricing, slots, None, 100, 20)
 
 
 async def post(layer: OneListing, body: asyncio.Event) -> int:
@@ -261,7 +261,7 @@ def test_metrics_are_the_default_of_the_instrumentator() -> None:
 
 def test_limit_of_the_body_applies_to_the_fast_path() -> None:
     pricing: Any = Pricing(SimpleNamespace(state=None), 1, 1)  # type: ignore[arg-type]
-    layer = OneListing(pricing, pricing, BurstSlots(0), None, 10)
+    layer = OneListing(pricing, pricing, BurstSlots(0), None, 10, 20)
     assert layer._is_one_listing({"type": "http.request", "body": b"{        }"})
     assert not layer._is_one_listing({"type": "http.request", "body": b"{         }"})
     assert not layer._is_one_listing({"type": "http.request", "body": b"{}", "more_body": True})

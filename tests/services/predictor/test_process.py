@@ -191,9 +191,14 @@ def test_history_comes_from_the_ledger(url: str, dsn: str) -> None:
     batch = ledger.receive(1, "ab" * 32, 4055, "raw/0001.parquet")
     ledger.set_stored(batch)
     ledger.decide(batch, "skip", "4,055 rows are fewer than 10,000", {})
-    history = httpx.get(f"{url}/history").json()
-    assert history["gaps"] == [0]
-    assert [(row["batch_number"], row["rows"], row["decision"], row["reason"]) for row in history["batches"]] == [
+
+    def history() -> dict[str, Any]:
+        body: dict[str, Any] = httpx.get(f"{url}/history").json()
+        return body
+
+    wait_for("a new read of the ledger", lambda: history()["batches"], 20)
+    assert history()["gaps"] == [0]
+    assert [(row["batch_number"], row["rows"], row["decision"], row["reason"]) for row in history()["batches"]] == [
         (1, 4055, "skip", "4,055 rows are fewer than 10,000")
     ]
 

@@ -146,6 +146,7 @@ def test_refused_value_is_named_by_its_title() -> None:
         ),
         (httpx.Response(503, json={"detail": "no version has the alias champion"}), "house_price_pipeline"),
         (httpx.Response(503, text="<html>"), "not available"),
+        (httpx.Response(429, json={"detail": "the client API_KEYS ..."}), "Too many visitors"),
         (httpx.Response(500, headers={"X-Request-ID": "r-9"}, json={"detail": "x"}), "r-9"),
         (httpx.ConnectError("refused"), "cannot be reached"),
         (httpx.ReadTimeout("late"), "did not answer in time"),

@@ -6,6 +6,7 @@ PREDICTIONS = "house_predictions_total"  # labels: model_version, outcome
 PREDICTION_PRICE = "house_prediction_price_dollars"
 PREDICT_SECONDS = "house_predict_seconds"
 REQUESTS_REFUSED = "house_requests_refused_total"  # label: reason
+CLIENT_REQUESTS = "house_client_requests_total"  # labels: client, outcome
 REQUESTS_IN_FLIGHT = "house_requests_in_flight"
 MODEL_INFO = "house_model_info"  # labels: name, version, run_id
 MODEL_LOADED = "house_model_loaded_timestamp_seconds"

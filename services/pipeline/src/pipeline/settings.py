@@ -17,6 +17,8 @@ class PipelineSettings(BaseSettings):
     data_api_group: int = Field(default=1, ge=1)
     data_api_day: str = "Tuesday"
     data_api_timeout_seconds: float = Field(default=300, gt=0)  # between two bytes of the answer; the service is slow
+    data_api_total_seconds: float = Field(default=1800, gt=0)  # for a whole answer
+    data_api_max_bytes: int = Field(default=536_870_912, gt=0)  # of a whole answer, decompressed
     data_uri: str
     s3_endpoint: str = ""  # empty if data_uri is a folder
     s3_access_key: str = Field(default="", json_schema_extra={"secret": "pipeline"})

@@ -10,6 +10,7 @@ from core.errors import SettingsError
 from core.stores.registry import RegistryClient
 from predictor.http.application import HouseApi, Services, application
 from predictor.http.auth import ApiKeys, split_keys
+from predictor.http.client_keys import ClientKeys
 from predictor.pricing.price import Pricing
 from predictor.record.feedback import FeedbackStore
 from predictor.record.history import LedgerHistory
@@ -80,13 +81,14 @@ def _prediction_log(settings: PredictorSettings) -> PredictionLog | None:
 def _api_keys(settings: PredictorSettings) -> ApiKeys | None:
     if not settings.require_api_key:
         return None
-    keys = split_keys(settings.api_keys)
-    if not keys:
+    clients = ClientKeys(settings.client_keys_dir, split_keys(settings.api_keys), settings.client_requests_per_second)
+    if clients.empty:
         raise SettingsError(
-            "API_KEYS is empty but fastapi.config.requireApiKey is true, so every request for a price would be "
-            "refused: run `make secrets`, which puts keys into the Secret `fastapi`, or set requireApiKey to false"
+            "fastapi.config.requireApiKey is true but there is no key: API_KEYS is empty and no client has one, so "
+            "every request for a price would be refused. Run `make secrets`, which puts a key into the Secret "
+            "`fastapi`, or `make api-key NAME=...`, or set requireApiKey to false"
         )
-    return ApiKeys(keys)
+    return ApiKeys(clients)
 
 
 def _version(image_tag: str) -> str:

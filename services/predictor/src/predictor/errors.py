@@ -42,6 +42,18 @@ class TooLargeError(RequestError):
     status = 413
 
 
+class SlowBodyError(RequestError):
+    """The body of the request did not arrive in time."""
+
+    status = 408
+
+
+class BusyError(RequestError):
+    """The service has no room for the body of the request at present."""
+
+    status = 503
+
+
 class UnauthorizedError(RequestError):
     """The request has no key, or an unknown one."""
 

@@ -28,12 +28,27 @@ predict_seconds = Histogram(
 )
 refused = Counter(
     names.REQUESTS_REFUSED,
-    "Requests refused before their body was parsed: overload, too_large, unauthorized.",
+    "Requests refused before their body was parsed: overload, rate_limited, slow_body, too_large, unauthorized.",
     ["reason"],
 )
-for reason in ("overload", "too_large", "unauthorized"):
+for reason in ("overload", "rate_limited", "slow_body", "too_large", "unauthorized"):
     refused.labels(reason)  # creates the series at 0, so that the first refusal is an increase
+client_requests = Counter(
+    names.CLIENT_REQUESTS, "Requests with a valid API key, by client: accepted, rate_limited.", ["client", "outcome"]
+)
 in_flight = Gauge(names.REQUESTS_IN_FLIGHT, "Requests that were accepted and are not answered yet.")
+
+
+def add_client(name: str) -> None:
+    """Create the series of a client at 0."""
+    for outcome in ("accepted", "rate_limited"):
+        client_requests.labels(name, outcome)
+
+
+def forget_client(name: str) -> None:
+    """Remove the series of a client whose key was revoked, so that there are only series of present clients."""
+    for outcome in ("accepted", "rate_limited"):
+        client_requests.remove(name, outcome)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class PredictorSettings(ModelSettings):
     max_listings: int = Field(default=10_000, gt=0)
     max_explained: int = Field(default=20, gt=0)
     max_body_bytes: int = Field(default=10_240_000, gt=0)
+    max_bodies_bytes: int = Field(default=40_960_000, gt=0)  # of the bodies of all requests in flight
+    body_seconds: float = Field(default=10, gt=0)  # to receive a body
     max_in_flight: int = Field(default=64, ge=0)  # 0: no limit
     prediction_log: bool = True
     prediction_log_retention_days: int = Field(default=90, gt=0)
@@ -55,6 +57,8 @@ class PredictorSettings(ModelSettings):
     shadow_share: float = Field(default=0, ge=0, le=1)  # 0: off
     shadow_alias: str = "challenger"
     require_api_key: bool = False
+    client_keys_dir: Path | None = None  # one file per client; the chart mounts the Secret `fastapi-clients`
+    client_requests_per_second: float = Field(default=100, ge=0)  # of each client, in this process; 0: no limit
     api_keys: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})  # separated by commas
     admin_key: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -62,6 +66,13 @@ class PredictorSettings(ModelSettings):
     commit: str = "unknown"
     image_tag: str = ""
     image_digest: str = ""
+
+    @field_validator("max_bodies_bytes")
+    @classmethod
+    def _has_room_for_one_body(cls, total: int, others: ValidationInfo) -> int:
+        if total < others.data.get("max_body_bytes", 0):
+            raise ValueError("it must be at least maxBodyBytes, or a body of that size would never be accepted")
+        return total
 
     @field_validator("shadow_alias")
     @classmethod

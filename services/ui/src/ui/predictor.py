@@ -69,6 +69,8 @@ class Predictor:
                 "The predictor refused the API key of this page.",
                 "The page sends the first of API_KEYS in the Secret `fastapi`. Restart both pods after a change of it.",
             )
+        if response.status_code == 429:
+            raise PredictorError("Too many visitors ask for prices at present.", "Try again in a moment.")
         if response.status_code == 503:
             raise PredictorError(sentence(_detail(response)), _ADVICE.get(path, "Try again in a moment."))
         if response.is_error:

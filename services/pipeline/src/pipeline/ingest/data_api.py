@@ -8,6 +8,8 @@ lost answer.
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,6 +19,7 @@ import msgspec
 from core.errors import DataError
 from pipeline.ingest.body import BatchContent, InvalidBody, read
 
+MAX_ERROR_BYTES = 65_536  # of the text of a refusal
 _END = "ya se recolect"  # start of the detail at the end of data; the accents in the rest vary
 
 
@@ -28,28 +31,46 @@ class BatchAnswer:
     size: int
 
 
+@dataclass(frozen=True)
+class AnswerLimits:
+    """Limits of one answer, so that a faulty service cannot occupy a stage or fill its disk."""
+
+    idle_seconds: float  # without a byte
+    total_seconds: float  # from the call to the last byte of the body
+    max_bytes: int  # of the body, decompressed
+
+
 class LostAnswer(DataError):
     """The service may have handed out a batch that did not arrive."""
 
 
-def next_batch(url: str, group: int, day: str, timeout: float) -> BatchAnswer | None:
+def next_batch(url: str, group: int, day: str, limits: AnswerLimits) -> BatchAnswer | None:
     """The next batch, or None at the end of data.
 
     Raises:
-        LostAnswer: no byte came for `timeout` seconds, the answer broke off, or it is not a batch.
+        LostAnswer: the answer exceeds one of the limits, broke off, or is not a batch.
         DataError: the service cannot be reached, or refused the call.
     """
-    limits = httpx.Timeout(timeout, connect=10)
+    deadline = time.monotonic() + limits.total_seconds
+    # gzip alone: a body in several encodings, or in a newer one, could grow without a bound while one part is decoded
+    headers = {"Accept-Encoding": "gzip"}
+    timeout = httpx.Timeout(limits.idle_seconds, connect=10)
     try:
         with (
-            httpx.Client(timeout=limits, transport=httpx.HTTPTransport(retries=3)) as client,
+            httpx.Client(timeout=timeout, headers=headers, transport=httpx.HTTPTransport(retries=3)) as client,
             tempfile.TemporaryFile() as body,
         ):
             with client.stream("GET", f"{url.rstrip('/')}/data", params={"group_number": group, "day": day}) as answer:
                 if answer.is_error:
-                    _refuse_unless_end(answer, group)
+                    _refuse_unless_end(answer, group, limits, deadline)
                     return None
-                for part in answer.iter_bytes():
+                for part in _parts(answer, limits, deadline):
+                    if body.tell() + len(part) > limits.max_bytes:
+                        raise LostAnswer(
+                            f"the answer of the data API has more than {limits.max_bytes:,} bytes, so it was not read "
+                            "to its end, and its batch is a gap in the ledger. If a batch may be that large, raise "
+                            "airflow.pipeline.config.dataApiMaxBytes, and restart and drain the data API again"
+                        )
                     body.write(part)
             body.flush()
             return _read(body)
@@ -60,8 +81,8 @@ def next_batch(url: str, group: int, day: str, timeout: float) -> BatchAnswer | 
         ) from error
     except httpx.TimeoutException as error:
         raise LostAnswer(
-            f"the data API at {url} sent nothing for {timeout:g} s. Its cursor may have moved: if so, that batch is a "
-            "gap in the ledger until the data API is restarted and drained again"
+            f"the data API at {url} sent nothing for {limits.idle_seconds:g} s. Its cursor may have moved: if so, that "
+            "batch is a gap in the ledger until the data API is restarted and drained again"
         ) from error
     except httpx.HTTPError as error:
         raise LostAnswer(
@@ -87,8 +108,35 @@ def restart(url: str, group: int, day: str, timeout: float) -> None:
         ) from error
 
 
-def _refuse_unless_end(answer: httpx.Response, group: int) -> None:
-    text = answer.read().decode(errors="replace")
+def _parts(answer: httpx.Response, limits: AnswerLimits, deadline: float) -> Iterator[bytes]:
+    """The decompressed parts of a body.
+
+    Raises:
+        LostAnswer: the body is encoded in another way than asked for, or is not complete at the deadline.
+    """
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise LostAnswer(
+            f"the answer of the data API has the encoding {encoding[:50]!r}, but only gzip was asked for: check "
+            "DATA_API_URL, and what stands between this pod and the service"
+        )
+    for part in answer.iter_bytes():
+        if time.monotonic() > deadline:
+            raise LostAnswer(
+                f"the answer of the data API was not complete after {limits.total_seconds:g} s, although bytes kept "
+                "coming. Its batch is a gap in the ledger until the data API is restarted and drained again. If the "
+                "service needs more time, raise airflow.pipeline.config.dataApiTotalSeconds"
+            )
+        yield part
+
+
+def _refuse_unless_end(answer: httpx.Response, group: int, limits: AnswerLimits, deadline: float) -> None:
+    body = b""
+    for part in _parts(answer, limits, deadline):
+        body += part[:MAX_ERROR_BYTES]
+        if len(body) >= MAX_ERROR_BYTES:
+            break
+    text = body.decode(errors="replace")
     try:
         detail = str(msgspec.json.decode(text)["detail"])
     except (msgspec.DecodeError, KeyError, TypeError):

@@ -107,11 +107,9 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
     If batches are missing at the end, the data API is restarted, at most once, and its answers follow again.
     """
     settings, ledger = context.settings, context.ledger
-    service = (
-        settings.data_api_url,
-        settings.data_api_group,
-        settings.data_api_day,
-        settings.data_api_timeout_seconds,
+    service = settings.data_api_url, settings.data_api_group, settings.data_api_day
+    limits = data_api.AnswerLimits(
+        settings.data_api_timeout_seconds, settings.data_api_total_seconds, settings.data_api_max_bytes
     )
     restarted = False
     unasked = "Nothing was asked of the data API: the next run does that"
@@ -122,7 +120,7 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
             context.patiently("write to the object store", context.store.prove_writable)
             context.patiently("write to the ledger", ledger.note_call)
         try:
-            answer = data_api.next_batch(*service)
+            answer = data_api.next_batch(*service, limits)
         except data_api.LostAnswer:
             ledger.note_lost()
             raise
@@ -136,7 +134,7 @@ def _answers(context: Context) -> Iterator[data_api.BatchAnswer]:
         if restarted or not gaps or not ledger.needs_restart():
             return
         print(f"batches {gaps} never arrived: the data API is restarted and drained again", flush=True)
-        data_api.restart(*service)
+        data_api.restart(*service, settings.data_api_timeout_seconds)
         context.patiently("write to the ledger", ledger.note_restart)
         restarted = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from fastapi.responses import PlainTextResponse
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from predictor import metrics
-from predictor.http import admin, auth, feedback, load_shedding, routes
+from predictor.http import admin, auth, documentation, feedback, load_shedding, routes
+from predictor.http.bodies import BodyBudget, ReceiveBodies
 from predictor.http.closing_connections import ClosingConnections
 from predictor.http.errors import HANDLERS
 from predictor.http.feedback import Feedback
@@ -20,6 +22,8 @@ from predictor.http.load_shedding import BurstSlots, LoadShedding, Slots
 from predictor.http.metrics import http_metrics
 from predictor.http.one_listing import OneListing
 from predictor.http.request_ids import RequestIds
+from predictor.http.schemas import BatchHistory
+from predictor.http.shared_answer import SharedAnswer
 from predictor.pricing.listing import Listing
 from predictor.pricing.price import Pricing
 from predictor.record.feedback import FeedbackStore
@@ -27,6 +31,10 @@ from predictor.record.history import LedgerHistory
 from predictor.record.shadow import Shadow
 from predictor.serving.follower import AliasFollower
 from predictor.settings import PredictorSettings
+
+# Lists that are priced at the same time: a pod has one core, so more of them would only take more memory.
+PRICING_THREADS = 2
+HISTORY_SECONDS = 2.0  # how old the answer of `/history` may be
 
 
 class Background(Protocol):
@@ -66,8 +74,7 @@ class HouseApi(FastAPI):
             document["components"]["schemas"].setdefault(model.__name__, schema)
         settings = self.state.settings
         routes.document(document, {routes.PREDICT: settings.max_listings, routes.EXPLAIN: settings.max_explained})
-        if settings.max_in_flight:
-            load_shedding.document(document)
+        load_shedding.document(document)
         if settings.require_api_key:
             auth.document(document)
         return document
@@ -101,18 +108,25 @@ def application(
         version=version,
         lifespan=lifespan,
         exception_handlers=HANDLERS,
+        docs_url=None,  # `documentation` has a page that loads nothing from other hosts
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.ending = False
     app.state.follower = services.follower
     app.state.shadow = services.shadow
-    app.state.history = services.history
+    app.state.history = SharedAnswer(lambda: _history(services.history), HISTORY_SECONDS)
     app.state.feedback = services.feedback
     app.state.pricing = services.pricing
-    for router in (routes.router, feedback.router, admin.router):
+    app.state.pricing_threads = asyncio.Semaphore(PRICING_THREADS)
+    for router in (routes.router, feedback.router, admin.router, documentation.router):
         app.include_router(router)
     _add_middleware(app, settings, services.pricing, keys)
     return app
+
+
+def _history(history: LedgerHistory) -> bytes:
+    return BatchHistory.model_validate(history.read()).model_dump_json().encode()
 
 
 def _add_middleware(app: HouseApi, settings: PredictorSettings, pricing: Pricing, keys: auth.ApiKeys | None) -> None:
@@ -120,13 +134,25 @@ def _add_middleware(app: HouseApi, settings: PredictorSettings, pricing: Pricing
     slots, burst_slots = Slots(settings.max_in_flight), BurstSlots(settings.max_in_flight)
     metrics.in_flight.set_function(lambda: slots.count + burst_slots.count)
     app.add_middleware(LoadShedding, slots=slots)  # inside metrics and request ids, which must cover its refusals
+    app.add_middleware(
+        ReceiveBodies,
+        slots=slots,
+        budget=BodyBudget(settings.max_bodies_bytes),
+        max_bytes=settings.max_body_bytes,
+        seconds=settings.body_seconds,
+    )
     if keys:
-        app.add_middleware(auth.RequireApiKey, keys=keys)  # outside load shedding: requests without a key take no slot
+        app.add_middleware(auth.RequireApiKey, keys=keys)  # outside both: a body without a key is not read
     Instrumentator().add(http_metrics.count).instrument(app).expose(
         app, summary="Metrics for Prometheus", response_class=PlainTextResponse
     )
     app.add_middleware(RequestIds)
     app.add_middleware(
-        OneListing, pricing=pricing, slots=burst_slots, keys=keys, max_body_bytes=settings.max_body_bytes
+        OneListing,
+        pricing=pricing,
+        slots=burst_slots,
+        keys=keys,
+        max_body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_seconds,
     )
     app.add_middleware(ClosingConnections, state=app.state)

@@ -1,18 +1,19 @@
-"""API keys as bearer tokens (`Authorization: Bearer <key>`), compared in constant time."""
+"""Keys as bearer tokens (`Authorization: Bearer <key>`): the keys of clients, and the admin key."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+import math
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from predictor import metrics
 from predictor.errors import ForbiddenError, UnauthorizedError
+from predictor.http.client_keys import Client, ClientKeys
 from predictor.http.errors import CHALLENGE
 
 ADMIN = "/admin/"
@@ -21,8 +22,13 @@ NO_ADMIN_KEY = (
     "`fastapi`, and restart the pods"
 )
 NO_KEY = (
-    "the request has no valid API key: send one of API_KEYS in the Secret `fastapi` as `Authorization: Bearer <key>`"
+    "the request has no valid API key: send the key that `make api-key` printed for you, or one of API_KEYS in the "
+    "Secret `fastapi`, as `Authorization: Bearer <key>`"
 )
+_REFUSALS = {
+    "401": "No API key, or an unknown one.",
+    "429": "The client sent more requests per second than its limit. `Retry-After` has the seconds to wait.",
+}
 NOT_ADMIN = (
     "the request does not have the admin key: send ADMIN_KEY of the Secret `fastapi` as `Authorization: Bearer <key>`"
 )
@@ -33,27 +39,49 @@ def split_keys(keys: str) -> list[str]:
     return [key.strip() for key in keys.split(",") if key.strip()]
 
 
-def one_of(candidate: bytes, keys: Iterable[bytes]) -> bool:
-    """Whether `candidate` is one of the keys. The duration does not depend on which key or characters match."""
-    # a list, because a generator would stop at the first match
-    return any([hmac.compare_digest(candidate, key) for key in keys])  # noqa: C419
-
-
 class ApiKeys:
-    """The keys that give access to prices."""
+    """Admits requests of clients with a key, within the rate limit of the client."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._keys = [key.encode() for key in keys]
+    def __init__(self, clients: ClientKeys) -> None:
+        self._clients = clients
 
-    def admit(self, scope: Scope) -> bool:
-        """Whether the request has one of the keys as its bearer token."""
+    def refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that is refused; None if it is admitted.
+
+        It is decided and counted once per request, although the fast path and the middleware both ask.
+        """
+        state: dict[str, Any] = scope.setdefault("state", {})
+        if "refusal" not in state:
+            state["refusal"] = self._decide(scope)
+        refusal: Response | None = state["refusal"]
+        return refusal
+
+    def _decide(self, scope: Scope) -> Response | None:
         header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, key = header.partition(b" ")
-        return one_of(key.strip(), self._keys) and scheme.lower() == b"bearer"
+        client = self._clients.find(key.strip()) if scheme.lower() == b"bearer" else None
+        if client is None:
+            metrics.refused.labels("unauthorized").inc()
+            return JSONResponse({"detail": NO_KEY}, 401, CHALLENGE)
+        seconds = client.bucket.take() if client.bucket else 0
+        metrics.client_requests.labels(client.name, "rate_limited" if seconds else "accepted").inc()
+        if not seconds:
+            return None
+        metrics.refused.labels("rate_limited").inc()
+        return _too_many(client, math.ceil(seconds))
+
+
+def _too_many(client: Client, seconds: int) -> Response:
+    limit = client.bucket.per_second if client.bucket else math.inf
+    detail = (
+        f"the client {client.name} sent more than {limit:g} requests per second to this pod, its limit: retry after "
+        f"{seconds} s, or send lists of listings"
+    )
+    return JSONResponse({"detail": detail}, 429, {"Retry-After": str(seconds)})
 
 
 class RequireApiKey:
-    """ASGI middleware that requires an API key for POST requests, which price. Other methods need no key.
+    """ASGI middleware that requires an API key for POST requests. Other methods need no key.
 
     Admin routes check the admin key themselves.
     """
@@ -63,17 +91,10 @@ class RequireApiKey:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it with 401 before its body is read."""
-        if (
-            scope["type"] != "http"
-            or scope["method"] != "POST"
-            or scope["path"].startswith(ADMIN)
-            or self._keys.admit(scope)
-        ):
-            await self.app(scope, receive, send)
-            return
-        metrics.refused.labels("unauthorized").inc()
-        await JSONResponse({"detail": NO_KEY}, 401, CHALLENGE)(scope, receive, send)
+        """Pass the request on, or refuse it with 401 or 429 before its body is read."""
+        needs_key = scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].startswith(ADMIN)
+        refusal = self._keys.refusal(scope) if needs_key else None
+        await (refusal or self.app)(scope, receive, send)
 
 
 _admin_bearer = HTTPBearer(auto_error=False, scheme_name="AdminKey", description="ADMIN_KEY of the Secret `fastapi`.")
@@ -91,7 +112,7 @@ async def admin(
     key = request.app.state.settings.admin_key
     if not key:
         raise ForbiddenError(NO_ADMIN_KEY)
-    if credentials is None or not one_of(credentials.credentials.encode(), [key.encode()]):
+    if credentials is None or not hmac.compare_digest(credentials.credentials.encode(), key.encode()):
         metrics.refused.labels("unauthorized").inc()
         raise UnauthorizedError(NOT_ADMIN)
 
@@ -99,11 +120,12 @@ async def admin(
 def document(openapi: dict[str, Any]) -> None:
     """Add the API key to the operations of the OpenAPI document that require one."""
     schemes = openapi.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes["ApiKey"] = {"type": "http", "scheme": "bearer", "description": "One of API_KEYS of the Secret `fastapi`."}
+    schemes["ApiKey"] = {"type": "http", "scheme": "bearer", "description": "The key of a client."}
     for path, operations in openapi["paths"].items():
         if "post" in operations and not path.startswith(ADMIN):
             operations["post"]["security"] = [{"ApiKey": []}]
-            operations["post"]["responses"]["401"] = {
-                "description": "No API key, or an unknown one.",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}},
-            }
+            for status, description in _REFUSALS.items():
+                operations["post"]["responses"][status] = {
+                    "description": description,
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}},
+                }

@@ -13,7 +13,9 @@ from predictor.errors import InvalidBodyError, status_of
 
 RETRY_AFTER_SECONDS = 5
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
-_HEADERS = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: CHALLENGE}
+_RETRY = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+# 408: the rest of the body may still come, and must not be taken for the next request
+_HEADERS = {503: _RETRY, 408: {**_RETRY, "Connection": "close"}, 401: CHALLENGE}
 
 
 def error_response(error: Exception) -> JSONResponse:

@@ -46,6 +46,7 @@ _BODY = {
     }
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
+    408: {"model": Detail, "description": "The body did not arrive in time. `Retry-After` has the seconds to wait."},
     404: {
         "model": Detail,
         "description": "The log has no price for this request: not yet, not any more, or it got none.",

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import HouseError
 from predictor import metrics
+from predictor.errors import SlowBodyError
 from predictor.http import request_ids
 from predictor.http.auth import ApiKeys
+from predictor.http.bodies import receive_in_time, replay
 from predictor.http.errors import error_response
 from predictor.http.load_shedding import BurstSlots
 from predictor.http.metrics import http_metrics
@@ -32,13 +34,20 @@ class OneListing:
     """ASGI middleware with the fast path."""
 
     def __init__(
-        self, app: ASGIApp, pricing: Pricing, slots: BurstSlots, keys: ApiKeys | None, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        pricing: Pricing,
+        slots: BurstSlots,
+        keys: ApiKeys | None,
+        max_body_bytes: int,
+        body_seconds: float,
     ) -> None:
         self.app = app
         self._pricing = pricing
         self._slots = slots
         self._keys = keys
         self._max_bytes = min(INLINE_BYTES, max_body_bytes)
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on."""
@@ -46,14 +55,18 @@ class OneListing:
             scope["type"] != "http"
             or scope["path"] != PREDICT
             or scope["method"] != "POST"
-            or not (self._keys is None or self._keys.admit(scope))
+            or (self._keys is not None and self._keys.refusal(scope) is not None)
         ):
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        message = await receive()
+        try:
+            message = await receive_in_time(scope, receive, self._body_seconds)
+        except SlowBodyError as error:
+            await _send_error(scope, error, began, send)
+            return
         if not self._is_one_listing(message):
-            await self.app(scope, _replay(message, receive), send)
+            await self.app(scope, replay(message, receive), send)
         elif self._slots.full:
             await self._refuse(scope, began, send)
         else:
@@ -89,6 +102,13 @@ class OneListing:
             _count(scope, status, sent, began)
 
 
+async def _send_error(scope: Scope, error: HouseError, began: float, send: Send) -> None:
+    response = error_response(error)
+    content = bytes(response.body)
+    _count(scope, response.status_code, len(content), began)
+    await _send(scope, send, response.status_code, response.raw_headers, content)
+
+
 async def _send(scope: Scope, send: Send, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
     headers = [*headers, (request_ids.HEADER, request_ids.of(scope).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -98,13 +118,3 @@ async def _send(scope: Scope, send: Send, status: int, headers: list[tuple[bytes
 def _count(scope: Scope, status: int, sent: int, began: float) -> None:
     received = next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
     http_metrics.route("POST", PREDICT).count(f"{status // 100}xx", received, sent, time.perf_counter() - began)
-
-
-def _replay(message: Message, receive: Receive) -> Receive:
-    """A `receive` that returns a message that was already read, and then the following ones."""
-    pending = [message]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replay

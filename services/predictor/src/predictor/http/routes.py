@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -55,6 +55,7 @@ _BODY = {
     }
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
+    408: {"model": Detail, "description": "The body did not arrive in time. `Retry-After` has the seconds to wait."},
     413: {"model": Detail, "description": "The request has too many listings or too many bytes."},
     422: {"model": InvalidDetail, "description": "The body is not valid. Each error has its field and its rule."},
     503: {
@@ -84,9 +85,10 @@ async def predict(request: Request) -> JSONResponse:
         pricing.log_failure(began, request.state.request_id, b"", error)
         raise
     arguments = (body, request.state.request_id)
-    return JSONResponse(
-        pricing.answer(*arguments) if len(body) <= INLINE_BYTES else await run_in_threadpool(pricing.answer, *arguments)
-    )
+    if len(body) <= INLINE_BYTES:
+        return JSONResponse(pricing.answer(*arguments))
+    async with request.app.state.pricing_threads:
+        return JSONResponse(await run_in_threadpool(pricing.answer, *arguments))
 
 
 @router.post(
@@ -105,7 +107,8 @@ async def explain(request: Request) -> JSONResponse:
     """Exact SHAP values in dollars. Takes the same listings as `/predict`, but fewer: one costs as much as hundreds."""
     pricing: Pricing = request.app.state.pricing
     body = await read_body(request, request.app.state.settings.max_body_bytes)
-    return JSONResponse(await run_in_threadpool(pricing.explain, body, request.state.request_id))
+    async with request.app.state.pricing_threads:
+        return JSONResponse(await run_in_threadpool(pricing.explain, body, request.state.request_id))
 
 
 @router.get("/health/live", summary="Whether the process works")
@@ -196,11 +199,12 @@ async def schema() -> dict[str, Any]:
 @router.get(
     "/history",
     summary="Batches, decisions, trainings and promotions",
+    response_model=BatchHistory,
     responses={503: {"model": Detail, "description": "The ledger does not answer; the text has the cause."}},
 )
-def history(request: Request) -> BatchHistory:
-    """Read from the ledger."""
-    return BatchHistory.model_validate(request.app.state.history.read())
+async def history(request: Request) -> Response:
+    """Read from the ledger, at most once every two seconds."""
+    return Response(await request.app.state.history.get(), media_type="application/json")
 
 
 def document(openapi: dict[str, Any], max_listings: dict[str, int]) -> None:

@@ -17,6 +17,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from core.listing.schema import LATEST_SALE, MAX_NAME_LENGTH, OLDEST_SALE, RANGES, STATUSES, RawListing
 from predictor.errors import InvalidBodyError, InvalidValue, TooLargeError
 
+# JSON values per listing, at most: a body of other values would need many times its size in memory. A listing has 11.
+VALUES_PER_LISTING = 64
+UNCOUNTED_BYTES = 16 * 1024  # smaller bodies cannot need much memory
 REPORTED_ERRORS = 100  # at most, per request; the first errors are enough to find the mistake
 
 STATES = (
@@ -138,8 +141,10 @@ class ListingParser:
 
         Raises:
             InvalidBodyError: the body is not JSON, or a field breaks its rule.
-            TooLargeError: the list has more than `max_listings` listings.
+            TooLargeError: the list has more than `max_listings` listings, or the body far more values than they need.
         """
+        if len(body) > UNCOUNTED_BYTES:
+            self._check_values(body)
         many = is_list(body)
         try:
             listings = self._many.validate_json(body) if many else [Listing.model_validate_json(body)]
@@ -151,6 +156,15 @@ class ListingParser:
                 ) from invalid
             raise InvalidBodyError([describe(error) for error in errors[:REPORTED_ERRORS]]) from invalid
         return cast("list[RawListing]", [vars(listing) for listing in listings]), many  # the fields are plain values
+
+    def _check_values(self, body: bytes) -> None:
+        """Estimate the number of JSON values before parsing: each has a comma or a bracket of its own in front."""
+        limit = VALUES_PER_LISTING * self.max_listings
+        if sum(map(body.count, (b",", b"[", b"{"))) > limit:
+            raise TooLargeError(
+                f"the body has more than {limit} JSON values, {VALUES_PER_LISTING} for each of the "
+                f"{self.max_listings} listings of a request: send only the fields of a listing"
+            )
 
 
 def describe(error: ErrorDetails) -> InvalidValue:
