@@ -117,13 +117,14 @@ def test_airflow_knows_the_commit_of_the_image_that_its_tasks_run(variant: str) 
     )  # fmt: skip
 
 
-def test_predictor_gets_the_values_of_its_version_route(variant: str) -> None:
+def test_predictor_gets_its_version_and_the_folder_of_client_keys(variant: str) -> None:
     [pod] = [workload for workload in workloads(variant) if workload.item["metadata"]["name"] == "fastapi"]
     variables = {item["name"].lower(): item["value"] for item in pod.containers[0]["env"]}
     assert variables == {
         "commit": BUILT["predictor"]["commit"],
         "image_tag": BUILT["predictor"]["tag"],
         "image_digest": BUILT["predictor"]["digest"],
+        "client_keys_dir": "/clients",
     }
     assert variables.keys() <= PredictorSettings.model_fields.keys(), "the predictor does not read them"
 

@@ -492,7 +492,7 @@ def test_feedback_requires_an_api_key_if_prices_do(start: Start) -> None:
 def test_openapi_describes_feedback(start: Start) -> None:
     document = start(AWAY, model=False, prediction_log=False).get("/openapi.json").json()
     described = document["paths"]["/feedback"]["post"]
-    assert set(described["responses"]) == {"200", "404", "413", "422", "503"}
+    assert set(described["responses"]) == {"200", "404", "408", "413", "422", "503"}
     schema = document["components"]["schemas"]["Feedback"]
     assert set(schema["required"]) == {"request_id", "price"}
     price = schema["properties"]["price"]
