@@ -30,7 +30,7 @@ def policy(bucket: str, deletes: list[str]) -> dict[str, object]:
     """
     own = f"arn:aws:s3:::{bucket}"
     statements = [
-        (["s3:ListBucket"], [own]),
+        (["s3:ListBucket", "s3:GetBucketLocation"], [own]),  # many clients ask for the location first
         # parts of a large object are written with the right to write it; the last right cleans up after a failed write
         (["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{own}/*"]),
     ]

@@ -162,6 +162,9 @@ def test_user_may_read_and_write_small_and_large_objects_and_list_them(minio: Pr
             assert as_user.get_object(own, name).read() == content
         assert as_user.stat_object(own, name).size == size
     assert [item.object_name for item in as_user.list_objects(own, "rights/")] == ["rights/large", "rights/small"]
+    keys = minio.keys[user]
+    foreign = Minio(minio.server.endpoint.removeprefix("http://"), *keys, secure=False)  # asks for the location first
+    assert len(list(foreign.list_objects(own, "rights/"))) == 2
     with pytest.raises(S3Error, match="NoSuchKey"):  # and not AccessDenied, which would hide what is missing
         as_user.get_object(own, "rights/none")
 
