@@ -10,13 +10,18 @@ from ci.common.console import Failure
 from ci.common.paths import CHECKOUT
 
 
+def environments(checkout: Path = CHECKOUT) -> list[str]:
+    """Names of all environments, sorted."""
+    return sorted(path.stem for path in (checkout / "values").glob("*.yaml") if not path.stem.startswith("images-"))
+
+
 def known_env(name: str, checkout: Path = CHECKOUT) -> str:
     """Return the name if the environment exists. This is the type of every option `--env`.
 
     Raises:
         Failure: there is no such environment. The text lists all environments.
     """
-    names = sorted(path.stem for path in (checkout / "values").glob("*.yaml") if not path.stem.startswith("images-"))
+    names = environments(checkout)
     if name not in names:
         raise Failure(f"there is no environment {name!r}; values/ has {', '.join(names)}")
     return name

@@ -58,7 +58,7 @@ def revoke(name: str) -> None:
     """Remove the key of a client.
 
     Raises:
-        Failure: there is no such client.
+        Failure: no client has that name.
     """
     present = clients()
     if name not in present:

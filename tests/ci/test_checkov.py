@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from ci.checks.checkov.findings import SKIPS, CheckovFinding, Exemption, parse, skips, unexplained, unused
-from ci.checks.checkov.manifests import environments
 from ci.checks.lock import blocks
 from ci.common.console import Failure
+from ci.common.environments import environments
 from tests.kit.rendering import ENVIRONMENTS
 
 LIMITS = CheckovFinding("CKV_K8S_11", "Deployment.mlops.fastapi", "CPU limits should be set")

@@ -13,8 +13,9 @@ import os
 from pathlib import Path
 
 from ci.checks.checkov.findings import SKIPS, CheckovFinding, CheckovReport, parse, skips, unexplained, unused
-from ci.checks.checkov.manifests import environments, render
+from ci.checks.checkov.manifests import render
 from ci.common.console import Failure, main, phase, run, say
+from ci.common.environments import environments
 from ci.common.paths import CHECKOUT
 from ci.deploy import charts
 

@@ -13,11 +13,6 @@ IMAGES = CHECKOUT / "tests" / "kit" / "images.yaml"
 KUBE_API = ("--set-json", 'global.kubeApi.cidr="192.0.2.1/32"')
 
 
-def environments() -> list[str]:
-    """Names of all environments."""
-    return sorted(path.stem for path in (CHECKOUT / "values").glob("*.yaml") if not path.stem.startswith("images-"))
-
-
 def render(env: str) -> Path:
     """Write the manifests of an environment, without tests of the release; returns the file."""
     values = ("-f", str(CHECKOUT / "values" / f"{env}.yaml"), "-f", str(IMAGES), *KUBE_API)
