@@ -129,7 +129,7 @@ def test_pods_with_replicas_are_on_two_nodes(fed: Fed) -> None:
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_drained_worker_fails_no_request_and_no_pipeline_run(fed: Fed, number: int) -> None:
     """A running stage starts again on another node. A store waits for its volume. Predictions continue."""
     worker = workers()[number]

@@ -9,9 +9,9 @@ import pytest
 from ci.argocd import actions as argocd
 from ci.argocd import served, sync
 from ci.cluster.confirm import confirm_removal
-from ci.common.console import phase, say
+from ci.common.console import phase, say, wait_for
 from ci.common.kube import kube
-from ci.deploy import platform, runs, workloads
+from ci.deploy import helm_release, platform, runs, workloads
 from tests.kit.platform_data import wait_for_logs
 
 from .delivery import ENV
@@ -28,14 +28,22 @@ def remove_platform() -> None:
 
 @pytest.fixture(scope="session")
 def installed_by_helm() -> None:
-    """Install the platform with Helm, and run the pipeline on two batches so that a model is promoted."""
-    remove_platform()
+    """Have the platform installed with Helm, with a model. An existing release, with its data, is used again."""
+    if not helm_release.release():
+        remove_platform()
     platform.install(ENV)
     workloads.wait_ready()
-    with runs.airflow() as client:
-        for _ in range(2):
-            runs.run_once(client)
-    wait_for_logs(2)
+    if "deployment/fastapi" in workloads.late_workloads():
+        with runs.airflow() as client:
+            for _ in range(2):
+                runs.run_once(client)
+        wait_for_logs(2)
+
+    def settled() -> bool:
+        late = workloads.late_workloads()
+        return not late and not any("deletionTimestamp" in pod["metadata"] for pod in workloads.pods())
+
+    wait_for("the predictor, and the end of replaced pods", settled, 180)
 
 
 @pytest.fixture(scope="session")
