@@ -12,7 +12,7 @@ from ci.cluster.confirm import confirm_removal
 from ci.common.console import phase, say, wait_for
 from ci.common.kube import kube
 from ci.deploy import helm_release, platform, runs, workloads
-from tests.kit.platform_data import wait_for_logs
+from tests.kit.platform_data import versions, wait_for_logs
 
 from .delivery import ENV
 
@@ -33,7 +33,7 @@ def installed_by_helm() -> None:
         remove_platform()
     platform.install(ENV)
     workloads.wait_ready()
-    if "deployment/fastapi" in workloads.late_workloads():
+    if not versions()["champion"]:
         with runs.airflow() as client:
             for _ in range(2):
                 runs.run_once(client)

@@ -1,6 +1,6 @@
 """Upgrades from the last release to this checkout with Argo CD, during a pipeline run and requests for prices.
 
-The last release is the newest tag v*. Before the first tag, it is the first commit that Argo CD delivered. UPGRADE_FROM
+The last release is the newest tag v*. Before the first tag, it is the first commit whose cluster is kind. UPGRADE_FROM
 sets another commit.
 """
 
@@ -30,7 +30,7 @@ from tests.kit.platform_data import counts, ledger
 
 pytestmark = pytest.mark.e2e
 ENV = "kind"
-FIRST_DELIVERED = "7241831"
+FIRST_ON_KIND = "7314d2e"
 
 
 def git(*words: str, check: bool = True) -> str:
@@ -40,7 +40,7 @@ def git(*words: str, check: bool = True) -> str:
 def last_release() -> str:
     """The commit from which the test upgrades."""
     tag = git("describe", "--tags", "--abbrev=0", "--match", "v*", check=False)
-    return git("rev-parse", f"{os.environ.get('UPGRADE_FROM') or tag or FIRST_DELIVERED}^{{commit}}")
+    return git("rev-parse", f"{os.environ.get('UPGRADE_FROM') or tag or FIRST_ON_KIND}^{{commit}}")
 
 
 @pytest.fixture(scope="module")
