@@ -17,6 +17,7 @@ from ci.local.processes import LocalPlatform
 from predictor.pricing.listing import EXAMPLE
 from tests.kit.small_models import Model
 from tests.services.ledgers import new_ledger
+from ui import price
 from ui.predictor import Predictor
 
 from .conftest import NOWHERE, keep_in, until
@@ -51,12 +52,10 @@ def url(local: LocalPlatform, dsn: str, tmp_path: Path, models: tuple[Model, Mod
 
 
 def price_page(url: str) -> AppTest:
-    def script(predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
-        from ui import price
+    def script(show, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
+        show(predictor)
 
-        price.show(predictor)
-
-    return AppTest.from_function(script, args=(Predictor(url, KEY),), default_timeout=20).run()
+    return AppTest.from_function(script, args=(price.show, Predictor(url, KEY)), default_timeout=60).run()
 
 
 def test_price_of_the_page_is_recorded_and_its_true_price_counts_in_the_live_error(url: str, dsn: str) -> None:

@@ -16,6 +16,7 @@ import ui
 from core.listing.schema import RANGES
 from predictor.http.feedback import Feedback
 from predictor.pricing.listing import form_schema
+from ui import history, model, price
 from ui.predictor import Predictor
 from ui.price import Estimate
 
@@ -42,6 +43,8 @@ MODEL = {
     "problem": None,
 }
 Answers = dict[str, Any]
+# imported here, because the imports of a page may take longer than its time limit on a busy machine
+PAGES = {"price": price.show, "history": history.show, "model": model.show}
 
 
 def page(name: str, answers: Answers, **state: object) -> AppTest:
@@ -58,13 +61,11 @@ def page(name: str, answers: Answers, **state: object) -> AppTest:
             body = body(json.loads(request.content))
         return body if isinstance(body, httpx.Response) else httpx.Response(200, json=body)
 
-    def script(name, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
-        import importlib
-
-        importlib.import_module(f"ui.{name}").show(predictor)
+    def script(show, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
+        show(predictor)
 
     predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
-    shown = AppTest.from_function(script, args=(name, predictor), default_timeout=20)
+    shown = AppTest.from_function(script, args=(PAGES[name], predictor), default_timeout=20)
     for key, value in state.items():
         shown.session_state[key] = value
     shown.run()
