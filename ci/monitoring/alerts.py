@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ci.monitoring.queries import OURS, PREDICT, quantile
+from ci.monitoring.queries import OURS, USED, quantile
 from core import metrics as m
 
 
@@ -73,19 +73,20 @@ ALERTS = (
     Alert(
         "PredictorErrorRate",
         "critical",
-        f'sum(rate(http_requests_total{{{PREDICT}, status="5xx"}}[5m]))'
-        f" / sum(rate(http_requests_total{{{PREDICT}}}[5m])) > 0.05",
+        # Each route on its own: the page of people asks for few prices, whose failures vanish among those of programs.
+        f'sum by (handler) (rate(http_requests_total{{{USED}, status="5xx"}}[5m]))'
+        f" / sum by (handler) (rate(http_requests_total{{{USED}}}[5m])) > 0.05",
         "5m",
-        "{{ $value | humanizePercentage }} of the calls of POST /predict fail",
+        "{{ $value | humanizePercentage }} of the calls of POST {{ $labels.handler }} fail",
         "More than 5 % of the calls have failed with 5xx for five minutes. Invalid input (4xx) does not count.",
     ),
     Alert(
         "PredictorLatencyHigh",
         "warning",
-        f"{quantile(0.99, m.PREDICT_SECONDS)} > 1",
+        f"{quantile(0.99, m.PREDICT_SECONDS, 'handler, le')} > 1",
         "10m",
-        "The p99 latency of predictions is {{ $value | humanizeDuration }}",
-        "The 99th percentile of the prediction latency has been above one second for ten minutes.",
+        "The p99 latency of POST {{ $labels.handler }} is {{ $value | humanizeDuration }}",
+        "The 99th percentile of the latency of this route has been above one second for ten minutes.",
     ),
     Alert(
         "ModelRefreshFailing",

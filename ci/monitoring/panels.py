@@ -32,18 +32,22 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             6,
         ),
         Panel(
-            "Requests", "Calls of POST /predict per second, by class of HTTP status.", "reqps", (q.REQUESTS,), width=6
+            "Requests",
+            "Calls per second of the routes for prices and true prices, by route and class of HTTP status.",
+            "reqps",
+            (q.REQUESTS,),
+            width=6,
         ),
         Panel(
             "Prediction latency",
-            "Duration of one call in the service, with features and model. A call may contain many listings.",
+            "Duration of one call in the service, with features and model, by route. A call may contain many listings.",
             "s",
             (q.LATENCY_P50, q.LATENCY_P99),
             width=6,
         ),
         Panel(
-            "Failed predictions",
-            "Share of calls without a price: invalid input, no model, or an internal error.",
+            "Failed requests",
+            "Share of failed calls, by route: invalid input, no model, no ledger (feedback), or an internal error.",
             "percentunit",
             (q.ERROR_SHARE,),
             width=6,

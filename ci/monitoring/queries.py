@@ -21,7 +21,8 @@ class Query:
 
 # Containers of the platform. cAdvisor also reports whole pods, without `container`; they would count twice.
 OURS = 'namespace=~"mlops|mlops-jobs", container!=""'
-PREDICT = 'job="fastapi", handler="/predict"'
+# The routes by which people and programs get prices and send true prices.
+USED = 'job="fastapi", handler=~"/predict|/explain|/feedback"'
 
 
 def quantile(share: float, histogram: str, by: str = "le") -> str:
@@ -30,14 +31,15 @@ def quantile(share: float, histogram: str, by: str = "le") -> str:
 
 
 # --- service
-REQUESTS = Query(f"sum by (status) (rate(http_requests_total{{{PREDICT}}}[5m]))", "{{status}}")
+REQUESTS = Query(f"sum by (handler, status) (rate(http_requests_total{{{USED}}}[5m]))", "{{handler}} {{status}}")
 PRICES_ANSWERED = Query(f"sum by (outcome) (rate({m.PREDICTIONS}[5m]))", "{{outcome}}")
-LATENCY_P50 = Query(quantile(0.5, m.PREDICT_SECONDS), "p50")
-LATENCY_P99 = Query(quantile(0.99, m.PREDICT_SECONDS), "p99")
-ERROR_SHARE = Query(
-    f'(sum(rate(http_requests_total{{{PREDICT}, status=~"4xx|5xx"}}[5m])) or vector(0))'
-    f" / clamp_min(sum(rate(http_requests_total{{{PREDICT}}}[5m])), 1e-9)",
-    "share",
+LATENCY_P50 = Query(quantile(0.5, m.PREDICT_SECONDS, "handler, le"), "{{handler}} p50")
+LATENCY_P99 = Query(quantile(0.99, m.PREDICT_SECONDS, "handler, le"), "{{handler}} p99")
+ERROR_SHARE = Query(  # 0 for a route without a failure
+    f'(sum by (handler) (rate(http_requests_total{{{USED}, status=~"4xx|5xx"}}[5m]))'
+    f" or 0 * sum by (handler) (rate(http_requests_total{{{USED}}}[5m])))"
+    f" / clamp_min(sum by (handler) (rate(http_requests_total{{{USED}}}[5m])), 1e-9)",
+    "{{handler}}",
 )
 MODEL_VERSION = Query(f"count by (name, version) ({m.MODEL_INFO})", "{{name}} v{{version}}")
 PRICE_MEDIAN = Query(quantile(0.5, m.PREDICTION_PRICE), "median")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -214,6 +215,35 @@ def test_streamlit_page_loads(predictor: str) -> None:
     with forward(PLATFORM, "service/streamlit", 8501) as page:
         assert httpx.get(f"{page}/_stcore/health", timeout=20).text == "ok"
         assert "<title>" in httpx.get(page, timeout=20).text
+
+
+def test_price_of_the_page_is_recorded_and_accepts_its_true_price(predictor: str) -> None:
+    """In the pod of the page, with its address of the predictor, its key, and its network policies."""
+    page = (
+        "import json\n"
+        "from ui.predictor import Predictor\n"
+        "from ui.settings import load\n"
+        "settings = load()\n"
+        "predictor = Predictor(settings.predictor_url, settings.predictor_api_key)\n"
+    )
+
+    def in_page(script: str) -> dict[str, Any]:
+        output = kube("-n", PLATFORM, "exec", "deployment/streamlit", "--", "python", "-c", page + script)
+        body: dict[str, Any] = json.loads(output)
+        return body
+
+    answer = in_page(f"print(json.dumps(predictor.explain({LISTING!r})))")
+    request_id, price = answer["request_id"], answer["price"]
+    query = f"select position, status, price from ledger.predictions where request_id = '{request_id}'"  # noqa: S608
+    wait_for("the price in the ledger", lambda: bool(ledger(query)), 30)
+    position, status, recorded = ledger(query)[0]
+    assert (position, status, float(recorded)) == ("0", "200", price)
+    true = round(price) + 1_000
+    assert in_page(f"print(json.dumps(predictor.feedback({request_id!r}, {true})))") == {
+        "request_id": request_id, "position": 0, "price": true,
+    }  # fmt: skip
+    stored = ledger(f"select price from ledger.feedback where request_id = '{request_id}'")  # noqa: S608
+    assert [float(row[0]) for row in stored] == [true]
 
 
 def test_history_has_both_decisions(predictor: str) -> None:

@@ -46,13 +46,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model]:
 
 def keep_on_disk(local: LocalPlatform, model: Model) -> None:
     """Give the next predictor of a platform a model that served last, so that it needs no MLflow."""
-    cache = BundleCache(local.folder / "bundles")
+    keep_in(local.folder / "bundles", model)
+    local.mlflow_url = NOWHERE
+
+
+def keep_in(folder: Path, model: Model) -> None:
+    """Put a model that served last into a folder, for a predictor with this `BUNDLE_DIR`."""
+    cache = BundleCache(folder)
     version = ModelVersion(NAME, "1", "run-1", {"manifest_sha256": model.sha256}, "")
     with cache.draft() as draft:
         shutil.copytree(model.folder, draft / "bundle")
         cache.keep(version, draft / "bundle")
     cache.add_served(version)
-    local.mlflow_url = NOWHERE
 
 
 @dataclass

@@ -15,11 +15,17 @@ from prometheus_client import REGISTRY
 from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
 
 import predictor.assembly
+from ci.monitoring.queries import USED
 from core.listing.parsing import parse_listings
+from core.listing.schema import RANGES
 from core.model.bundle import Bundle, load_bundle, write_bundle
+from core.model.estimates import Explanation
 from predictor import logs
+from predictor.errors import NOT_FINITE
+from predictor.http.auth import ADMIN
 from predictor.http.load_shedding import LoadShedding
 from predictor.http.one_listing import OneListing
+from predictor.http.routes import EXPLAIN, PREDICT
 from predictor.http.schemas import ExplainedPrice, Price, Prices
 from predictor.pricing.listing import EXAMPLE, form_schema
 from tests.kit.small_models import Model
@@ -281,8 +287,11 @@ def test_version_in_an_image_without_the_package_comes_from_the_tag(monkeypatch:
     assert predictor.assembly.create_app(SETTINGS).version == "unknown"
 
 
-def test_schema_is_the_forms_schema(client: TestClient) -> None:
-    assert client.get("/schema").json() == json.loads(json.dumps(form_schema()))
+def test_schema_is_the_forms_schema_with_the_rules_of_true_prices(client: TestClient) -> None:
+    schema = client.get("/schema").json()
+    price = schema.pop("$defs")["Feedback"]["properties"]["price"]
+    assert schema == json.loads(json.dumps(form_schema()))
+    assert (price["minimum"], price["maximum"]) == RANGES["price"]
 
 
 def test_explanation_has_the_price_and_the_values_of_the_features(
@@ -311,6 +320,38 @@ def test_explanations_fail_as_prices_do(client: TestClient) -> None:
         {"detail": "the request has more than 20 listings: send them in several requests"},
     )
     assert client.post("/explain", content=b" " * 200_000).status_code == 413
+
+
+def test_explanations_of_a_price_that_is_not_finite_give_500(
+    client: TestClient, models: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explain, before = Bundle.explain, count("failed")
+
+    def infinite(bundle: Bundle, raw: Any) -> Explanation:
+        explanation = explain(bundle, raw)
+        explanation.estimates.prices[-1] = float("inf")
+        return explanation
+
+    monkeypatch.setattr(Bundle, "explain", infinite)
+    for body in (EXAMPLE, [{}, EXAMPLE]):
+        answer = client.post("/explain", json=body)
+        assert (answer.status_code, answer.json()) == (500, {"detail": NOT_FINITE})
+    assert count("failed") == before + 2
+
+
+def test_alerts_and_latencies_cover_every_route_that_people_use(client: TestClient) -> None:
+    def observed(metric: str, path: str) -> float:
+        return REGISTRY.get_sample_value(f"{metric}_count", {"handler": path}) or 0
+
+    paths = client.get("/openapi.json").json()["paths"]
+    posts = {path for path, operations in paths.items() if "post" in operations and not path.startswith(ADMIN)}
+    [pattern] = re.findall(r'handler=~"(.+)"', USED)
+    assert {path for path in paths if re.fullmatch(pattern, path)} == posts
+    for path in (PREDICT, EXPLAIN):
+        before = observed("house_predict_seconds", path)
+        client.post(path, json=EXAMPLE)
+        client.post(path, json=[EXAMPLE])
+        assert observed("house_predict_seconds", path) == before + 2
 
 
 def test_openapi_lists_the_body_and_every_error(client: TestClient) -> None:

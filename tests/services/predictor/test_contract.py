@@ -7,7 +7,6 @@ random ones.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import httpx
@@ -22,12 +21,10 @@ from schemathesis.config import SchemathesisConfig
 from ci.common.console import wait_for
 from ci.local.processes import LocalPlatform
 from core.listing.schema import LATEST_SALE, OLDEST_SALE
-from core.stores.registry import ModelVersion
-from predictor.serving.cache import BundleCache
 from tests.kit.small_models import Model
 from tests.services.ledgers import new_ledger
 
-from .conftest import NOWHERE
+from .conftest import NOWHERE, keep_in
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
@@ -50,12 +47,7 @@ def served(
 ) -> Iterator[str]:
     """A predictor with a model and a ledger, but without MLflow."""
     folder = tmp_path_factory.mktemp("contract")
-    cache = BundleCache(folder / "bundles")
-    version = ModelVersion("house-price", "1", "run-1", {"manifest_sha256": models[0].sha256}, "")
-    with cache.draft() as draft:
-        shutil.copytree(models[0].folder, draft, dirs_exist_ok=True)
-        cache.keep(version, draft)
-    cache.add_served(version)
+    keep_in(folder / "bundles", models[0])
     dsn = new_ledger(local, "contract")
     url = local.start_predictor(
         mlflow_tracking_uri=NOWHERE,

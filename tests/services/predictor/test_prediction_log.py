@@ -1,4 +1,4 @@
-"""Every answer of `POST /predict` is stored once in the ledger, and no answer waits for that."""
+"""Every price of `POST /predict` and `POST /explain` is stored once in the ledger, and no answer waits for that."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ AWAY = "postgresql://127.0.0.1:9/ledger"
 BODY = json.dumps(EXAMPLE).encode()
 ROW: Row = ("2026-11-28T10:00:00+00:00", "a", 0, "{}", 1.5, None, None, "1", 200, None, 0.001)
 Start = Callable[..., TestClient]
+each_route = pytest.mark.parametrize("path", ["/predict", "/explain"])
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def start(
                 ledger_dsn=dsn,
                 poll_seconds=3600,
                 max_listings=10,
+                max_explained=10,
                 max_body_bytes=20_000,
                 bundle_dir=tmp_path / "bundles",
                 prediction_log_dir=tmp_path / "predictions",
@@ -98,13 +100,22 @@ def answer(log: PredictionLog, request_id: str, price: float = 1.5) -> None:
     log.answered(time.perf_counter(), request_id, BODY, content)
 
 
+def estimates(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Price and interval of each listing in an answer of either route, for one listing or for a list."""
+    if "prices" in answer:
+        columns = zip(answer["prices"], answer["low"], answer["high"], strict=True)
+        return [{"price": price, "low": low, "high": high} for price, low, high in columns]
+    return [{name: one[name] for name in ("price", "low", "high")} for one in answer.get("explanations", [answer])]
+
+
 @pytest.mark.services
-def test_rows_have_the_requests_and_the_answers(start: Start, dsn: str) -> None:
+@each_route
+def test_rows_have_the_requests_and_the_answers(start: Start, dsn: str, path: str) -> None:
     client = start(dsn)
     listings = [EXAMPLE, {"state": "Massachusetts", "zip_code": "01001", "owner": "somebody"}, {}]
     began = time.time()
-    one = client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": r"one\tand \" %s".replace(" ", "")})
-    many = client.post("/predict", json=listings, headers={"X-Request-ID": "many"})
+    one = client.post(path, json=EXAMPLE, headers={"X-Request-ID": r"one\tand \" %s".replace(" ", "")})
+    many = client.post(path, json=listings, headers={"X-Request-ID": "many"})
     client.leave()  # type: ignore[attr-defined]
     rows = logged(dsn)
     for row in rows:
@@ -112,21 +123,20 @@ def test_rows_have_the_requests_and_the_answers(start: Start, dsn: str) -> None:
         assert 0 < row.pop("seconds") < 10
     common = {"model_version": "1", "status": 200, "error": None}
     first, answers = one.json(), many.json()
-    assert rows[0] == common | {
-        "request_id": first["request_id"], "position": 0, "listing": EXAMPLE,
-        "price": first["price"], "low": first["low"], "high": first["high"],
-    }  # fmt: skip
+    assert [rows[0]] == [
+        common | {"request_id": first["request_id"], "position": 0, "listing": EXAMPLE} | estimate
+        for estimate in estimates(first)
+    ]
     listings[1] = {"state": "Massachusetts", "zip_code": "01001"}
     assert rows[1:] == [
-        common | {"request_id": "many", "position": at, "listing": listing, "price": price, "low": low, "high": high}
-        for at, (listing, price, low, high) in enumerate(
-            zip(listings, answers["prices"], answers["low"], answers["high"], strict=True)
-        )
+        common | {"request_id": "many", "position": at, "listing": listing} | estimate
+        for at, (listing, estimate) in enumerate(zip(listings, estimates(answers), strict=True))
     ]
 
 
 @pytest.mark.services
-def test_failures_are_logged_with_status_and_error(start: Start, dsn: str) -> None:
+@each_route
+def test_failures_are_logged_with_status_and_error(start: Start, dsn: str, path: str) -> None:
     client = start(dsn)
     bodies = {
         "wrong": b'{"bed": "three"}',
@@ -135,9 +145,7 @@ def test_failures_are_logged_with_status_and_error(start: Start, dsn: str) -> No
         "longer": b"x" * 30_000,
         "many": json.dumps([EXAMPLE] * 11).encode(),
     }
-    answers = {
-        name: client.post("/predict", content=body, headers={"X-Request-ID": name}) for name, body in bodies.items()
-    }
+    answers = {name: client.post(path, content=body, headers={"X-Request-ID": name}) for name, body in bodies.items()}
     client.leave()  # type: ignore[attr-defined]
     rows = {row["request_id"]: row for row in logged(dsn)}
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -156,9 +164,10 @@ def test_failures_are_logged_with_status_and_error(start: Start, dsn: str) -> No
 
 
 @pytest.mark.services
-def test_request_without_a_model_is_logged(start: Start, dsn: str) -> None:
+@each_route
+def test_request_without_a_model_is_logged(start: Start, dsn: str, path: str) -> None:
     client = start(dsn, model=False)
-    assert client.post("/predict", json=EXAMPLE).status_code == 503
+    assert client.post(path, json=EXAMPLE).status_code == 503
     client.leave()  # type: ignore[attr-defined]
     (row,) = logged(dsn)
     assert (row["status"], row["model_version"], row["price"]) == (503, None, None)
@@ -168,7 +177,8 @@ def test_request_without_a_model_is_logged(start: Start, dsn: str) -> None:
 @pytest.mark.services
 def test_nothing_is_logged_when_the_log_is_off(start: Start, dsn: str, tmp_path: Path) -> None:
     client = start(dsn, prediction_log=False)
-    assert client.post("/predict", json=EXAMPLE).status_code == 200
+    for path in ("/predict", "/explain"):
+        assert client.post(path, json=EXAMPLE).status_code == 200
     client.leave()  # type: ignore[attr-defined]
     assert logged(dsn) == []
     assert not (tmp_path / "predictions").exists()
@@ -404,10 +414,11 @@ def test_old_rows_are_deleted_while_the_log_is_off(start: Start, dsn: str) -> No
 
 
 @pytest.mark.services
-def test_feedback_gives_the_live_error_of_each_version(start: Start, dsn: str) -> None:
+@each_route
+def test_feedback_gives_the_live_error_of_each_version(start: Start, dsn: str, path: str) -> None:
     client = start(dsn)
-    one = client.post("/predict", json=EXAMPLE).json()
-    many = client.post("/predict", json=[EXAMPLE, {}]).json()
+    one = client.post(path, json=EXAMPLE).json()
+    many = client.post(path, json=[EXAMPLE, {}]).json()
     until(lambda: len(logged(dsn)) == 3)
 
     def send(status: int = 200, **feedback: object) -> Any:
@@ -422,9 +433,10 @@ def test_feedback_gives_the_live_error_of_each_version(start: Start, dsn: str) -
     }  # fmt: skip
     StoredFeedback.model_validate(send(request_id=one["request_id"], price=true))
     send(request_id=one["request_id"], price=true)
-    send(request_id=many["request_id"], position=1, price=many["prices"][1] / 10)
+    predicted = estimates(many)[1]["price"]
+    send(request_id=many["request_id"], position=1, price=predicted / 10)
     errors = client.get("/history").json()["live_errors"]
-    gap = many["prices"][1] * 0.9
+    gap = predicted * 0.9
     assert errors == [
         {
             "model_version": "1",

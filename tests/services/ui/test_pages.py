@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import ui
+from core.listing.schema import RANGES
+from predictor.http.feedback import Feedback
 from predictor.pricing.listing import form_schema
+from ui import history, model, price
 from ui.predictor import Predictor
+from ui.price import Estimate
 
-SCHEMA = form_schema()
+SCHEMA = form_schema() | {"$defs": {"Feedback": Feedback.model_json_schema()}}
 PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
     "low": 196_270.9,
     "high": 287_961.3,
@@ -38,10 +43,15 @@ MODEL = {
     "problem": None,
 }
 Answers = dict[str, Any]
+# imported here, because the imports of a page may take longer than its time limit on a busy machine
+PAGES = {"price": price.show, "history": history.show, "model": model.show}
 
 
-def page(name: str, answers: Answers) -> AppTest:
-    """A page with a predictor that returns these answers by path. An exception stands for an unreachable predictor."""
+def page(name: str, answers: Answers, **state: object) -> AppTest:
+    """A page with a predictor that returns these answers by path. An exception stands for an unreachable predictor.
+
+    `state` is what the visitor's session already holds.
+    """
 
     def answer(request: httpx.Request) -> httpx.Response:
         body = answers[request.url.path]
@@ -51,19 +61,21 @@ def page(name: str, answers: Answers) -> AppTest:
             body = body(json.loads(request.content))
         return body if isinstance(body, httpx.Response) else httpx.Response(200, json=body)
 
-    def script(name, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
-        import importlib
-
-        importlib.import_module(f"ui.{name}").show(predictor)
+    def script(show, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
+        show(predictor)
 
     predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
-    shown = AppTest.from_function(script, args=(name, predictor), default_timeout=20).run()
+    shown = AppTest.from_function(script, args=(PAGES[name], predictor), default_timeout=20)
+    for key, value in state.items():
+        shown.session_state[key] = value
+    shown.run()
     assert not shown.exception, shown.exception
     return shown
 
 
 def texts(shown: AppTest) -> str:
     parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.title, *shown.subheader, *shown.info]
+    parts += shown.success
     return "\n".join(part.value for part in parts)
 
 
@@ -154,6 +166,115 @@ def test_refused_value_is_named_by_its_title() -> None:
 )
 def test_error_is_shown_with_advice(answer: Any, words: str) -> None:
     assert words in texts(estimate({"/explain": answer}))
+
+
+def sell(answer: Any, price: int | None = 251_000, estimated: Any = PRICE) -> AppTest:
+    """The page after an estimate, and after its true price was sent."""
+    shown = estimate({"/explain": estimated, "/feedback": answer})
+    shown.number_input[-1].set_value(price)
+    shown.button[1].click().run()
+    assert not shown.exception, shown.exception
+    return shown
+
+
+def test_true_price_is_sent_with_the_request_id_of_the_estimate_and_confirmed() -> None:
+    sent: list[Any] = []
+
+    def store(feedback: Any) -> Any:
+        sent.append(feedback)
+        return feedback | {"position": 0}
+
+    shown = sell(store)
+    assert sent == [{"request_id": "r-1", "price": 251_000}]
+    assert r"\$251,000 is stored for request `r-1`" in shown.success[0].value
+    assert shown.metric[0].value == "$243,211", "the estimate stays on the page"
+    assert "Why this price" in texts(shown)
+
+
+def test_true_price_has_the_limits_of_the_api_and_a_description() -> None:
+    assert len(page("price", {"/schema": SCHEMA}).button) == 1, "there is nothing to send before the first estimate"
+    true_price = estimate({"/explain": PRICE}).number_input[-1]
+    assert (true_price.label, true_price.value) == ("It sold for", None)
+    assert (true_price.min, true_price.max) == RANGES["price"]
+    assert "1,000 to 1,000,000,000" in true_price.help
+
+
+def test_page_asks_for_true_prices_of_an_earlier_predictor_without_limits() -> None:
+    answers = {"/schema": form_schema(), "/explain": PRICE}
+    true_price = estimate(answers).number_input[-1]
+    assert (true_price.label, true_price.min, true_price.max) == ("It sold for", None, None)
+
+
+def test_missing_true_price_is_not_sent() -> None:
+    shown = sell(AssertionError("the page sent a request"), price=None)
+    assert "Enter the price" in shown.warning[0].value
+
+
+def test_refused_true_price_is_explained_in_words() -> None:
+    rule = "Input should be less than or equal to 1000000000 (allowed: 1,000 to 1,000,000,000)"
+    detail = [{"loc": ["body", "price"], "msg": rule, "type": "less_than_equal"}]
+    shown = sell(httpx.Response(422, json={"detail": detail}))
+    assert "Change them and try again." in shown.error[0].value
+    assert f"**It sold for**: {rule}" in texts(shown)
+    assert not shown.success
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "advice"),
+    [
+        (
+            httpx.Response(404, json={"detail": "no price of request r-1"}),
+            "does not have this estimate",
+            "try again in",
+        ),
+        (httpx.Response(503, json={"detail": "the ledger is away"}), "The ledger is away.", "not stored: try again"),
+        (
+            httpx.Response(429, json={"detail": "the client API_KEYS ..."}),
+            "Too many visitors",
+            "Try again in a moment.",
+        ),
+        (httpx.Response(401, json={"detail": "no key"}), "refused the API key of this page", "API_KEYS in the Secret"),
+        (
+            httpx.Response(500, headers={"X-Request-ID": "r-9"}, json={"detail": "x"}),
+            "an error (500)",
+            "request id r-9",
+        ),
+        (httpx.ConnectError("refused"), "cannot be reached", "Check that its pods are running"),
+        (httpx.ReadTimeout("late"), "did not answer in time", "Try again in a moment."),
+    ],
+)
+def test_true_price_that_is_not_stored_is_shown_with_advice(answer: Any, words: str, advice: str) -> None:
+    shown = sell(answer)
+    assert words in shown.error[0].value
+    assert advice in shown.error[0].value
+    assert not shown.success
+    assert shown.metric[0].value == "$243,211", "the estimate stays, so that the visitor can try again"
+
+
+def test_next_estimate_replaces_the_last_one_and_begins_without_a_true_price() -> None:
+    answers: Answers = {"/schema": SCHEMA, "/explain": PRICE, "/feedback": lambda feedback: feedback}
+    shown = page("price", answers)
+    shown.button[0].click().run()
+    shown.number_input[-1].set_value(251_000)
+    shown.button[1].click().run()
+    answers["/explain"] = PRICE | {"request_id": "r-2", "price": 300_000.0}
+    shown.button[0].click().run()
+    assert shown.metric[0].value == "$300,000"
+    assert shown.number_input[-1].value is None
+    assert "r-1" not in texts(shown)
+    answers["/explain"] = httpx.ConnectError("refused")
+    shown.button[0].click().run()
+    assert not shown.metric, "a failed estimate leaves no price that belongs to other values"
+
+
+def test_visitor_who_returns_to_the_page_finds_the_estimate_and_its_listing() -> None:
+    """Streamlit forgets the values of the inputs of a page when the visitor leaves it."""
+    listing = {"status": "auctioned", "bed": 5, "acre_lot": 0.5, "prev_sold_date": "2001-02-03"}
+    shown = page("price", {"/schema": SCHEMA}, estimate=Estimate(listing, PRICE))
+    assert shown.metric[0].value == "$243,211"
+    inputs = [*shown.selectbox, *shown.text_input, *shown.number_input, *shown.date_input]
+    values = {each.key: each.value for each in inputs if each.key in SCHEMA["properties"] and each.value is not None}
+    assert values == listing | {"prev_sold_date": date(2001, 2, 3)}
 
 
 @pytest.mark.parametrize(("name", "path"), [("price", "/schema"), ("history", "/history"), ("model", "/model")])

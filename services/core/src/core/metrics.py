@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PREDICTIONS = "house_predictions_total"  # labels: model_version, outcome
 PREDICTION_PRICE = "house_prediction_price_dollars"
-PREDICT_SECONDS = "house_predict_seconds"
+PREDICT_SECONDS = "house_predict_seconds"  # label: handler
 REQUESTS_REFUSED = "house_requests_refused_total"  # label: reason
 CLIENT_REQUESTS = "house_client_requests_total"  # labels: client, outcome
 REQUESTS_IN_FLIGHT = "house_requests_in_flight"

@@ -21,11 +21,14 @@ prices = Histogram(
     "Prices in answers, in US dollars.",
     buckets=[50e3, 100e3, 150e3, 200e3, 250e3, 300e3, 400e3, 500e3, 750e3, 1e6, 2e6, 5e6],
 )
-predict_seconds = Histogram(
+_price_seconds = Histogram(
     names.PREDICT_SECONDS,
-    "Seconds from the body of a request to its prices.",
+    "Seconds from the body of a request to its prices, by route; of `/explain` with their explanations.",
+    ["handler"],
     buckets=[0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
 )
+predict_seconds = _price_seconds.labels("/predict")  # a look-up takes as long as counting
+explain_seconds = _price_seconds.labels("/explain")
 refused = Counter(
     names.REQUESTS_REFUSED,
     "Requests refused before their body was parsed: overload, rate_limited, slow_body, too_large, unauthorized.",

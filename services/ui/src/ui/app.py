@@ -17,7 +17,7 @@ def _settings() -> UiSettings:
 @st.cache_resource
 def _predictor() -> Predictor:
     settings = _settings()
-    return Predictor(settings.predictor_url, settings.predictor_api_keys.partition(",")[0].strip())
+    return Predictor(settings.predictor_url, settings.predictor_api_key)
 
 
 def _links(settings: UiSettings) -> None:

@@ -223,7 +223,7 @@ def _live_errors(errors: list[Json]) -> None:
         hide_index=True,
         column_config={
             "True prices": st.column_config.NumberColumn(
-                format="localized", help="Sent by callers to `POST /feedback`"
+                format="localized", help="Sent on the page Price, and by callers to `POST /feedback`"
             ),
             "MAE": st.column_config.NumberColumn(format="dollar"),
             "Median error": st.column_config.NumberColumn(format="%.1f %%"),

@@ -1,12 +1,21 @@
-"""The notice of an error, the same on every page."""
+"""The notices of errors, the same on every page."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
-from ui.predictor import PredictorError
+from ui.predictor import InvalidValuesError, PredictorError
 
 
 def trouble(error: PredictorError) -> None:
     """Show what happened and what the user can do."""
     st.error(f"**{error.happened}** {error.advice}", icon=":material/error:")
+
+
+def invalid(error: InvalidValuesError, titles: Mapping[str, str]) -> None:
+    """Show the broken rule of each refused value under the title of its field."""
+    trouble(error)
+    for name, rule in error.fields.items():
+        st.markdown(f"- **{titles.get(name, name)}**: {rule}")

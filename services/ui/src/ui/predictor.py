@@ -8,6 +8,8 @@ import httpx
 
 Json = dict[str, Any]
 
+EXPLAIN, FEEDBACK = "/explain", "/feedback"
+
 
 class PredictorError(Exception):
     """A failed request. `happened` says what happened, and `advice` what the user can do."""
@@ -18,8 +20,8 @@ class PredictorError(Exception):
         self.advice = advice
 
 
-class InvalidListingError(PredictorError):
-    """The predictor refused values of the form. `fields` maps the name of a field to the message for it."""
+class InvalidValuesError(PredictorError):
+    """The predictor refused values of a form. `fields` maps the name of a field to the message for it."""
 
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__("Some values are not valid.", "Change them and try again.")
@@ -49,7 +51,11 @@ class Predictor:
 
     def explain(self, listing: Json) -> Json:
         """The price of one listing, and the contribution of each feature."""
-        return self._json("POST", "/explain", listing)
+        return self._json("POST", EXPLAIN, listing)
+
+    def feedback(self, request_id: str, price: float) -> Json:
+        """Store the true price of an estimate, in US dollars. A later price replaces an earlier one."""
+        return self._json("POST", FEEDBACK, {"request_id": request_id, "price": price})
 
     def _json(self, method: str, path: str, body: Json | None = None) -> Json:
         try:
@@ -63,14 +69,20 @@ class Predictor:
                 f"The predictor at `{self.url}` cannot be reached.", "Check that its pods are running, then try again."
             ) from away
         if response.status_code == 422:
-            raise InvalidListingError({str(error["loc"][-1]): error["msg"] for error in response.json()["detail"]})
+            raise InvalidValuesError({str(error["loc"][-1]): error["msg"] for error in response.json()["detail"]})
         if response.status_code == 401:
             raise PredictorError(
                 "The predictor refused the API key of this page.",
                 "The page sends the first of API_KEYS in the Secret `fastapi`. Restart both pods after a change of it.",
             )
         if response.status_code == 429:
-            raise PredictorError("Too many visitors ask for prices at present.", "Try again in a moment.")
+            raise PredictorError("Too many visitors use this page at present.", "Try again in a moment.")
+        if response.status_code == 404 and path == FEEDBACK:
+            raise PredictorError(
+                "The ledger does not have this estimate, so the true price was not stored.",
+                "Estimates reach the ledger some seconds after the answer: try again in a moment. If the message "
+                "stays, the estimate was deleted after its retention, or `fastapi.config.predictionLog` is off.",
+            )
         if response.status_code == 503:
             raise PredictorError(sentence(_detail(response)), _ADVICE.get(path, "Try again in a moment."))
         if response.is_error:
@@ -88,7 +100,8 @@ _NO_MODEL = (
     "in Airflow. This page needs no restart."
 )
 _ADVICE = {
-    "/explain": _NO_MODEL,
+    EXPLAIN: _NO_MODEL,
+    FEEDBACK: "The true price was not stored: try again in a moment.",
     "/model": _NO_MODEL,
     "/history": "The ledger's database may be starting. Prices do not need it.",
 }

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import streamlit as st
 
-from ui.notices import trouble
-from ui.predictor import InvalidListingError, Json, Predictor, PredictorError
+from ui import sold
+from ui.notices import invalid, trouble
+from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
 
 ROWS = (("state", "city", "zip_code"), ("house_size", "acre_lot"), ("bed", "bath"), ("status", "prev_sold_date"))
 OLDEST = date(1900, 1, 1)
+_ESTIMATE = "estimate"  # in the session's state, so that the form below the estimate does not make it disappear
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A listing as it was sent, and the answer to it."""
+
+    listing: Json
+    answer: Json
 
 
 def show(predictor: Predictor) -> None:
@@ -19,46 +30,58 @@ def show(predictor: Predictor) -> None:
     st.title("What is the house worth?")
     st.caption("The form holds an example: change the values that you know, and clear the others.")
     try:
-        fields: Json = predictor.schema()["properties"]
+        schema = predictor.schema()
     except PredictorError as error:
         trouble(error)
         return
+    fields: Json = schema["properties"]
+    estimate: Estimate | None = st.session_state.get(_ESTIMATE)
     with st.form("listing"):
-        listing = _fields(fields)
+        listing = _fields(fields, estimate.listing if estimate else _example(fields))
         submitted = st.form_submit_button("Estimate the price", type="primary", icon=":material/sell:")
     if submitted:
-        _estimate(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
+        estimate = _estimate(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
+        st.session_state[_ESTIMATE] = estimate
+    if estimate:
+        _price(estimate.answer)
+        feedback = schema.get("$defs", {}).get("Feedback", {})  # missing in answers of an earlier release
+        sold.show(predictor, estimate.answer["request_id"], feedback.get("properties", {}).get("price", {}))
+        _explanation(estimate.answer)
 
 
-def _fields(fields: Json) -> Json:
-    """Show an input for every field of the schema. Fields that are not in `ROWS` are under *More*."""
+def _example(fields: Json) -> Json:
+    return {name: field["examples"][0] for name, field in fields.items() if field.get("examples")}
+
+
+def _fields(fields: Json, first: Json) -> Json:
+    """Show an input for every field of the schema, with its first value. Fields outside of `ROWS` are under *More*."""
     listing: Json = {}
     for row in ROWS:
         names = [name for name in row if name in fields]
         for name, column in zip(names, st.columns(max(len(names), 1)), strict=False):
             with column:
-                listing[name] = _field(name, fields[name])
+                listing[name] = _field(name, fields[name], first.get(name))
     rest = [name for name in fields if name not in listing]
     if rest:
         with st.expander("More"):
             for name, column in zip(rest, st.columns(len(rest)), strict=True):
                 with column:
-                    listing[name] = _field(name, fields[name])
+                    listing[name] = _field(name, fields[name], first.get(name))
     return listing
 
 
-def _field(name: str, field: Json) -> Any:
-    """Show one input. The field's schema sets its kind and its first value, the example.
+def _field(name: str, field: Json, first: Any) -> Any:
+    """Show one input. The field's schema sets its kind.
 
-    The example is set in the session's state, because users can clear only inputs that have no default.
+    The first value is set in the session's state, because users can clear only inputs that have no default.
     """
     title, example = field.get("title", name), next(iter(field.get("examples", [])), None)
     variants = field.get("anyOf", [field])
     kinds = {variant.get("format", variant.get("type")) for variant in variants}
     whole = isinstance(example, int)
-    if "date" in kinds and example is not None:
-        example = date.fromisoformat(example)
-    st.session_state.setdefault(name, example)
+    if "date" in kinds and first is not None:
+        first = date.fromisoformat(first)
+    st.session_state.setdefault(name, first)
     shared: Json = {"key": name, "placeholder": "unknown"}
     if "known" in field:
         return st.selectbox(title, field["known"], None, _readable, accept_new_options=True, **shared)
@@ -82,18 +105,19 @@ def _readable(category: str) -> str:
     return category.replace("_", " ").capitalize() if "_" in category or category.islower() else category
 
 
-def _estimate(predictor: Predictor, listing: Json, fields: Json) -> None:
+def _estimate(predictor: Predictor, listing: Json, fields: Json) -> Estimate | None:
+    """Ask for a price. None, and a notice on the page, if there is none."""
     try:
         with st.spinner("Waiting for the predictor"):
-            answer = predictor.explain(listing)
-    except InvalidListingError as invalid:
-        trouble(invalid)
-        for name, rule in invalid.fields.items():
-            st.markdown(f"- **{fields.get(name, {}).get('title', name)}**: {rule}")
-        return
+            return Estimate(listing, predictor.explain(listing))
+    except InvalidValuesError as error:
+        invalid(error, {name: field.get("title", name) for name, field in fields.items()})
     except PredictorError as error:
         trouble(error)
-        return
+    return None
+
+
+def _price(answer: Json) -> None:
     with st.container(border=True):
         st.metric("Estimated price", f"${answer['price']:,.0f}")
         if answer.get("low") is not None:  # missing in answers of an earlier release
@@ -104,7 +128,6 @@ def _estimate(predictor: Predictor, listing: Json, fields: Json) -> None:
             f"Model **{answer['model_name']}**, version **{answer['model_version']}** "
             f"· request id `{answer['request_id']}`"
         )
-    _explanation(answer)
 
 
 def _explanation(answer: Json) -> None:

@@ -10,10 +10,15 @@ class UiSettings(BaseSettings):
     """Settings, read once when the process starts. Links with an empty address are not shown."""
 
     predictor_url: str
-    predictor_api_keys: str = Field(default="", repr=False)  # from the Secret; the first key is used
+    predictor_api_keys: str = Field(default="", repr=False)  # from the Secret
     airflow_url: str = ""
     mlflow_url: str = ""
     grafana_url: str = ""
+
+    @property
+    def predictor_api_key(self) -> str:
+        """The first key, which the pages send; empty if there is none."""
+        return self.predictor_api_keys.partition(",")[0].strip()
 
 
 def load() -> UiSettings:

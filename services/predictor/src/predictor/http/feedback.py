@@ -24,12 +24,13 @@ def _integral(value: object) -> object:
 
 
 class Feedback(BaseModel):
-    """The true price of a listing that `POST /predict` priced."""
+    """The true price of a listing that `POST /predict` or `POST /explain` priced."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     request_id: Annotated[str, Field(strict=True, pattern=rf"^{PATTERN}$")] = Field(
-        description="Request id in the answer of `POST /predict`.", examples=["5f0c3c1f1f0e4c5c8f5d2f2b9d7c6a10"]
+        description="Request id in the answer of `POST /predict` or `POST /explain`.",
+        examples=["5f0c3c1f1f0e4c5c8f5d2f2b9d7c6a10"],
     )
     position: Annotated[int, Field(strict=True, ge=0, le=2_147_483_647), BeforeValidator(_integral)] = Field(
         default=0, description="Position in the list, from 0. Not needed for a single listing.", examples=[0]

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from predictor.errors import NoModelError, TooLargeError
 from predictor.http.bodies import read_body
+from predictor.http.feedback import Feedback
 from predictor.http.schemas import (
     BatchHistory,
     Challenger,
@@ -78,12 +79,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 async def predict(request: Request) -> JSONResponse:
     """Unknown fields are ignored. Missing fields and nulls are allowed."""  # fast path for one listing: one_listing.py
     pricing: Pricing = request.app.state.pricing
-    began = time.perf_counter()
-    try:
-        body = await read_body(request, request.app.state.settings.max_body_bytes)
-    except TooLargeError as error:
-        pricing.log_failure(began, request.state.request_id, b"", error)
-        raise
+    body = await _read_listings(request)
     arguments = (body, request.state.request_id)
     if len(body) <= INLINE_BYTES:
         return JSONResponse(pricing.answer(*arguments))
@@ -106,9 +102,23 @@ async def predict(request: Request) -> JSONResponse:
 async def explain(request: Request) -> JSONResponse:
     """Exact SHAP values in dollars. Takes the same listings as `/predict`, but fewer: one costs as much as hundreds."""
     pricing: Pricing = request.app.state.pricing
-    body = await read_body(request, request.app.state.settings.max_body_bytes)
+    body = await _read_listings(request)
     async with request.app.state.pricing_threads:
         return JSONResponse(await run_in_threadpool(pricing.explain, body, request.state.request_id))
+
+
+async def _read_listings(request: Request) -> bytes:
+    """The body of a request for prices. The prediction log also gets a request whose body is too large.
+
+    Raises:
+        TooLargeError: the body has more than `MAX_BODY_BYTES`.
+    """
+    began = time.perf_counter()
+    try:
+        return await read_body(request, request.app.state.settings.max_body_bytes)
+    except TooLargeError as error:
+        request.app.state.pricing.log_failure(began, request.state.request_id, b"", error)
+        raise
 
 
 @router.get("/health/live", summary="Whether the process works")
@@ -192,8 +202,11 @@ async def version(request: Request) -> Version:
 
 @router.get("/schema", summary="JSON schema of a listing, for forms")
 async def schema() -> dict[str, Any]:
-    """Has titles and examples. `known` lists the usual statuses and states; other values are accepted, too."""
-    return form_schema()
+    """Has titles and examples. `known` lists the usual statuses and states; other values are accepted, too.
+
+    `$defs` has the schema of `Feedback`, for forms that send true prices.
+    """
+    return {**form_schema(), "$defs": {Feedback.__name__: Feedback.model_json_schema()}}
 
 
 @router.get(

@@ -47,7 +47,7 @@ class RequestLog(Protocol):
     """Stores requests and answers: `predictor.record.prediction_log.PredictionLog`."""
 
     def answered(self, began: float, request_id: str, body: bytes, answer: PriceAnswer | PricesAnswer) -> None:
-        """Log an answer. `began` is a value of `time.perf_counter`."""
+        """Log the prices of an answer. `began` is a value of `time.perf_counter`."""
 
     def failed(self, began: float, request_id: str, body: bytes, version: str | None, error: Exception) -> None:
         """Log a request that got an error instead of a price."""

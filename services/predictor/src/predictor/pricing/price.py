@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from core.listing.parsing import parse_listings
 from core.listing.schema import RawListing
 from predictor import metrics
@@ -60,8 +62,26 @@ class Pricing:
             self._log.answered(began, request_id, body, answer)
         return answer
 
+    def explain(self, body: bytes, request_id: str) -> ExplanationAnswer | ExplanationsAnswer:
+        """The answer of `POST /explain` for one listing or for a list.
+
+        The prediction log gets what it would get from `answer`: the prices without their explanations, or the error.
+
+        Raises:
+            NoModelError, InvalidBodyError, TooLargeError, NotFiniteError: as in `answer`.
+        """
+        began = time.perf_counter()
+        try:
+            prices, answer = self._explain(body, request_id)
+        except Exception as error:
+            self.log_failure(began, request_id, body, error)
+            raise
+        if self._log:
+            self._log.answered(began, request_id, body, prices)
+        return answer
+
     def log_failure(self, began: float, request_id: str, body: bytes, error: Exception) -> None:
-        """Log that `POST /predict` gave no price. `body` is empty if it was not read."""
+        """Log that a request got no price. `body` is empty if it was not read."""
         if self._log:
             model = self._models.state.model
             self._log.failed(began, request_id, body, model.version.version if model else None, error)
@@ -87,18 +107,26 @@ class Pricing:
             self._shadow.offer(request_id, champion.version.version, listings, prices)
         return answer
 
-    def explain(self, body: bytes, request_id: str) -> ExplanationAnswer | ExplanationsAnswer:
-        """The answer of `POST /explain` for one listing or for a list.
-
-        Raises:
-            NoModelError, InvalidBodyError, TooLargeError: as in `answer`.
-        """
+    def _explain(
+        self, body: bytes, request_id: str
+    ) -> tuple[PriceAnswer | PricesAnswer, ExplanationAnswer | ExplanationsAnswer]:
+        """The prices as in `_answer`, and the same prices with their explanations."""
+        began = time.perf_counter()
         with self._champion() as champion:
             listings, many = self._explained.parse(body)
-            explained = explanations(champion.bundle.explain(parse_listings(listings)), listings)
-        metrics.predictions.labels(champion.version.version, "explained").inc(len(explained))
+            explanation = champion.bundle.explain(parse_listings(listings))
+            estimates = explanation.estimates
+            if not np.isfinite(estimates.prices).all():
+                raise NotFiniteError(NOT_FINITE)
+            explained = explanations(explanation, listings)
+        metrics.explain_seconds.observe(time.perf_counter() - began)
+        metrics.predictions.labels(champion.version.version, "explained").inc(len(listings))
+        for one in explained:
+            metrics.prices.observe(one["price"])
         identity = _identity(champion, request_id)
-        return {**identity, "explanations": explained} if many else {**identity, **explained[0]}
+        if many:
+            return {**identity, **estimates.to_json()}, {**identity, "explanations": explained}
+        return {**identity, **estimates.row(0)}, {**identity, **explained[0]}
 
     @contextmanager
     def _champion(self) -> Iterator[ServedModel]:

@@ -1,4 +1,4 @@
-"""Logs every answer of `POST /predict` to the ledger without delaying answers.
+"""Logs every answer of `POST /predict` and `POST /explain` to the ledger without delaying answers.
 
 A request puts its body and its answer into a bounded queue. A thread turns them into rows, writes the rows in batches,
 and keeps the batches on disk while the database is away. Each process has its own queue and thread.
@@ -58,7 +58,7 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     def answered(self, began: float, request_id: str, body: bytes, answer: PriceAnswer | PricesAnswer) -> None:
-        """Log an answer of `Pricing.answer`. `began` is a value of `time.perf_counter`."""
+        """Log the prices of an answer of `Pricing`. `began` is a value of `time.perf_counter`."""
         seconds = time.perf_counter() - began
         version = answer["model_version"]
         self._put(LoggedRequest(time.time() - seconds, request_id, body, answer, version, 200, None, seconds))

@@ -1,4 +1,4 @@
-"""Turns a request to `POST /predict` into rows of the ledger's table of predictions."""
+"""Turns a request for prices into rows of the ledger's table of predictions."""
 
 from __future__ import annotations
 
