@@ -123,15 +123,22 @@ gitops-remove: .venv/deploy ### remove the Applications and Argo CD; the data st
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle bundle-install push publish publish-join publish-names publish-mirror release scan new-version notes charts
-bundle: .venv/deploy ## write one file that installs ENV without a registry: images, charts, installer, doctor (ARGS="--set ...")
-	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
+.PHONY: promote-env bundle bundle-verify bundle-install push publish publish-join publish-names publish-mirror release scan new-version notes charts
+bundle: .venv/deploy ## write one file that installs ENV without a registry: images, charts, installer, doctor (SIGN_WITH=<private key>)
+	@$(PYTHON) -m ci.bundle --env $(ENV) $(if $(SIGN_WITH),--sign-with "$(SIGN_WITH)") $(ARGS)
 
-bundle-install: ### unpack the newest bundle of ENV and run its installer (as root; ARGS="--argocd ...")
-	@bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
-	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one with \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi; \
-	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked
-	build/unpacked/*/install.sh $(ARGS)
+# The newest bundle of ENV, as the shell variable `bundle`.
+NEWEST_BUNDLE = bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
+	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one with \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi
+
+bundle-verify: ### check without a network who signed the newest bundle of ENV: SIGNER=<allowed-signers file>
+	@$(NEWEST_BUNDLE); ci/bundle/signature.sh "$$bundle" "$(SIGNER)"
+
+bundle-install: ### unpack the newest bundle of ENV and run its installer (as root; SIGNER=<allowed-signers file>, ARGS="--argocd ...")
+	@$(NEWEST_BUNDLE); \
+	$(if $(SIGNER),ci/bundle/signature.sh "$$bundle" "$(SIGNER)";) \
+	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked; \
+	build/unpacked/*/install.sh $(if $(SIGNER),--signer="$(SIGNER)" --archive="$$bundle") $(ARGS)
 
 push: .venv/deploy ### copy the images of ENV to a registry without changing digests: REGISTRY=registry.example/house
 	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"
