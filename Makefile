@@ -175,7 +175,7 @@ promote-env: .venv/deploy ### give an environment the images of another one: FRO
 	@$(PYTHON) -m ci.deploy.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test check lint types checkov unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
+.PHONY: doctor test check lint types checkov secret-scan unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
 doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -203,6 +203,9 @@ types: .venv/ready ### run mypy, strict for all programs
 
 checkov: .venv/deploy build/checkov-venv/ready ### compare the rendered manifests of every environment with Checkov's rules
 	@$(PYTHON) -m ci.checks.checkov
+
+secret-scan: .venv/deploy ### search every commit of the repository for secrets (needs Go, which compiles gitleaks once)
+	@$(PYTHON) -m ci.checks.secret_scan
 
 unit: .venv/test $(DAGS) ### run the unit, chart, DAG and monitoring tests
 	$(PYTEST) -n $(WORKERS) -m "not services and not e2e"
