@@ -269,7 +269,7 @@ bench-serving: .venv/test ### compare the predictor with MLflow, MLServer, KServ
 	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving $(ARGS)
 
 ##@ Maintenance
-.PHONY: help-all lock docs site site-lock checkov-lock format cache-clean
+.PHONY: help-all lock docs site site-lock checkov-lock uv-lock format cache-clean
 help-all: ## print all other targets, too
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {title = substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {sub("### ", "## "); if (title) printf "\n%s\n", title; title = ""; printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -290,6 +290,12 @@ site-lock: | $(UV) ### write docs/requirements.lock from docs/requirements.in
 checkov-lock: | $(UV) ### write ci/checks/checkov/requirements.lock from its requirements.in
 	cd ci/checks/checkov && $(UV) pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 --upgrade requirements.in -o requirements.lock
 
+uv-lock: ### write requirements-uv.lock for UV_VERSION, the version of uv in this file
+	rm -rf build/uv && python3 -m venv build/uv && build/uv/bin/pip install -q "uv==$(UV_VERSION)"
+	{ echo "# Written by \`make uv-lock\`; do not edit. uv installs every other package."; \
+	echo "uv==$(UV_VERSION)" | build/uv/bin/uv pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 -; } > requirements-uv.lock
+	rm -rf build/uv
+
 format: .venv/ready ### format all Python files
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
@@ -299,7 +305,7 @@ cache-clean: ### delete the cache (HOUSE_CACHE_DIR, else a folder in /var/cache 
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 to 3.13 is needed as python3; found $$(python3 --version)" >&2; exit 1; }
-	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q "uv==$(UV_VERSION)"
+	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q $(HASHED) -r requirements-uv.lock
 
 # MkDocs has an environment of its own, because nothing else imports it.
 build/site-venv/ready: docs/requirements.lock | $(UV)
