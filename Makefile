@@ -123,15 +123,22 @@ gitops-remove: .venv/deploy ### remove the Applications and Argo CD; the data st
 	@$(PYTHON) -m ci.argocd remove
 
 ##@ Releases
-.PHONY: promote-env bundle bundle-install push publish publish-join publish-names publish-mirror release scan new-version notes charts
-bundle: .venv/deploy ## write one file that installs ENV without a registry: images, charts, installer, doctor (ARGS="--set ...")
-	@$(PYTHON) -m ci.bundle --env $(ENV) $(ARGS)
+.PHONY: promote-env bundle bundle-verify bundle-install push publish publish-join publish-names publish-mirror release scan new-version notes charts
+bundle: .venv/deploy ## write one file that installs ENV without a registry: images, charts, installer, doctor (SIGN_WITH=<private key>)
+	@$(PYTHON) -m ci.bundle --env $(ENV) $(if $(SIGN_WITH),--sign-with "$(SIGN_WITH)") $(ARGS)
 
-bundle-install: ### unpack the newest bundle of ENV and run its installer (as root; ARGS="--argocd ...")
-	@bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
-	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one with \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi; \
-	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked
-	build/unpacked/*/install.sh $(ARGS)
+# The newest bundle of ENV, as the shell variable `bundle`.
+NEWEST_BUNDLE = bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
+	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one with \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi
+
+bundle-verify: ### check without a network who signed the newest bundle of ENV: SIGNER=<allowed-signers file>
+	@$(NEWEST_BUNDLE); ci/bundle/signature.sh "$$bundle" "$(SIGNER)"
+
+bundle-install: ### unpack the newest bundle of ENV and run its installer (as root; SIGNER=<allowed-signers file>, ARGS="--argocd ...")
+	@$(NEWEST_BUNDLE); \
+	$(if $(SIGNER),ci/bundle/signature.sh "$$bundle" "$(SIGNER)";) \
+	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked; \
+	build/unpacked/*/install.sh $(if $(SIGNER),--signer="$(SIGNER)" --archive="$$bundle") $(ARGS)
 
 push: .venv/deploy ### copy the images of ENV to a registry without changing digests: REGISTRY=registry.example/house
 	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"
@@ -168,7 +175,7 @@ promote-env: .venv/deploy ### give an environment the images of another one: FRO
 	@$(PYTHON) -m ci.deploy.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test check lint types checkov unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
+.PHONY: doctor test check lint types checkov secret-scan unit services contract go e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
 doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
@@ -196,6 +203,9 @@ types: .venv/ready ### run mypy, strict for all programs
 
 checkov: .venv/deploy build/checkov-venv/ready ### compare the rendered manifests of every environment with Checkov's rules
 	@$(PYTHON) -m ci.checks.checkov
+
+secret-scan: .venv/deploy ### search every commit of the repository for secrets (needs Go, which compiles gitleaks once)
+	@$(PYTHON) -m ci.checks.secret_scan
 
 unit: .venv/test $(DAGS) ### run the unit, chart, DAG and monitoring tests
 	$(PYTEST) -n $(WORKERS) -m "not services and not e2e"
@@ -259,7 +269,7 @@ bench-serving: .venv/test ### compare the predictor with MLflow, MLServer, KServ
 	@PATH="$(dir $(UV)):$$PATH" $(PYTHON) -m tests.bench.serving $(ARGS)
 
 ##@ Maintenance
-.PHONY: help-all lock docs site site-lock checkov-lock format cache-clean
+.PHONY: help-all lock docs site site-lock checkov-lock uv-lock format cache-clean
 help-all: ## print all other targets, too
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {title = substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {sub("### ", "## "); if (title) printf "\n%s\n", title; title = ""; printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -280,6 +290,12 @@ site-lock: | $(UV) ### write docs/requirements.lock from docs/requirements.in
 checkov-lock: | $(UV) ### write ci/checks/checkov/requirements.lock from its requirements.in
 	cd ci/checks/checkov && $(UV) pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 --upgrade requirements.in -o requirements.lock
 
+uv-lock: ### write requirements-uv.lock for UV_VERSION, the version of uv in this file
+	rm -rf build/uv && python3 -m venv build/uv && build/uv/bin/pip install -q "uv==$(UV_VERSION)"
+	{ echo "# Written by \`make uv-lock\`; do not edit. uv installs every other package."; \
+	echo "uv==$(UV_VERSION)" | build/uv/bin/uv pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 -; } > requirements-uv.lock
+	rm -rf build/uv
+
 format: .venv/ready ### format all Python files
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
@@ -289,7 +305,7 @@ cache-clean: ### delete the cache (HOUSE_CACHE_DIR, else a folder in /var/cache 
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 to 3.13 is needed as python3; found $$(python3 --version)" >&2; exit 1; }
-	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q "uv==$(UV_VERSION)"
+	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q $(HASHED) -r requirements-uv.lock
 
 # MkDocs has an environment of its own, because nothing else imports it.
 build/site-venv/ready: docs/requirements.lock | $(UV)

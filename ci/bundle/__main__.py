@@ -1,6 +1,7 @@
 """Write one file with everything that a machine without a registry needs to run an environment.
 
 python -m ci.bundle --env vm      build/house-platform-<version>-<commit>-vm.tar.zst, and its checksum beside it
+... --sign-with <private key>     also its signature, <bundle>.sig
 
 It holds the images by digest, exactly as values/images-<env>.yaml names them. README.md lists the rest of its content.
 """
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from ci.bundle import argocd
 from ci.bundle.make import make
-from ci.common.console import main, say
+from ci.bundle.sign import sign
+from ci.common.console import Failure, main, say
 from ci.common.environments import known_env
 from ci.common.paths import CHECKOUT
 
@@ -31,10 +33,18 @@ def _main() -> None:
     parser.add_argument(
         "--no-argocd", action="store_true", help="omit Argo CD; the bundle then installs with Helm only"
     )
+    parser.add_argument(
+        "--sign-with", type=Path, metavar="KEY", help="private key of ssh-keygen, or its public key if an agent has it"
+    )
     options = parser.parse_args()
+    key: Path | None = options.sign_with
+    if key and not key.is_file():
+        raise Failure(f"there is no key {key} to sign with: `ssh-keygen -t ed25519 -f {key}` makes one")
     source = None if options.no_argocd else argocd.built()
     packed = make(options.env, options.output, options.set, argocd=source)
     say(f"wrote {packed}: {packed.stat().st_size / 1e6:,.0f} MB; {packed.name}.sha256 beside it")
+    if key:
+        say(f"signed: {sign(packed, key).name} beside it")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 #   ./install.sh --argocd    the same with Argo CD, which reads charts and values from a Git server in the cluster
 #   ./install.sh --verify    only check every file of this folder against checksums.sha256
 #   ./install.sh --images    check, and import the images into this machine's containerd (each further node needs that)
+#   --signer=FILE            first check that a key of this allowed-signers file signed the archive of this folder
+#   --archive=FILE           the archive that this folder was unpacked from (default: beside this folder)
 #   --no-doctor              go on although the doctor says that it will not run
 #   --again                  hand the release to helm even if it is this one already
 #
@@ -20,6 +22,34 @@ say() { echo "==> $*"; }
 refuse() {
     echo "REFUSED: $*" >&2
     exit 1
+}
+
+# The path of a file from any folder.
+absolute() {
+    case $1 in
+    /*) echo "$1" ;;
+    *) echo "$PWD/$1" ;;
+    esac
+}
+
+# Check the publisher's signature of the archive, and that this folder has the archive's list of checksums. `verify` then
+# compares every file with the list. signature.sh can be trusted as far as this script: both are in the bundle, so check
+# the archive before you unpack it, too (README.md).
+check_signature() {
+    if [ -z "$signer" ]; then
+        say "signature not checked: checksums show damage, but not who made this bundle (--signer=FILE, README.md)"
+        return
+    fi
+    if [ -z "$archive" ]; then
+        archive=$(dirname "$PWD")/$(basename "$PWD").tar.zst
+        [ -e "$archive" ] || archive=${archive%.zst}.gz
+        [ -e "$archive" ] || refuse "the archive of this folder is not beside it, so no signature can be checked: --archive=FILE names it"
+    fi
+    sh ./signature.sh "$archive" "$signer" || exit 1
+    packed=${archive##*/} packed=${packed%.tar.*}/checksums.sha256
+    if [ "$(tar -xOf "$archive" "$packed" | sha256sum)" != "$(sha256sum <checksums.sha256)" ]; then
+        refuse "checksums.sha256 differs from the one in $archive: unpack this archive again into an empty folder"
+    fi
 }
 
 # Check that every file is unchanged, that there is no other file, and that each image has its SBOM. Nothing is changed
@@ -216,7 +246,7 @@ wait_ready() {
 }
 
 main() {
-    doctor=yes again=no what=all argocd=no
+    doctor=yes again=no what=all argocd=no signer='' archive=''
     for option in "$@"; do
         case $option in
         --verify) what=verify ;;
@@ -224,20 +254,26 @@ main() {
         --no-doctor) doctor=no ;;
         --again) again=yes ;;
         --argocd) argocd=yes ;;
+        --signer=?*) signer=$(absolute "${option#*=}") ;;
+        --archive=?*) archive=$(absolute "${option#*=}") ;;
+        --signer* | --archive*) refuse "${option%%=*} needs a file: ${option%%=*}=FILE (--help)" ;;
         -h | --help)
-            sed -n '2,13s/^# \{0,1\}//p' "$0"
+            sed -n '2,15s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
         *) refuse "there is no option $option (--help)" ;;
         esac
     done
     cd "$(dirname "$0")"
-    PATH="$PWD/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 CLUSTER=current LC_ALL=C
+    PYTHONDONTWRITEBYTECODE=1 CLUSTER=current LC_ALL=C
     HOME=${HOME:-/root} # without one, as in a unit of systemd, kubectl and helm would keep their caches in this folder
-    export PATH PYTHONDONTWRITEBYTECODE CLUSTER LC_ALL HOME
+    export PYTHONDONTWRITEBYTECODE CLUSTER LC_ALL HOME
 
+    check_signature
     verify
     [ $what != verify ] || exit 0
+    PATH="$PWD/bin:$PATH" # only now: no program of this folder checks this folder
+    export PATH
     if [ $what = images ]; then
         needs python3
         doctor --no-cluster

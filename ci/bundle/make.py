@@ -15,6 +15,7 @@ from typing import IO
 from ci.argocd.manifests import split_setting
 from ci.bundle.argocd import Source
 from ci.bundle.argocd import gather as gather_argocd
+from ci.bundle.sign import signature
 from ci.common.console import Failure, phase, run, say
 from ci.common.git import git
 from ci.common.image_reference import parse
@@ -143,6 +144,7 @@ def make(
             packed = pack(folder, target, needs.made)
     line = f"{archive.sha256(packed)}  {packed.name}\n"
     packed.with_name(f"{packed.name}.sha256").write_text(line)
+    signature(packed).unlink(missing_ok=True)  # of an earlier bundle with this name
     return packed
 
 
@@ -188,8 +190,9 @@ def gather_rest(folder: Path, env: str, lock: Path, settings: Sequence[str], nee
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     here = CHECKOUT / "ci" / "bundle"
-    shutil.copyfile(here / "install.sh", folder / "install.sh")
-    (folder / "install.sh").chmod(0o755)
+    for script in ("install.sh", "signature.sh"):
+        shutil.copyfile(here / script, folder / script)
+        (folder / script).chmod(0o755)
     page = (here / "README.md").read_text()  # at the top of a bundle, so links change
     (folder / "README.md").write_text(page.replace("](../../", "](").replace("](../", "](ci/"))
     for place in ("values", "bin", "charts"):

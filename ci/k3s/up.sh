@@ -2,11 +2,11 @@
 # Install one version of K3s with the settings beside this file. Run it as root. README.md describes the manual steps.
 #
 #   ci/k3s/up.sh             from its release on GitHub
-#   ci/k3s/up.sh FOLDER      from the files of that release in a folder: k3s, sha256sum-amd64.txt, install.sh of its tag, and
+#   ci/k3s/up.sh FOLDER      from the files of that release in a folder: k3s, install.sh of its tag, and
 #                            k3s-airgap-images-amd64.tar.zst where nothing can be pulled
 set -eu
 
-VERSION=v1.36.3+k3s1
+VERSION=v1.36.3+k3s1 # checksums.sha256 belongs to this version: change both together
 TAG=$(echo "$VERSION" | sed 's/+/%2B/')
 
 refuse() {
@@ -24,12 +24,14 @@ if [ $# -eq 1 ]; then
     cd "$1"
 else
     cd "$(mktemp -d)"
-    for file in k3s sha256sum-amd64.txt; do
-        curl -fsSLO --retry 3 "https://github.com/k3s-io/k3s/releases/download/$TAG/$file"
-    done
+    curl -fsSLO --retry 3 "https://github.com/k3s-io/k3s/releases/download/$TAG/k3s"
     curl -fsSLO --retry 3 "https://raw.githubusercontent.com/k3s-io/k3s/$TAG/install.sh"
 fi
-sha256sum --check --ignore-missing sha256sum-amd64.txt || refuse "the files do not match the checksums of $VERSION: copy them again"
+for file in k3s install.sh; do
+    [ -e "$file" ] || refuse "$PWD has no $file: copy it from the release $VERSION"
+done
+sha256sum --check --ignore-missing "$here/checksums.sha256" ||
+    refuse "the files do not match the checksums of $VERSION in $here/checksums.sha256: copy them again"
 
 install -d -m 700 /etc/rancher/k3s
 install -m 600 "$here/config.yaml" "$here/psa.yaml" /etc/rancher/k3s/

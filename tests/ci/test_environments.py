@@ -141,6 +141,22 @@ def test_mlflow_runs_with_the_lock_and_without_the_excluded_packages_of_its_imag
     assert "services/mlflow/excludes.txt | xargs $(UV) pip uninstall" in recipe
 
 
+def test_uv_is_installed_with_the_hashes_of_its_version() -> None:
+    [version] = re.findall(r"^UV_VERSION := (.*)$", MAKEFILE, re.MULTILINE)
+    locked = blocks((CHECKOUT / "requirements-uv.lock").read_text())
+    assert list(locked) == [f"uv=={version}"], "run `make uv-lock`"
+    assert all(line.startswith("    --hash=sha256:") for line in locked[f"uv=={version}"])
+    assert locked[f"uv=={version}"], "no hash"
+
+
+def test_every_package_is_installed_with_hashes() -> None:
+    """Our own packages are installed from the checkout. `make uv-lock` writes hashes, so it has none before."""
+    recipes = re.sub(r"^uv-lock:.*\n(?:\t.*\n)+", "", MAKEFILE, flags=re.MULTILINE)
+    commands = re.findall(r"pip\"? (?:install|sync) [^|;&\n]*", recipes)
+    assert len(commands) > 5, commands
+    assert [command for command in commands if "$(HASHED)" not in command and "--no-deps" not in command] == []
+
+
 @pytest.mark.parametrize(("variable", "python"), [("MLFLOW", MLFLOW_PYTHON), ("DAGS", DAGS_PYTHON)])
 def test_programs_find_the_environments_that_make_creates(variable: str, python: Path) -> None:
     [folder] = re.findall(rf"^{variable} := (.*)/ready$", MAKEFILE, re.MULTILINE)

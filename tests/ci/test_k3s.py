@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 from ipaddress import ip_address, ip_network
@@ -42,16 +43,18 @@ class Machine:
             (self.bin / name).chmod(0o755)
         (self.release / "k3s").write_bytes(K3S)
         (self.release / "install.sh").write_text('echo "install.sh $INSTALL_K3S_SKIP_DOWNLOAD" >>"$CALLS"\n')
-        sums = {"k3s": K3S, AIRGAP: b"images", "k3s-images.txt": b"names"}
+        self.here = place / "k3s"  # up.sh and its settings, with the checksums of this release
+        shutil.copytree(CHECKOUT / "ci/k3s", self.here)
+        sums = {"k3s": K3S, "install.sh": (self.release / "install.sh").read_bytes(), AIRGAP: b"images"}
         lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sums.items()]
-        (self.release / "sha256sum-amd64.txt").write_text("".join(lines))
+        (self.here / "checksums.sha256").write_text("".join(lines))
 
     def up(self, *words: str, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         """Run up.sh; returns how it ended and what it called."""
         self.log.write_text("")
         variables = {"PATH": f"{self.bin}:/usr/bin:/bin", "BIN": str(self.bin), "CALLS": str(self.log), **environment}
         done = subprocess.run(
-            ["sh", CHECKOUT / "ci/k3s/up.sh", *words],
+            ["sh", self.here / "up.sh", *words],
             env={**variables, "RELEASE": str(self.release)}, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         return done, self.log.read_text().splitlines()
@@ -98,10 +101,9 @@ def test_registry_is_the_one_of_the_example() -> None:
 def test_settings_are_in_place_before_k3s_is_installed_and_started(machine: Machine) -> None:
     done, calls = machine.up(str(machine.release))
     assert done.returncode == 0, done.stderr
-    here = CHECKOUT / "ci/k3s"
     assert calls == [
         "install -d -m 700 /etc/rancher/k3s",
-        f"install -m 600 {here}/config.yaml {here}/psa.yaml /etc/rancher/k3s/",
+        f"install -m 600 {machine.here}/config.yaml {machine.here}/psa.yaml /etc/rancher/k3s/",
         "install -m 755 k3s /usr/local/bin/k3s",
         "install.sh true",
         "k3s kubectl get nodes -o name",
@@ -124,13 +126,12 @@ def test_without_a_folder_the_release_of_one_version_is_fetched(machine: Machine
     tag = fetched[0].split("/")[-2]
     assert fetched == [
         f"https://github.com/k3s-io/k3s/releases/download/{tag}/k3s",
-        f"https://github.com/k3s-io/k3s/releases/download/{tag}/sha256sum-amd64.txt",
         f"https://raw.githubusercontent.com/k3s-io/k3s/{tag}/install.sh",
     ]
-    assert f"VERSION={tag.replace('%2B', '+')}\n" in (CHECKOUT / "ci/k3s/up.sh").read_text()
+    assert f"VERSION={tag.replace('%2B', '+')} #" in (CHECKOUT / "ci/k3s/up.sh").read_text()
 
 
-@pytest.mark.parametrize("name", ["k3s", AIRGAP])
+@pytest.mark.parametrize("name", ["k3s", "install.sh", AIRGAP])
 def test_a_damaged_file_is_refused_before_anything_is_installed(machine: Machine, name: str) -> None:
     (machine.release / AIRGAP).write_bytes(b"images")
     with (machine.release / name).open("ab") as file:
@@ -138,6 +139,30 @@ def test_a_damaged_file_is_refused_before_anything_is_installed(machine: Machine
     done, calls = machine.up(str(machine.release))
     assert (done.returncode, calls) == (1, [])
     assert "REFUSED: the files do not match the checksums of v" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["k3s", "install.sh"])
+def test_a_missing_file_is_refused_before_anything_is_installed(machine: Machine, name: str) -> None:
+    (machine.release / name).unlink()
+    done, calls = machine.up(str(machine.release))
+    assert (done.returncode, calls) == (1, [])
+    assert f"REFUSED: {machine.release} has no {name}" in done.stderr
+
+
+def test_checksums_of_another_place_do_not_count(machine: Machine) -> None:
+    with (machine.release / "k3s").open("ab") as file:
+        file.write(b"#")
+    digest = hashlib.sha256((machine.release / "k3s").read_bytes()).hexdigest()
+    for name in ("sha256sum-amd64.txt", "checksums.sha256"):
+        (machine.release / name).write_text(f"{digest}  k3s\n")
+    done, calls = machine.up(str(machine.release))
+    assert (done.returncode, calls) == (1, []), "the folder brought checksums of its own"
+
+
+def test_committed_checksums_cover_every_file_that_is_installed() -> None:
+    lines = (CHECKOUT / "ci/k3s/checksums.sha256").read_text().splitlines()
+    assert [line.partition("  ")[2] for line in lines] == ["k3s", "install.sh", AIRGAP]
+    assert all(re.fullmatch(r"[0-9a-f]{64}", line.partition("  ")[0]) for line in lines)
 
 
 @pytest.mark.parametrize(

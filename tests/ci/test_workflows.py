@@ -24,7 +24,7 @@ GIT = ("git push", "gh auth", "number=", "[ -n", "if [")
 def steps() -> Iterator[tuple[str, dict[str, Any]]]:
     for file, workflow in WORKFLOWS.items():
         for job, content in workflow["jobs"].items():
-            for step in content["steps"]:
+            for step in content.get("steps", []):
                 yield f"{file}: {job}", step
 
 
@@ -46,7 +46,7 @@ def test_every_step_is_a_target_of_the_makefile(where: str, line: str) -> None:
 def test_an_action_is_one_commit_everywhere_and_says_its_version() -> None:
     pinned: dict[str, set[str]] = {}
     for path in (CHECKOUT / ".github/workflows").glob("*.yml"):
-        for line in re.findall(r"uses: (.*)", path.read_text()):
+        for line in re.findall(r"uses: ((?!\./).*)", path.read_text()):
             match = re.fullmatch(r"([\w./-]+)@([0-9a-f]{40}) # v\d+\.\d+\.\d+", line)
             assert match, f"{path.name}: {line}"
             pinned.setdefault(match[1], set()).add(match[2])
@@ -58,7 +58,7 @@ def test_rights_are_given_job_by_job(file: str) -> None:
     assert WORKFLOWS[file]["permissions"] == {}
     for name, job in WORKFLOWS[file]["jobs"].items():
         assert job["permissions"], f"{file}: {name} says nothing of its rights"
-        assert "timeout-minutes" in job, f"{file}: {name} may hang for six hours"
+        assert "uses" in job or "timeout-minutes" in job, f"{file}: {name} may hang for six hours"
     if "pull_request" in WORKFLOWS[file].get(True, {}):  # YAML reads `on` so
         granted = {right for job in WORKFLOWS[file]["jobs"].values() for right in job["permissions"].values()}
         assert granted == {"read"}, f"{file}: a pull request of anybody gets {granted}"
@@ -67,10 +67,36 @@ def test_rights_are_given_job_by_job(file: str) -> None:
 def test_what_names_images_has_the_history_that_tells_their_commits() -> None:
     for file, workflow in WORKFLOWS.items():
         for name, job in workflow["jobs"].items():
-            text = str(job["steps"])
+            text = str(job.get("steps"))
             if re.search(r"make (--silent )?(publish|release|images|e2e|upgrade)", text):
                 [checkout] = [step for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
                 assert checkout["with"].get("fetch-depth") == 0, f"{file}: {name}"
+
+
+def test_everything_that_writes_to_a_registry_waits_for_all_tests() -> None:
+    assert set(WORKFLOWS["test.yml"][True]) == {"pull_request", "workflow_call"}, "a push to main would run them twice"
+    jobs = WORKFLOWS["publish.yml"]["jobs"]
+    assert jobs["tests"]["uses"] == "./.github/workflows/test.yml"
+    assert not {"if", "continue-on-error", "with"} & set(jobs["tests"])
+
+    def before(name: str) -> set[str]:
+        needed = jobs[name].get("needs", [])
+        direct = {needed} if isinstance(needed, str) else set(needed)
+        return direct.union(*(before(one) for one in direct))
+
+    for name, job in jobs.items():
+        assert name == "tests" or "tests" in before(name), f"{name} does not wait for the tests"
+        assert not re.search(r"always\(\)|failure\(\)|cancelled\(\)", str(job.get("if"))), (
+            f"{name} runs after failed tests"
+        )
+
+
+def test_release_needs_the_published_commit_before_it_builds() -> None:
+    lines = [line for where, line in commands() if where == "release.yml: release"]
+    assert re.match(
+        r'\[ -n "\$\(gh run list --workflow publish\.yml --commit "\$GITHUB_SHA" --status success ', lines[0]
+    )
+    assert WORKFLOWS["release.yml"]["jobs"]["release"]["permissions"]["actions"] == "read"
 
 
 def test_provenance_and_the_bill_of_every_architecture_are_attested() -> None:

@@ -1,0 +1,1 @@
+"""Searches the history of the repository for secrets."""
