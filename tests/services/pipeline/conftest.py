@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import mlflow
 import polars as pl
 import pytest
@@ -17,6 +16,7 @@ from core.stores.objects import FolderStore
 from datasource import synthetic
 from pipeline import rows
 from pipeline.settings import PipelineSettings
+from tests.kit.world import HTTP
 from tests.services.conftest import Provisioned
 from tests.services.ledgers import new_ledger
 from tests.services.pipeline.loop import SCALE, Loop
@@ -101,4 +101,4 @@ def loop(platform: LocalPlatform, minio: Provisioned, request: pytest.FixtureReq
     name = f"loop-{abs(hash(request.node.nodeid))}"
     new_ledger(platform, name)
     yield Loop(platform, minio, name)
-    httpx.delete(f"{platform.datasource_url}/admin/faults").raise_for_status()
+    HTTP.delete(f"{platform.datasource_url}/admin/faults").raise_for_status()

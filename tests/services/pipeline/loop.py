@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import httpx
 import mlflow
 
 from ci.local.processes import LocalPlatform, StageResult
@@ -18,6 +17,7 @@ from pipeline import STAGES
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
+from tests.kit.world import HTTP
 from tests.services.conftest import Provisioned
 
 SCALE = 0.01
@@ -123,7 +123,7 @@ class Loop:
     def restart(self) -> None:
         """Move the cursor of the data API back to the first batch."""
         query = {"group_number": "1", "day": self.name}
-        httpx.get(f"{self.platform.datasource_url}/restart_data_generation", params=query).raise_for_status()
+        HTTP.get(f"{self.platform.datasource_url}/restart_data_generation", params=query).raise_for_status()
 
     def champion(self) -> str | None:
         version = self.context.registry.version_by_alias(self.name, "champion")

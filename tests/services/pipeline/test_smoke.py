@@ -23,6 +23,7 @@ from core.model.bundle import load_bundle
 from pipeline.commands import smoke
 from pipeline.context import Context
 from tests.kit.request_body import read_body
+from tests.kit.world import HTTP
 from tests.services.pipeline.conftest import SETTINGS
 
 STEPS = ["versions", "train", "log", "register", "alias", "download", "load", "clean up"]
@@ -53,7 +54,7 @@ class Proxy(BaseHTTPRequestHandler):
             name: value for name, value in self.headers.items() if name.lower() not in ("host", "accept-encoding")
         }
         headers["Host"] = self.host or httpx.URL(self.target).netloc.decode()
-        answer = httpx.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
+        answer = HTTP.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
         changed = self.change if self.command == "GET" and self.change and self.path.endswith(self.change[0]) else None
         self._answer(answer.status_code, changed[1] if changed else answer.content)
 
