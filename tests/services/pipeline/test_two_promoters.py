@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +20,7 @@ from pipeline.outcome import SkipRun
 from pipeline.stages import promote, reject
 from tests.services.conftest import Provisioned
 from tests.services.ledgers import new_ledger
+from tests.services.pipeline.command import in_own_process, in_this_process
 from tests.services.pipeline.loop import STAGE, WON, Loop
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -155,10 +153,8 @@ def test_invalid_rollback_keeps_the_champion(second: Loop) -> None:
 
 def test_lineage_has_batches_decision_verdict_and_report(second: Loop) -> None:
     environment = {**second.platform.stage_environment(**second.environment), "COMMIT": "3f2a91b"}
-    command = [sys.executable, "-m", "pipeline", "lineage", "--version", "2"]
-    done = subprocess.run(
-        [*command, "--json"], env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    )
+    done = in_own_process(environment, "lineage", "--version", "2", "--json")
+    assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     ledger = second.context.ledger
     assert result["champion"] is True
@@ -173,11 +169,10 @@ def test_lineage_has_batches_decision_verdict_and_report(second: Loop) -> None:
     assert result["code"] == "development"
     assert len(result["bundle_sha256"]) == 64
     assert [move["kind"] for move in result["moves"]] == ["promotion"]
-    output = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    ).stdout
+    text = in_this_process(environment, "lineage", "--version", "2")
+    assert text.returncode == 0, text.stderr
     for words in (result["run"], result["report"], result["batches"][1]["sha256"], result["verdict"]["reason"]):
-        assert words in output
+        assert words in text.stdout
     stood = ledger.batch(1)
     ledger.set_stored(ledger.receive(1, "f" * 64, stood.rows + 1, "raw/other"))
     other = lineage.run(second.context, "2")
@@ -187,8 +182,7 @@ def test_lineage_has_batches_decision_verdict_and_report(second: Loop) -> None:
 
 def test_rollback_moves_the_alias_and_is_recorded(second: Loop) -> None:
     environment = second.platform.stage_environment(**second.environment)
-    command = [sys.executable, "-m", "pipeline", "rollback", "--to", "1", "--reason", "prices of condos were absurd"]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    done = in_own_process(environment, "rollback", "--to", "1", "--reason", "prices of condos were absurd")
     assert done.returncode == 0, done.stderr
     assert "version 1 is the champion instead of version 2: prices of condos were absurd" in done.stdout
     assert second.champion() == "1"
