@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,9 +44,15 @@ def free_port() -> int:
 def answers(url: str) -> bool:
     """Whether a GET of `url` returns 200."""
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return _http().get(url).status_code == 200
     except httpx.TransportError:
         return False
+
+
+@cache
+def _http() -> httpx.Client:
+    # One client, because each loads the certificate authorities for 40 ms. No connection survives the end of a program.
+    return httpx.Client(timeout=2, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass(frozen=True)

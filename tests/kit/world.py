@@ -113,7 +113,8 @@ class World:
             ledger_dsn=self.dsn, mlflow_tracking_uri="http://127.0.0.1:9", component_wait_seconds=0,
         )  # fmt: skip
         context = Context(settings)
-        self.ledger.open_for(settings.platform_name)  # as `Context.ledger` does
+        if not self.ledger.find_owner():  # the owner does not change afterwards
+            self.ledger.open_for(settings.platform_name)  # as `Context.ledger` does
         context.__dict__["ledger"] = Mortal(self.ledger, self.life, self.outages["ledger"])
         context.__dict__["store"] = Mortal(FolderStore(self.folder), self.life, self.outages["store"])
         context.__dict__["champion"] = None  # no registry is asked

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import httpx
 import mlflow
 
 from ci.local.processes import LocalPlatform, StageResult
@@ -18,6 +17,7 @@ from pipeline import STAGES
 from pipeline.context import Context
 from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
+from tests.kit.world import HTTP
 from tests.services.conftest import Provisioned
 
 SCALE = 0.01
@@ -83,12 +83,23 @@ class Loop:
             DataError: the data API failed, or the batch was refused.
             SkipRun: the decision is to skip, or there is no new batch.
         """
-        batch = self.stage("fetch", {})["batch"]
-        for name in ("validate", "split", "decide"):
-            done = self.stage(name, {"batch": batch})
+        batch = self.clean()
+        done = self.stage("decide", {"batch": batch})
         if done["next"] == "skip":
             raise SkipRun(done["reason"], batch=batch)
-        return int(batch)
+        return batch
+
+    def clean(self) -> int:
+        """Run fetch to split within this process, and return the number of the batch.
+
+        Raises:
+            DataError: the data API failed, or the batch was refused.
+            SkipRun: there is no new batch.
+        """
+        batch = int(self.stage("fetch", {})["batch"])
+        for name in ("validate", "split"):
+            self.stage(name, {"batch": batch})
+        return batch
 
     def turn(self) -> str:
         """Run all stages on the next batch within this process, and return the verdict.
@@ -104,8 +115,15 @@ class Loop:
         return summary
 
     def settle(self) -> int:
-        """Run `learn`, and record a verdict without a training, so that the next run takes the next batch."""
-        batch, ledger = self.learn(), self.context.ledger
+        """Run `clean`, and record decision and verdict without a training, so that the next run takes the next batch.
+
+        Nothing is logged to MLflow, which takes most of the time of `learn`.
+
+        Raises:
+            DataError, SkipRun: see `clean`.
+        """
+        batch, ledger = self.clean(), self.context.ledger
+        ledger.decide(ledger.batch(batch), "train", "recorded by a test", {})
         ledger.add_training(f"{self.name}-{batch}", batch, ledger.trainable_batches(), 1, "none", {}, "")
         ledger.add_promotion(f"{self.name}-{batch}", "0", False, "not trained", None, {})
         return batch
@@ -123,7 +141,7 @@ class Loop:
     def restart(self) -> None:
         """Move the cursor of the data API back to the first batch."""
         query = {"group_number": "1", "day": self.name}
-        httpx.get(f"{self.platform.datasource_url}/restart_data_generation", params=query).raise_for_status()
+        HTTP.get(f"{self.platform.datasource_url}/restart_data_generation", params=query).raise_for_status()
 
     def champion(self) -> str | None:
         version = self.context.registry.version_by_alias(self.name, "champion")

@@ -7,6 +7,7 @@ steps. `pytest -s` prints the content of the ledger after each fault.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,7 @@ from pipeline.ingest.body import BatchContent, content_hash
 from tests.kit.long_form import LONG
 from tests.kit.small_disk import MIB, small_disk
 from tests.kit.world import HTTP, TIMEOUT, World
-from tests.services.ledgers import new_ledger
+from tests.services.ledgers import ConnectedLedger, new_ledger
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -47,13 +48,19 @@ def dsn(local: LocalPlatform) -> str:
 
 
 @pytest.fixture(scope="module")
-def new_world(source: str, dsn: str) -> Callable[[Path], World]:
+def ledger(dsn: str) -> Iterator[Ledger]:
+    with closing(ConnectedLedger(dsn, run="run")) as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="module")
+def new_world(source: str, dsn: str, ledger: Ledger) -> Callable[[Path], World]:
     """Creates an empty world."""
 
     def make(folder: Path) -> World:
         with psycopg.connect(dsn) as connection:
             connection.execute("truncate ledger.batches, ledger.calls, ledger.gaps cascade")
-        world = World(source, Ledger(dsn, run="run"), folder, dsn)
+        world = World(source, ledger, folder, dsn)
         HTTP.delete(f"{source}/admin/faults").raise_for_status()
         world.restart()
         return world

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from pipeline.outcome import SkipRun
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking
 from tests.services.ledgers import new_ledger
+from tests.services.pipeline.command import in_own_process, in_this_process
 from tests.services.pipeline.conftest import SETTINGS
 
 
@@ -71,15 +69,14 @@ class TestOnMlflow:
         self, platform: LocalPlatform, context: Context, aliases: Callable[[], dict[str, str]]
     ) -> None:
         own = {name: getattr(context.settings, name) for name in ("model_name", "experiment_name", "ledger_dsn")}
-        environment = {**os.environ, **platform.stage_environment(**own), "RESULT_FILE": os.devnull}
-        for words, message, code, named in (
-            (["--off"], "no version is the challenger already", 99, {}),
-            (["--version", "2"], "version 2 is the challenger", 0, {"challenger": "2"}),
-            (["--version", "2"], "version 2 is the challenger already", 99, {"challenger": "2"}),
-            (["--off"], "no version is the challenger instead of version 2", 0, {}),
+        environment = platform.stage_environment(**own)
+        for run, words, message, code, named in (
+            (in_this_process, ["--off"], "no version is the challenger already", 99, {}),
+            (in_own_process, ["--version", "2"], "version 2 is the challenger", 0, {"challenger": "2"}),
+            (in_this_process, ["--version", "2"], "version 2 is the challenger already", 99, {"challenger": "2"}),
+            (in_this_process, ["--off"], "no version is the challenger instead of version 2", 0, {}),
         ):
-            command = [sys.executable, "-m", "pipeline", "shadow", *words]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            done = run(environment, "shadow", *words)
             assert (done.returncode, aliases()) == (code, {"champion": "1"} | named), done.stderr
             assert message in done.stdout
 

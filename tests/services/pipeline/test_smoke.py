@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +20,8 @@ from core.model.bundle import load_bundle
 from pipeline.commands import smoke
 from pipeline.context import Context
 from tests.kit.request_body import read_body
+from tests.kit.world import HTTP
+from tests.services.pipeline.command import in_own_process, in_this_process
 from tests.services.pipeline.conftest import SETTINGS
 
 STEPS = ["versions", "train", "log", "register", "alias", "download", "load", "clean up"]
@@ -53,7 +52,7 @@ class Proxy(BaseHTTPRequestHandler):
             name: value for name, value in self.headers.items() if name.lower() not in ("host", "accept-encoding")
         }
         headers["Host"] = self.host or httpx.URL(self.target).netloc.decode()
-        answer = httpx.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
+        answer = HTTP.request(self.command, self.target + self.path, headers=headers, content=body, timeout=60)
         changed = self.change if self.command == "GET" and self.change and self.path.endswith(self.change[0]) else None
         self._answer(answer.status_code, changed[1] if changed else answer.content)
 
@@ -86,14 +85,9 @@ def proxied(platform: LocalPlatform) -> Iterator[Callable[..., str]]:
         server.server_close()
 
 
-def run(platform: LocalPlatform, mlflow_url: str = "", *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a pod does. It needs no ledger."""
-    settings = {"ledger_dsn": "postgresql://127.0.0.1:9/none"} | (
-        {"mlflow_tracking_uri": mlflow_url} if mlflow_url else {}
-    )
-    environment = {**os.environ, **platform.stage_environment(**settings), "RESULT_FILE": os.devnull}
-    command = [sys.executable, "-m", "pipeline", "smoke", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+def environment(platform: LocalPlatform, **settings: str) -> dict[str, str]:
+    """Settings of the command, which needs no ledger."""
+    return platform.stage_environment(ledger_dsn="postgresql://127.0.0.1:9/none", **settings)
 
 
 def context(mlflow_url: str) -> Context:
@@ -133,13 +127,13 @@ class TestOnMlflow:
     def test_every_step_prints_a_line_and_nothing_is_left(
         self, platform: LocalPlatform, before: dict[str, Any]
     ) -> None:
-        done = run(platform)
+        done = in_own_process(environment(platform), "smoke")
         assert done.returncode == 0, done.stderr
         assert steps(done.stderr) == STEPS
         assert len(done.stderr.splitlines()) == len(STEPS), f"MLflow prints, too: {done.stderr}"
         assert f"MLflow at {platform.mlflow_url} stores a model and returns it" in done.stdout
         assert left(platform) == before
-        output = json.loads(run(platform, "", "--json").stdout)
+        output = json.loads(in_this_process(environment(platform), "smoke", "--json").stdout)
         assert output["mlflow"] == mlflow.__version__
 
     @pytest.mark.parametrize(
@@ -175,7 +169,8 @@ class TestOnMlflow:
         assert left(platform) == before, "the next test does not clean up"
 
     def test_unreachable_mlflow_gives_one_line(self, platform: LocalPlatform) -> None:
-        done = run(platform, f"http://127.0.0.1:{free_port()}")
+        away = environment(platform, mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}")
+        done = in_this_process(away, "smoke")
         [output] = done.stderr.splitlines()
         assert done.returncode == 1
         assert re.match("smoke: step 'versions': MLflow at .* does not answer: .*; check that it is Ready", output)

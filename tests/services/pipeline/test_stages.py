@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import mlflow
 import mlflow.pyfunc
 import numpy as np
@@ -28,6 +27,7 @@ from datasource.settings import DatasourceSettings
 from pipeline import rows
 from pipeline.decision import drift
 from pipeline.outcome import SkipRun
+from tests.kit.world import HTTP
 from tests.services.conftest import Provisioned
 from tests.services.pipeline.loop import SCALE, STAGE, WON, Loop
 
@@ -376,7 +376,7 @@ def test_fault_of_the_data_api_neither_loses_nor_duplicates_rows(
     add_faults = f"{loop.platform.datasource_url}/admin/faults"
     while (batch := _tolerant(loop.settle)) is None or batch < after - 1:
         pass
-    httpx.post(add_faults, json=fault).raise_for_status()
+    HTTP.post(add_faults, json=fault).raise_for_status()
     answers = loop.drain()
     assert message is None or any(message in answer for answer in answers), answers
     assert answers[-1] == "the data API has no more data"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,12 +11,16 @@ from typing import Any
 import mlflow
 import pytest
 
+from ci.local.processes import LocalPlatform
 from core.errors import HouseError, LedgerError, RegistryError
 from core.ledger import Ledger
 from pipeline.commands import lineage, rollback
 from pipeline.evaluation import verdict
 from pipeline.outcome import SkipRun
 from pipeline.stages import promote, reject
+from tests.services.conftest import Provisioned
+from tests.services.ledgers import new_ledger
+from tests.services.pipeline.command import in_own_process, in_this_process
 from tests.services.pipeline.loop import STAGE, WON, Loop
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -49,17 +50,30 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
         return list(together.map(outcome, acts))
 
 
-@pytest.fixture
-def rivals(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> tuple[Loop, list[str]]:
-    """A loop with champion 1, and two runs that were compared with it and won."""
-    monkeypatch.setattr(Ledger, "unjudged", lambda _: None)  # else the second run would resume the batch of the first
+def rivalry(loop: Loop) -> tuple[Loop, list[str]]:
+    """The loop with champion 1, and two runs that were compared with it and won."""
     loop.settings |= EASY
-    promote.run(loop.context, challenge(loop))
-    assert loop.champion() == "1"
-    runs = [challenge(loop), challenge(loop)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Ledger, "unjudged", lambda _: None)  # else the second run would resume the batch of the first
+        promote.run(loop.context, challenge(loop))
+        assert loop.champion() == "1"
+        runs = [challenge(loop), challenge(loop)]
     for run in runs:  # the second batch came after the evaluation of the first run
         assert loop.stage("evaluate", {"run_id": run})["promoted"], "the test needs two winners"
     return loop, runs
+
+
+@pytest.fixture
+def rivals(loop: Loop) -> tuple[Loop, list[str]]:
+    """A loop of the test with two rivals."""
+    return rivalry(loop)
+
+
+@pytest.fixture(scope="module")
+def shared(platform: LocalPlatform, minio: Provisioned) -> tuple[Loop, list[str]]:
+    """A loop with two rivals that tests share, because it takes three trainings. They run in their order."""
+    new_ledger(platform, "promoters")
+    return rivalry(Loop(platform, minio, "promoters"))
 
 
 def test_two_promotions_end_with_one_champion_and_a_consistent_ledger(rivals: tuple[Loop, list[str]]) -> None:
@@ -83,9 +97,10 @@ def test_two_promotions_end_with_one_champion_and_a_consistent_ledger(rivals: tu
 
 
 def test_failure_between_verdict_and_alias_changes_neither(
-    rivals: tuple[Loop, list[str]], monkeypatch: pytest.MonkeyPatch
+    shared: tuple[Loop, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, (run, _) = rivals
+    loop, (_, run) = shared
+    assert loop.champion() == "1"
     before, moves = loop.everything(), loop.context.ledger.champions()
     training = loop.context.ledger.training(run)
     assert training is not None
@@ -116,28 +131,12 @@ def test_waiting_too_long_for_the_lock_is_an_error(loop: Loop, tmp_path: Path) -
         pass
 
 
-@pytest.fixture
-def second(rivals: tuple[Loop, list[str]]) -> Loop:
-    """A loop with champion version 2, after version 1."""
-    loop, runs = rivals
-    assert promote.run(loop.context, runs[1])["version"] == loop.champion() == "2"
+@pytest.fixture(scope="module")
+def second(shared: tuple[Loop, list[str]]) -> Loop:
+    """The shared loop with champion version 2, after version 1."""
+    loop, runs = shared
+    assert promote.run(loop.context, runs[1])["version"] == loop.champion() == "2"  # idempotent
     return loop
-
-
-def test_rollback_moves_the_alias_and_is_recorded(second: Loop) -> None:
-    environment = second.platform.stage_environment(**second.environment)
-    command = [sys.executable, "-m", "pipeline", "rollback", "--to", "1", "--reason", "prices of condos were absurd"]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "version 1 is the champion instead of version 2: prices of condos were absurd" in done.stdout
-    assert second.champion() == "1"
-    output = [(move["version"], move["before"], move["kind"]) for move in second.context.ledger.champions()]
-    assert output == [("1", None, "promotion"), ("2", "1", "promotion"), ("1", "2", "rollback")]
-    assert second.context.ledger.champions()[-1]["reason"] == "prices of condos were absurd"
-    before = second.everything(), second.context.ledger.champions()
-    with pytest.raises(SkipRun, match="version 1 is the champion already"):
-        rollback.run(second.context, "1", "again")
-    assert (second.everything(), second.context.ledger.champions()) == before
 
 
 def test_invalid_rollback_keeps_the_champion(second: Loop) -> None:
@@ -152,26 +151,10 @@ def test_invalid_rollback_keeps_the_champion(second: Loop) -> None:
         assert second.champion() == "2"
 
 
-def test_simultaneous_rollbacks_and_promotion_are_serialised(rivals: tuple[Loop, list[str]]) -> None:
-    loop, runs = rivals
-    promote.run(loop.context, runs[1])
-    loop.stage("evaluate", {"run_id": runs[0]})
-    at_once(
-        lambda: promote.run(loop.context, runs[0]),
-        lambda: rollback.run(loop.context, "1", "one"),
-        lambda: rollback.run(loop.context, "2", "other"),
-    )
-    moves = loop.context.ledger.champions()
-    assert moves[-1]["version"] == loop.champion()
-    assert [move["before"] for move in moves[1:]] == [move["version"] for move in moves[:-1]], "no chain"
-
-
 def test_lineage_has_batches_decision_verdict_and_report(second: Loop) -> None:
     environment = {**second.platform.stage_environment(**second.environment), "COMMIT": "3f2a91b"}
-    command = [sys.executable, "-m", "pipeline", "lineage", "--version", "2"]
-    done = subprocess.run(
-        [*command, "--json"], env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    )
+    done = in_own_process(environment, "lineage", "--version", "2", "--json")
+    assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     ledger = second.context.ledger
     assert result["champion"] is True
@@ -186,13 +169,42 @@ def test_lineage_has_batches_decision_verdict_and_report(second: Loop) -> None:
     assert result["code"] == "development"
     assert len(result["bundle_sha256"]) == 64
     assert [move["kind"] for move in result["moves"]] == ["promotion"]
-    output = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    ).stdout
+    text = in_this_process(environment, "lineage", "--version", "2")
+    assert text.returncode == 0, text.stderr
     for words in (result["run"], result["report"], result["batches"][1]["sha256"], result["verdict"]["reason"]):
-        assert words in output
+        assert words in text.stdout
     stood = ledger.batch(1)
     ledger.set_stored(ledger.receive(1, "f" * 64, stood.rows + 1, "raw/other"))
     other = lineage.run(second.context, "2")
     assert other["batches"][1] == {"number": 1, "sha256": stood.sha256, "clean": None}, "another content"
     assert f"1 {stood.sha256} (replaced by another content since)" in other["summary"]
+
+
+def test_rollback_moves_the_alias_and_is_recorded(second: Loop) -> None:
+    environment = second.platform.stage_environment(**second.environment)
+    done = in_own_process(environment, "rollback", "--to", "1", "--reason", "prices of condos were absurd")
+    assert done.returncode == 0, done.stderr
+    assert "version 1 is the champion instead of version 2: prices of condos were absurd" in done.stdout
+    assert second.champion() == "1"
+    output = [(move["version"], move["before"], move["kind"]) for move in second.context.ledger.champions()]
+    assert output == [("1", None, "promotion"), ("2", "1", "promotion"), ("1", "2", "rollback")]
+    assert second.context.ledger.champions()[-1]["reason"] == "prices of condos were absurd"
+    before = second.everything(), second.context.ledger.champions()
+    with pytest.raises(SkipRun, match="version 1 is the champion already"):
+        rollback.run(second.context, "1", "again")
+    assert (second.everything(), second.context.ledger.champions()) == before
+
+
+def test_simultaneous_rollbacks_and_promotion_are_serialised(second: Loop, shared: tuple[Loop, list[str]]) -> None:
+    loop, runs = shared
+    if second.champion() != "2":
+        rollback.run(loop.context, "2", "undo the last rollback")
+    loop.stage("evaluate", {"run_id": runs[0]})
+    at_once(
+        lambda: promote.run(loop.context, runs[0]),
+        lambda: rollback.run(loop.context, "1", "one"),
+        lambda: rollback.run(loop.context, "2", "other"),
+    )
+    moves = loop.context.ledger.champions()
+    assert moves[-1]["version"] == loop.champion()
+    assert [move["before"] for move in moves[1:]] == [move["version"] for move in moves[:-1]], "no chain"

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import httpx
-
 from core.ledger import Ledger
 from core.stores import layout
 from core.stores.objects import Store, open_store
 from core.stores.registry import ModelVersion, RegistryClient
+from core.transport import http_transport
 from pipeline.patience import Result, patiently
 from pipeline.settings import PipelineSettings
 
@@ -75,8 +74,7 @@ class Context:
     @cached_property
     def _registry(self) -> RegistryClient:
         # The network of a new pod may be closed for some seconds.
-        transport = httpx.HTTPTransport(retries=5)
-        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=transport)
+        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=http_transport(retries=5))
 
     @property
     def code_version(self) -> str:

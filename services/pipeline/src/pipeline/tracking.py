@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import mlflow.pyfunc
-from mlflow.entities import Run, model_registry
+from mlflow.entities import Metric, Run, model_registry
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.logging_utils import disable_logging
@@ -36,6 +38,8 @@ FAILURES = (MlflowException, OSError)  # exceptions of MLflow's client; its HTTP
 _DRIFT: tuple[Literal["psi", "ks", "unseen"], ...] = ("psi", "ks", "unseen")  # metrics of a decision, per column
 _DELETED = "bundle_deleted_on"  # tag of a run whose bundle retention has deleted
 _CONTENT = "batch_sha256."  # prefix of one tag per batch; the batch number follows
+# parts of `core` that no model needs: half of its files, and MLflow takes a request for each
+_NOT_IN_MODELS = ("ledger", "stores", "metrics.py", "settings.py", "transport.py", "__pycache__")
 _RUN_TAGS = ("dag_run", "model_uri", "reason")  # tags of a run that a version does not get
 
 
@@ -131,15 +135,19 @@ class Tracking:
     def log_bundle(self, folder: Path, manifest_sha256: str) -> None:
         """Log a bundle to the open run, without pickle, as a model that `mlflow.pyfunc.load_model` loads.
 
-        The model includes the code of `core` and pins all its requirements, so it runs in an environment of its own.
+        The model includes the code of `core` that prices listings, and pins all its requirements, so it runs in an
+        environment of its own.
         """
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            loader_module="core.pyfunc",
-            data_path=str(folder),
-            code_paths=[str(Path(core.__file__).parent)],
-            pip_requirements=pinned(),
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            code = Path(scratch) / "core"
+            shutil.copytree(Path(core.__file__).parent, code, ignore=shutil.ignore_patterns(*_NOT_IN_MODELS))
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="core.pyfunc",
+                data_path=str(folder),
+                code_paths=[str(code)],
+                pip_requirements=pinned(),
+            )
         mlflow.set_tags({"model_uri": logged.model_uri, MANIFEST_TAG: manifest_sha256})
 
     def run(self, run_id: str) -> Run:
@@ -215,9 +223,13 @@ class Tracking:
 
     def log_evaluation(self, run_id: str, evaluation: Evaluation) -> None:
         """Add an evaluation to a finished run. A second call replaces it."""
-        for model, scores in (("challenger", evaluation["challenger"]), ("champion", evaluation["champion"])):
-            for name, value in (scores or {}).items():
-                self._client.log_metric(run_id, f"holdout_{model}_{name}", value)
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(f"holdout_{model}_{name}", value, timestamp=now, step=0)
+            for model, scores in (("challenger", evaluation["challenger"]), ("champion", evaluation["champion"]))
+            for name, value in (scores or {}).items()
+        ]
+        self._client.log_batch(run_id, metrics=metrics)
         self._client.log_dict(run_id, dict(evaluation), EVALUATION)
 
     def log_page(self, run_id: str, name: str, page: str) -> None:

@@ -12,6 +12,7 @@ import httpx
 
 from core.errors import BundleError, RegistryError
 from core.model.compatibility import check_mlflow
+from core.transport import http_transport
 
 MANIFEST_TAG = "manifest_sha256"  # tag of a registered version, set by the pipeline
 BUNDLE_PATH = "data/bundle"  # path of the bundle within a model that the pipeline logged
@@ -41,7 +42,7 @@ class RegistryClient:
 
     def __init__(self, uri: str, timeout: float = 5, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(
-            base_url=uri.rstrip("/"), timeout=timeout, transport=transport or httpx.HTTPTransport(retries=1)
+            base_url=uri.rstrip("/"), timeout=timeout, transport=transport or http_transport(retries=1)
         )
 
     def version_by_alias(self, name: str, alias: str) -> ModelVersion | None:

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from core.errors import DataError
+from core.transport import http_transport
 from pipeline.ingest.body import BatchContent, InvalidBody, read
 
 MAX_ERROR_BYTES = 65_536  # of the text of a refusal
@@ -57,7 +58,7 @@ def next_batch(url: str, group: int, day: str, limits: AnswerLimits) -> BatchAns
     timeout = httpx.Timeout(limits.idle_seconds, connect=10)
     try:
         with (
-            httpx.Client(timeout=timeout, headers=headers, transport=httpx.HTTPTransport(retries=3)) as client,
+            httpx.Client(timeout=timeout, headers=headers, transport=http_transport(retries=3)) as client,
             tempfile.TemporaryFile() as body,
         ):
             with client.stream("GET", f"{url.rstrip('/')}/data", params={"group_number": group, "day": day}) as answer:
@@ -98,7 +99,7 @@ def restart(url: str, group: int, day: str, timeout: float) -> None:
         DataError: the service cannot be reached, or refused the call.
     """
     try:
-        with httpx.Client(timeout=timeout, transport=httpx.HTTPTransport(retries=3)) as client:
+        with httpx.Client(timeout=timeout, transport=http_transport(retries=3)) as client:
             client.get(
                 f"{url.rstrip('/')}/restart_data_generation", params={"group_number": group, "day": day}
             ).raise_for_status()
