@@ -179,7 +179,8 @@ promote-env: .venv/deploy ### give an environment the images of another one: FRO
 doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
-test: lint types go $(DAGS) ## run every check that needs no cluster
+test: .venv/ready $(DAGS) ## run every check that needs no cluster
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types go
 	$(PYTHON) -m ci.local.minio
 	$(PYTEST) -n $(WORKERS) -m "not e2e"
 	$(TEST_DAGS)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from types import ModuleType
 
-import kubernetes_validate
 import pytest
-from kubernetes_validate import utils
 
 from tests.kit.rendering import VARIANTS, Object, name, objects
 
 NEWEST = "1.36"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _schemas_are_read_once() -> Any:
-    read, utils.schema_contents = utils.schema_contents, cache(utils.schema_contents)
-    yield
-    utils.schema_contents = read
+@pytest.fixture(scope="module")
+def validation() -> Iterator[ModuleType]:
+    """The package kubernetes_validate, which reads each schema once in this module.
+
+    Its import takes about three seconds. Every pytest worker imports this file, but only one runs its tests.
+    """
+    import kubernetes_validate
+    from kubernetes_validate import utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", cache(utils.schema_contents))
+        yield kubernetes_validate
 
 
 def _distinct() -> dict[str, Object]:
@@ -29,17 +35,17 @@ def _distinct() -> dict[str, Object]:
 
 
 @pytest.mark.parametrize("item", (distinct := _distinct()).values(), ids=distinct)
-def test_object_is_valid(item: Object) -> None:
+def test_object_is_valid(item: Object, validation: ModuleType) -> None:
     try:
-        kubernetes_validate.validate(item, NEWEST, strict=True)
-    except kubernetes_validate.ValidationError as invalid:
+        validation.validate(item, NEWEST, strict=True)
+    except validation.ValidationError as invalid:
         where = ".".join(str(step) for step in invalid.absolute_path)
         pytest.fail(f"{name(item)}: {where}: {invalid.message}")
 
 
-def test_unknown_field_is_invalid() -> None:
+def test_unknown_field_is_invalid(validation: ModuleType) -> None:
     """Otherwise the tests above would pass for any object."""
     item = json.loads(json.dumps(next(item for item in objects("kind") if item["kind"] == "Deployment")))
     item["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(item, NEWEST, strict=True)
+    with pytest.raises(validation.ValidationError):
+        validation.validate(item, NEWEST, strict=True)

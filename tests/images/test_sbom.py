@@ -9,9 +9,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-
 from ci.images import sbom
 from tests.kit.image_archives import image
 
@@ -126,6 +123,10 @@ def test_sbom_and_checksum_lie_beside_the_archive_and_follow_it(tmp_path: Path) 
 
 
 def test_sbom_is_valid_by_the_schema_of_cyclonedx(tmp_path: Path) -> None:
+    # Imported here, because it takes about three seconds and every pytest worker imports this file
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     files = {"var/lib/dpkg/status": STATUS, "usr/bin/server*": go_program(MODULES)}
     document = sbom.document(tmp_path / "ui-1.tar", "ui", "1", image(tmp_path, "ui", "1", files))
     validator = JsonStrictValidator(SchemaVersion.V1_6)

@@ -1,7 +1,7 @@
 """Pytest plugin: how pytest-xdist shares the tests among its workers.
 
 All tests of a file run on one worker, in their order: they share its module fixtures, and some files tell a story.
-Files that start servers come first, so that no long file is left for the end.
+The longest files come first, then the others that start servers, so that no long file is left for the end.
 """
 
 from __future__ import annotations
@@ -13,9 +13,20 @@ import pytest
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
+    from xdist.workermanage import WorkerController
 
 # tests/doctor/test_table.py reads what the other tests of its folder said
 TOGETHER = ("tests/doctor",)
+
+# The files that take longer than a minute, the longest first. tests/ci/test_distribution.py checks that they exist.
+LONGEST = (
+    "tests/services/pipeline/test_stages.py",
+    "tests/services/postgres/test_backup.py",
+    "tests/services/pipeline/test_purity.py",
+    "tests/services/pipeline/test_two_promoters.py",
+    "tests/services/predictor/test_prediction_log_process.py",
+    "tests/services/pipeline/test_retention.py",
+)
 
 
 def group(nodeid: str) -> str:
@@ -25,9 +36,10 @@ def group(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put groups with service tests in front; within a group the order stays."""
-    slow = {group(item.nodeid) for item in items if item.get_closest_marker("services")}
-    items.sort(key=lambda item: group(item.nodeid) not in slow)
+    """Put the longest groups in front, then those with service tests; within a group the order stays."""
+    ranks = {group(item.nodeid): len(LONGEST) for item in items if item.get_closest_marker("services")}
+    ranks |= {file: rank for rank, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(group(item.nodeid), len(LONGEST) + 1))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,6 +50,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return group(nodeid)
+
+        def _reschedule(self, node: WorkerController) -> None:
+            """Give a worker its next group before its last test: a worker needs to know which test is the next one.
+
+            The base class does this before the last two tests. The next group then waits for both, although other
+            workers may have nothing to do.
+            """
+            if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+                super()._reschedule(node)
 
     config.option.loadscopereorder = False
     return ByGroup(config, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import psycopg
@@ -23,8 +24,26 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 VERSIONS = {"1": "old champion", "2": "champion", "3": "rejected", "4": "rejected, in the shadow", "5": "no verdict"}
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a bundle, and the sha256 of its manifest."""
+    folder = tmp_path_factory.mktemp("retention") / "bundle"
+    return folder, smoke.grow(SETTINGS, folder)
+
+
 @pytest.fixture
-def context(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Context:
+def little_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models include one file of code. Retention deletes all files alike, and uploads of 50 files take long."""
+    package = tmp_path / "code" / "core" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.touch()
+    monkeypatch.setattr("pipeline.tracking.core", SimpleNamespace(__file__=str(package)))
+
+
+@pytest.fixture
+def context(
+    platform: LocalPlatform, bundle: tuple[Path, str], little_code: None, tmp_path: Path, request: pytest.FixtureRequest
+) -> Context:
     """The models of `VERSIONS`, all older than the retention of 30 days; one champion is kept."""
     name = f"retention-{abs(hash(request.node.nodeid))}"
     changes = {
@@ -38,11 +57,11 @@ def context(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequ
     }
     context = Context(SETTINGS.model_copy(update=changes))
     tracking, ledger = Tracking(context.settings, context.registry), context.ledger
-    manifest = smoke.grow(context.settings, tmp_path / "bundle")
+    folder, manifest = bundle
     ledger.set_stored(ledger.receive(0, "ab" * 32, 90, "raw/0"))
     for version in VERSIONS:
         with tracking.start_run(version, {"dag_run": "test"}) as active:
-            tracking.log_bundle(tmp_path / "bundle", manifest)
+            tracking.log_bundle(folder, manifest)
         run_id = active.info.run_id
         assert tracking.register(run_id, {"manifest_sha256": manifest}) == version
         ledger.add_training(run_id, 0, [0], 90, version, {}, manifest)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -136,22 +136,63 @@ def initialised() -> Iterator[Volume]:
         yield volume
 
 
-@pytest.fixture
-def target() -> Iterator[Path]:
+@contextmanager
+def new_target() -> Iterator[Path]:
+    """An empty folder for backups."""
     folder = Path(tempfile.mkdtemp(prefix="house-backup-"))
     give(folder)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def target() -> Iterator[Path]:
+    with new_target() as folder:
+        yield folder
+
+
+@contextmanager
+def started(source: Volume, store: Provisioned, target: Path) -> Iterator[Platform]:
+    """A platform with a copy of a volume and empty buckets."""
+    with new_volume() as volume:
+        server = volume.copy_of(source).start(**ROLE).ready()
+        give_scratch(volume)
+        platform = Platform(volume, server, store, target)
+        platform.empty_buckets()
+        yield platform
 
 
 @pytest.fixture
 def platform(initialised: Volume, store: Provisioned, target: Path) -> Iterator[Platform]:
-    with new_volume() as volume:
-        server = volume.copy_of(initialised).start(**ROLE).ready()
-        grant(server)
-        give_scratch(volume)
-        platform = Platform(volume, server, store, target)
-        platform.empty_buckets()
+    """A platform without a backup."""
+    with started(initialised, store, target) as platform:
+        grant(platform.server)
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def original(initialised: Volume, store: Provisioned) -> Iterator[Platform]:
+    """A platform with a full backup, made once because it takes seconds. Its server is stopped."""
+    with new_target() as target, started(initialised, store, target) as platform:
+        grant(platform.server)
+        platform.full()
+        platform.server.stop()
+        yield platform
+
+
+@pytest.fixture
+def stopped(original: Platform, target: Path) -> Platform:
+    """The platform with a full backup, and a target of this test. Its server is stopped."""
+    subprocess.run(["cp", "-a", f"{original.target}/.", target], check=True)
+    return replace(original, target=target)
+
+
+@pytest.fixture
+def backed_up(stopped: Platform) -> Iterator[Platform]:
+    """A copy of the platform with a full backup. Its server runs."""
+    with started(stopped.volume, stopped.store, stopped.target) as platform:
         yield platform
 
 
@@ -297,18 +338,15 @@ def test_round_makes_a_full_backup_when_one_is_due(platform: Platform) -> None:
     assert len(platform.ids()) == 2
 
 
-def test_finished_backups_are_rows_of_the_ledger(platform: Platform) -> None:
-    first = platform.full()
-    platform.write(1)
-    platform.backup("round")
-    rows = platform.server.query("select json_agg(b order by kind) from ledger.backups b", database="ledger")
+def test_finished_backups_are_rows_of_the_ledger(backed_up: Platform) -> None:
+    [first] = backed_up.ids()
+    backed_up.write(1)
+    backed_up.backup("round")
+    rows = backed_up.server.query("select json_agg(b order by kind) from ledger.backups b", database="ledger")
     assert [(row["id"], row["kind"]) for row in rows] == [(first, "full"), ("wal", "wal")]
-    manifest = json.loads((platform.target / "full" / first / "manifest.json").read_text())
-    assert (
-        manifest["base"]["bytes"]
-        == rows[0]["bytes"]
-        == (platform.target / "full" / first / "base.tar.gz").stat().st_size
-    )
+    folder = backed_up.target / "full" / first
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["base"]["bytes"] == rows[0]["bytes"] == (folder / "base.tar.gz").stat().st_size
     assert manifest["buckets"]["mlflow"] == {"count": 0, "bytes": 0} | manifest["buckets"]["mlflow"]
     assert set(manifest["buckets"]) == set(BUCKETS)
 
@@ -418,13 +456,13 @@ def test_deleted_and_changed_objects_keep_their_versions(platform: Platform) -> 
     assert (round_ / "clean" / "b2").read_text() == "same size 1"
 
 
-def test_base_backup_damaged_at_the_target_is_refused(platform: Platform, empty_store: Provisioned) -> None:
-    name = platform.full()
-    base = platform.target / "full" / name / "base.tar.gz"
+def test_base_backup_damaged_at_the_target_is_refused(stopped: Platform, empty_store: Provisioned) -> None:
+    [name] = stopped.ids()
+    base = stopped.target / "full" / name / "base.tar.gz"
     content = bytearray(base.read_bytes())
     content[len(content) // 2] ^= 1
     base.write_bytes(content)
-    with empty(platform, empty_store) as other:
+    with empty(stopped, empty_store) as other:
         done = other.run("restore", "latest")
         assert done.returncode == 1
         assert f"full/{name}/base.tar.gz is damaged" in done.stderr
@@ -433,19 +471,19 @@ def test_base_backup_damaged_at_the_target_is_refused(platform: Platform, empty_
 
 @pytest.mark.parametrize("damage", ["missing", pytest.param("damaged", marks=pytest.mark.long)])
 def test_wal_with_a_missing_or_damaged_segment_is_refused(
-    platform: Platform, empty_store: Provisioned, damage: str
+    backed_up: Platform, empty_store: Provisioned, damage: str
 ) -> None:
     """Otherwise the recovery would end before it, and nobody would notice that rows are missing."""
-    name = platform.full()
+    [name] = backed_up.ids()
     for value in range(3):
-        platform.write(value)
-        platform.backup("round")
-    middle = sorted((platform.target / "full" / name / "wal").iterdir())[-2]
+        backed_up.write(value)
+        backed_up.backup("round")
+    middle = sorted((backed_up.target / "full" / name / "wal").iterdir())[-2]
     if damage == "missing":
         middle.unlink()
     else:
         middle.write_bytes(middle.read_bytes()[:-9])
-    with empty(platform, empty_store) as other:
+    with empty(backed_up, empty_store) as other:
         done = other.run("restore", "latest")
         assert done.returncode == 1
         expected = (
@@ -456,9 +494,8 @@ def test_wal_with_a_missing_or_damaged_segment_is_refused(
 
 
 @pytest.mark.long
-def test_time_after_the_last_transaction_is_refused(platform: Platform, empty_store: Provisioned) -> None:
-    platform.full()
-    with empty(platform, empty_store) as other:
+def test_time_after_the_last_transaction_is_refused(stopped: Platform, empty_store: Provisioned) -> None:
+    with empty(stopped, empty_store) as other:
         done = other.run("restore", "latest", "2100-01-01T00:00:00Z")
         assert done.returncode == 1
         assert "recovery ended before configured recovery target was reached" in done.stderr
@@ -466,39 +503,37 @@ def test_time_after_the_last_transaction_is_refused(platform: Platform, empty_st
         assert not other.volume.data.exists()
 
 
-def test_text_that_is_not_a_time_is_refused(platform: Platform) -> None:
-    done = platform.run("restore", "latest", "yesterdayish", PGDATA="/nowhere")
+def test_text_that_is_not_a_time_is_refused(stopped: Platform) -> None:
+    done = stopped.run("restore", "latest", "yesterdayish", PGDATA="/nowhere")
     assert done.returncode == 1
     assert "'yesterdayish' is not a time. Example: 2026-11-29T12:00:00Z" in done.stderr
 
 
-def test_copy_of_the_wal_that_fails_loses_nothing(platform: Platform, empty_store: Provisioned) -> None:
+def test_copy_of_the_wal_that_fails_loses_nothing(backed_up: Platform, empty_store: Provisioned) -> None:
     """The receiver has then got the WAL, but the target has not."""
-    platform.full()
-    platform.write(1)
+    backed_up.write(1)
     real = Path(program("rclone", "rclone"))
     failing = f'case "$*" in *"/wal "*) exit 1 ;; esac; exec {real} "$@"'
-    done = platform.run("round", PATH=f"{stub(platform, 'rclone', failing)}:{platform_path()}")
+    done = backed_up.run("round", PATH=f"{stub(backed_up, 'rclone', failing)}:{platform_path()}")
     assert done.returncode != 0
-    platform.write(2)
-    platform.backup("round")
-    with restored(platform, empty_store, "latest") as copy:
+    backed_up.write(2)
+    backed_up.backup("round")
+    with restored(backed_up, empty_store, "latest") as copy:
         assert copy.rows() == [1, 2]
 
 
-def test_existing_data_is_never_overwritten(platform: Platform) -> None:
-    platform.full()
-    before = sorted(platform.volume.data.iterdir())
-    done = platform.run("restore", "latest", PGDATA=str(platform.volume.data))
+def test_existing_data_is_never_overwritten(backed_up: Platform) -> None:
+    before = sorted(backed_up.volume.data.iterdir())
+    done = backed_up.run("restore", "latest", PGDATA=str(backed_up.volume.data))
     assert done.returncode == 1
-    assert f"{platform.volume.data} exists. Nothing was changed" in done.stderr
-    assert sorted(platform.volume.data.iterdir()) == before
+    assert f"{backed_up.volume.data} exists. Nothing was changed" in done.stderr
+    assert sorted(backed_up.volume.data.iterdir()) == before
 
 
-def test_unreachable_target_is_not_an_empty_one(platform: Platform, empty_store: Provisioned) -> None:
+def test_unreachable_target_is_not_an_empty_one(stopped: Platform, empty_store: Provisioned) -> None:
     settings = {"BACKUP_S3_ENDPOINT": "http://127.0.0.1:9", "BACKUP_S3_BUCKET": "b", "BACKUP_S3_PREFIX": "p",
                 "BACKUP_S3_ACCESS_KEY": "a", "BACKUP_S3_SECRET_KEY": "s", "RCLONE_LOW_LEVEL_RETRIES": "1"}  # fmt: skip
-    with empty(platform, empty_store) as other:
+    with empty(stopped, empty_store) as other:
         done = other.run("restore", "latest", **settings, RCLONE_RETRIES="1")
         assert done.returncode == 1
         assert "the target target:b/p cannot be read" in done.stderr
