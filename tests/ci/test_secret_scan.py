@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ci.checks.secret_scan.__main__ import MODULE, PACKAGE
-from ci.checks.secret_scan.findings import ACCEPTED, SecretFinding, accepted, scan
+from ci.checks.secret_scan.findings import ACCEPTED, SecretFinding, accepted, gitleaks_program, scan
 from ci.common.console import Failure
 from ci.common.git import git
-from ci.common.gocache import compiled
 from ci.common.paths import CHECKOUT
 
 needs_go = pytest.mark.skipif(not shutil.which("go"), reason="needs Go, which compiles gitleaks")
@@ -64,7 +62,7 @@ def test_secret_in_a_removed_file_of_an_old_commit_is_found_and_not_printed(repo
 
 @needs_go
 def test_secret_in_another_branch_is_found(repository: Path) -> None:
-    program = compiled(MODULE, PACKAGE, "gitleaks")
+    program = gitleaks_program()
     assert scan(program, repository) == []
     git(repository, "switch", "--quiet", "-c", "other")
     commit(repository, "a.txt", f"{token()}\n")

@@ -11,13 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ci.checks.secret_scan.findings import ACCEPTED, accepted, scan
+from ci.checks.secret_scan.findings import ACCEPTED, accepted, gitleaks_program, scan
 from ci.common.console import main, say
-from ci.common.gocache import compiled
 from ci.common.paths import CHECKOUT
-
-MODULE = Path(__file__).parent
-PACKAGE = "github.com/zricethezav/gitleaks/v8"
 
 
 def _main() -> int:
@@ -29,7 +25,7 @@ def _main() -> int:
     parser.add_argument("repository", nargs="?", type=Path, default=CHECKOUT, help="Git checkout (default: this one)")
     repository = parser.parse_args().repository
     exceptions = accepted(ACCEPTED)
-    findings = scan(compiled(MODULE, PACKAGE, "gitleaks"), repository)
+    findings = scan(gitleaks_program(), repository)
     new = [str(one) for one in findings if one.fingerprint not in exceptions]
     unused = sorted(exceptions - {one.fingerprint for one in findings})
     for text in new:

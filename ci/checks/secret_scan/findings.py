@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ci.common.console import Failure, run
 from ci.common.git import git
+from ci.common.gocache import compiled
 
+PACKAGE = "github.com/zricethezav/gitleaks/v8"
 ACCEPTED = Path(__file__).with_name("accepted.txt")
 FOUND = 3  # exit code of gitleaks with findings; it may end with 0 although it could not read the repository
 
@@ -22,6 +24,15 @@ class SecretFinding:
 
     def __str__(self) -> str:
         return f"{self.fingerprint}: {self.description}"
+
+
+def gitleaks_program() -> Path:
+    """Compile gitleaks, if it is not in the cache.
+
+    Raises:
+        Failure: there is no Go toolchain, or it failed.
+    """
+    return compiled(Path(__file__).parent, PACKAGE, "gitleaks")
 
 
 def scan(gitleaks: Path, repository: Path) -> list[SecretFinding]:

@@ -18,7 +18,7 @@ from predictor.http.feedback import Feedback
 from predictor.pricing.listing import form_schema
 from ui import history, model, price
 from ui.predictor import Predictor
-from ui.price import Estimate
+from ui.price import PricedListing
 
 SCHEMA = form_schema() | {"$defs": {"Feedback": Feedback.model_json_schema()}}
 PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
@@ -270,7 +270,7 @@ def test_next_estimate_replaces_the_last_one_and_begins_without_a_true_price() -
 def test_visitor_who_returns_to_the_page_finds_the_estimate_and_its_listing() -> None:
     """Streamlit forgets the values of the inputs of a page when the visitor leaves it."""
     listing = {"status": "auctioned", "bed": 5, "acre_lot": 0.5, "prev_sold_date": "2001-02-03"}
-    shown = page("price", {"/schema": SCHEMA}, estimate=Estimate(listing, PRICE))
+    shown = page("price", {"/schema": SCHEMA}, estimate=PricedListing(listing, PRICE))
     assert shown.metric[0].value == "$243,211"
     inputs = [*shown.selectbox, *shown.text_input, *shown.number_input, *shown.date_input]
     values = {each.key: each.value for each in inputs if each.key in SCHEMA["properties"] and each.value is not None}

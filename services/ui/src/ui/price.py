@@ -18,7 +18,7 @@ _ESTIMATE = "estimate"  # in the session's state, so that the form below the est
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PricedListing:
     """A listing as it was sent, and the answer to it."""
 
     listing: Json
@@ -35,7 +35,7 @@ def show(predictor: Predictor) -> None:
         trouble(error)
         return
     fields: Json = schema["properties"]
-    estimate: Estimate | None = st.session_state.get(_ESTIMATE)
+    estimate: PricedListing | None = st.session_state.get(_ESTIMATE)
     with st.form("listing"):
         listing = _fields(fields, estimate.listing if estimate else _example(fields))
         submitted = st.form_submit_button("Estimate the price", type="primary", icon=":material/sell:")
@@ -105,11 +105,11 @@ def _readable(category: str) -> str:
     return category.replace("_", " ").capitalize() if "_" in category or category.islower() else category
 
 
-def _estimate(predictor: Predictor, listing: Json, fields: Json) -> Estimate | None:
+def _estimate(predictor: Predictor, listing: Json, fields: Json) -> PricedListing | None:
     """Ask for a price. None, and a notice on the page, if there is none."""
     try:
         with st.spinner("Waiting for the predictor"):
-            return Estimate(listing, predictor.explain(listing))
+            return PricedListing(listing, predictor.explain(listing))
     except InvalidValuesError as error:
         invalid(error, {name: field.get("title", name) for name, field in fields.items()})
     except PredictorError as error:
