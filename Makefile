@@ -131,14 +131,17 @@ bundle: .venv/deploy ## write one file that installs ENV without a registry: ima
 NEWEST_BUNDLE = bundle=$$(ls -t build/house-platform-*-$(ENV).tar.{zst,gz} 2>/dev/null | head -1 || true); \
 	if [ -z "$$bundle" ]; then echo "build/ has no bundle of $(ENV): write one with \`make bundle ENV=$(ENV)\`" >&2; exit 1; fi
 
+# Not empty if SIGNER is given, also as an empty text: signature.sh refuses that.
+SIGNED = $(filter-out undefined,$(origin SIGNER))
+
 bundle-verify: ### check without a network who signed the newest bundle of ENV: SIGNER=<allowed-signers file>
 	@$(NEWEST_BUNDLE); ci/bundle/signature.sh "$$bundle" "$(SIGNER)"
 
 bundle-install: ### unpack the newest bundle of ENV and run its installer (as root; SIGNER=<allowed-signers file>, ARGS="--argocd ...")
 	@$(NEWEST_BUNDLE); \
-	$(if $(SIGNER),ci/bundle/signature.sh "$$bundle" "$(SIGNER)";) \
-	rm -rf build/unpacked && mkdir -p build/unpacked && tar -xf "$$bundle" -C build/unpacked; \
-	build/unpacked/*/install.sh $(if $(SIGNER),--signer="$(SIGNER)" --archive="$$bundle") $(ARGS)
+	$(if $(SIGNED),ci/bundle/signature.sh "$$bundle" "$(SIGNER)";) \
+	rm -rf build/unpacked; mkdir -p build/unpacked; tar -xf "$$bundle" -C build/unpacked; \
+	build/unpacked/*/install.sh $(if $(SIGNED),--signer="$(SIGNER)" --archive="$$bundle") $(ARGS)
 
 push: .venv/deploy ### copy the images of ENV to a registry without changing digests: REGISTRY=registry.example/house
 	@$(PYTHON) -m ci.bundle.push --env $(ENV) --registry "$(REGISTRY)"

@@ -322,7 +322,8 @@ def test_make_checks_before_it_unpacks(checkout: Path, house: Publisher, tmp_pat
         assert (done.returncode != 0, "signed by a key that" in done.stderr) == (True, True)
         assert not (checkout / "build/unpacked").exists()
         signature(bundle).unlink()
-    assert "REFUSED: no allowed-signers file is named" in make(checkout, "bundle-verify").stderr
+    for target, words in (("bundle-verify", ()), ("bundle-install", ("SIGNER=",))):
+        assert "REFUSED: no allowed-signers file is named" in make(checkout, target, *words).stderr
     sign(bundle, house.key)
     assert make(checkout, "bundle-verify", signer).returncode == 0
     done = make(checkout, "bundle-install", signer, "ARGS=--again")
