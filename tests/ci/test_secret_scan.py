@@ -77,6 +77,20 @@ def test_part_of_a_history_is_not_taken_for_all_of_it(repository: Path, tmp_path
         scan(stand_in(tmp_path, "echo '[]'"), tmp_path / "shallow")
 
 
+@pytest.mark.parametrize("name", [".gitleaks.toml", ".gitleaksignore"])
+def test_settings_that_could_hide_secrets_are_refused(name: str, repository: Path, tmp_path: Path) -> None:
+    commit(repository, name, "")
+    with pytest.raises(Failure, match=f"{name} could hide secrets: delete it"):
+        scan(stand_in(tmp_path, "echo '[]'"), repository)
+
+
+def test_settings_of_the_environment_do_not_reach_gitleaks(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITLEAKS_CONFIG", "/hide-all.toml")
+    assert scan(stand_in(tmp_path, 'echo "[]"; test -z "${GITLEAKS_CONFIG:-}"'), repository) == []
+
+
 @pytest.mark.parametrize("script", ["echo '[]'; echo 'ERR stderr is not empty' >&2", "echo '[]'; exit 1"])
 def test_scan_with_an_error_is_not_taken_for_a_clean_one(script: str, repository: Path, tmp_path: Path) -> None:
     with pytest.raises(Failure, match="gitleaks could not read "):

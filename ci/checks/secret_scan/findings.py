@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ci.common.gocache import compiled
 
 PACKAGE = "github.com/zricethezav/gitleaks/v8"
 ACCEPTED = Path(__file__).with_name("accepted.txt")
+HIDE = (".gitleaks.toml", ".gitleaksignore")  # gitleaks reads them in the repository
 FOUND = 3  # exit code of gitleaks with findings; it may end with 0 although it could not read the repository
 
 
@@ -38,16 +40,21 @@ def gitleaks_program() -> Path:
 def scan(gitleaks: Path, repository: Path) -> list[SecretFinding]:
     """Findings in every commit of every branch and tag of a repository, including removed files.
 
-    Changes that are not committed are not read. Comments in files cannot hide a finding.
+    Changes that are not committed are not read, and neither is what only a merge commit changes. Comments and settings
+    of gitleaks in the repository cannot hide a finding.
 
     Raises:
-        Failure: the repository has only a part of its history, or gitleaks could not read all of it.
+        Failure: the repository has only a part of its history, or settings of gitleaks; or gitleaks could not read all.
     """
+    for name in HIDE:
+        if (repository / name).exists():
+            raise Failure(f"{name} could hide secrets: delete it, and accept findings in {ACCEPTED.name}")
     if git(repository, "rev-parse", "--is-shallow-repository") == "true":
         raise Failure(f"{repository} has only a part of its history: `git fetch --unshallow` gets the rest")
     words = ["git", "--no-banner", "--no-color", "--log-level", "error", "--redact", "--ignore-gitleaks-allow"]
     words += ["--report-format", "json", "--report-path", "-", "--exit-code", str(FOUND)]
-    done = run([gitleaks, *words, repository], check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GITLEAKS_")}
+    done = run([gitleaks, *words, repository], check=False, env=environment)
     if done.returncode not in (0, FOUND) or done.stderr.strip():
         raise Failure(f"gitleaks could not read {repository} (code {done.returncode}):\n{done.stderr.strip()}")
     return sorted(SecretFinding(one["Fingerprint"], one["Description"]) for one in json.loads(done.stdout))
