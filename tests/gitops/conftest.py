@@ -29,7 +29,8 @@ def remove_platform() -> None:
 @pytest.fixture(scope="session")
 def installed_by_helm() -> None:
     """Have the platform installed with Helm, with a model. An existing release, with its data, is used again."""
-    if not helm_release.release():
+    confirm_removal(platform.REMOVED)
+    if not helm_release.release() or platform.delivered_by_argocd():
         remove_platform()
     platform.install(ENV)
     workloads.wait_ready()

@@ -67,17 +67,21 @@ def test_every_pod_reports_its_commit_and_image_digest() -> None:
     )
 
 
-def test_a_commit_reaches_the_pods() -> None:
-    began = time.monotonic()
-    revision = deliver(with_value("fastapi.config.pollSeconds", 7), "fastapi: poll every 7 s")
+@pytest.mark.parametrize("webhook", [False, True], ids=["polling", "webhook"])
+def test_a_commit_reaches_the_pods(webhook: bool) -> None:
+    """Without a refresh by the test: Argo CD polls Git, or the webhook of the repository triggers it."""
+    began, trigger, value = time.monotonic(), "webhook" if webhook else "polling", 8 if webhook else 7
+    revision = served.push(ENV, with_value("fastapi.config.pollSeconds", value), f"fastapi: poll every {value} s")
 
     def reached() -> bool:
         pods = ready_pods("fastapi")
-        return bool(pods) and {poll_seconds(pod) for pod in pods.values()} == {"7"}
+        return bool(pods) and {poll_seconds(pod) for pod in pods.values()} == {str(value)}
 
     try:
+        if webhook:
+            notify(revision)
         wait_for("the new value in every Ready predictor", reached, 300)
-        say(f"commit to the value in all Ready pods: {time.monotonic() - began:.0f} s")
+        say(f"commit to the value in all Ready pods, by {trigger}: {time.monotonic() - began:.0f} s")
         sync.wait(revision, 180)
         say(f"commit to all Applications Synced Healthy Succeeded: {time.monotonic() - began:.0f} s")
         assert up.predict()["price"]
@@ -118,21 +122,6 @@ def another_image(name: str, folder: Path) -> dict[str, str]:
         return {"tag": tag, "digest": digest}
     finally:
         run(["git", "-C", str(CHECKOUT), "worktree", "remove", "--force", str(folder)])
-
-
-@pytest.mark.parametrize("webhook", [False, True], ids=["polling", "webhook"])
-def test_argocd_detects_a_commit(webhook: bool) -> None:
-    """Without a refresh by the test: Argo CD polls Git, or the webhook of the repository triggers it."""
-    began = time.monotonic()
-    revision = served.push(ENV, with_value("fastapi.config.pollSeconds", 8 if webhook else 9))
-    try:
-        if webhook:
-            notify(revision)
-        sync.wait(revision, 300)
-        trigger = "webhook" if webhook else "polling"
-        say(f"commit to all Applications green, by {trigger}: {time.monotonic() - began:.0f} s")
-    finally:
-        restore()
 
 
 def notify(revision: str) -> None:
