@@ -70,9 +70,7 @@ def up(env: str, cluster: bool, images: bool, extra: list[str], parallel: bool =
         times.append(f"{name} {time.monotonic() - began:.0f}")
 
     bring_up = Program("cluster", ("-m", "ci.cluster", "up"))
-    jobs = () if parallel else ("--jobs", "1")
-    # The cluster comes first: after compiling, its steps mostly wait, and images are built in that time.
-    build = Program("build images", ("-m", "ci.images", "build", "--env", env, *jobs), nice=10)
+    build = _build_images(env, *(() if parallel else ("--jobs", "1")))
     if cluster and images and parallel:
         times.append(_in_parallel(bring_up, build))
     else:
@@ -104,10 +102,20 @@ def up(env: str, cluster: bool, images: bool, extra: list[str], parallel: bool =
     print(f"\nseconds per step: {', '.join(times)}; {time.monotonic() - start:.0f} in all", flush=True)
 
 
+def build(env: str) -> None:
+    """Build the node image and the platform's images in parallel, without creating a cluster."""
+    print(f"seconds: {_in_parallel(Program('node image', ('-m', 'ci.cluster', 'build')), _build_images(env))}")
+
+
+def _build_images(env: str, *options: str) -> Program:
+    """The program that builds the platform's images. What runs beside it comes first, as its last steps mostly wait."""
+    return Program("build images", ("-m", "ci.images", "build", "--env", env, *options), nice=10)
+
+
 def _in_parallel(*programs: Program) -> str:
     """Run programs in parallel; returns the seconds of each as text."""
     names = [program.name for program in programs]
-    with phase(f"{' and '.join(names)}, in parallel", then="load the images into the cluster"):
+    with phase(f"{' and '.join(names)}, in parallel"):
         seconds = together(programs, {BESIDE: "1"})
     if max(seconds.values()) > COMPILED:
         trim_go_cache()
@@ -129,7 +137,13 @@ def _main() -> None:
         action="store_true",
         help="create the cluster first, then build one image after another: slower, but needs less memory",
     )
+    parser.add_argument(
+        "--build-only", action="store_true", help="build the node image and all images, and create no cluster"
+    )
     options = parser.parse_args()
+    if options.build_only:
+        build(options.env)
+        return
     up(options.env, not options.no_cluster, not options.no_images, options.set, not options.sequential)
 
 

@@ -58,6 +58,11 @@ def test_images_are_built_while_the_cluster_is_brought_up(steps: list[str], caps
     )
 
 
+def test_building_creates_no_cluster(steps: list[str]) -> None:
+    up.build("kind")
+    assert steps == [f"-m ci.cluster build with {BUILD}", "trim Go's cache"]
+
+
 def test_sequential(steps: list[str]) -> None:
     up.up("kind", cluster=True, images=True, extra=[], parallel=False)
     assert steps == [CLUSTER, f"{BUILD} --jobs 1", LOAD, *REST]
