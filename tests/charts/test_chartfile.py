@@ -10,6 +10,7 @@ import yaml
 
 from ci.common.paths import CHECKOUT
 from ci.deploy.charts import CHARTS, names
+from ci.doctor.versions import OLDEST_KUBERNETES
 from tests.charts.components import by_chart, environment, workloads_of
 from tests.kit.rendering import COMPONENTS
 
@@ -111,3 +112,10 @@ def test_every_chart_needs_the_library_and_the_umbrella_needs_every_chart() -> N
     for chart, columns in (("lib", ("images", "needs", "ports")),
                            ("platform", ("images", "needed by", "ports"))):  # fmt: skip
         assert {table()[chart][column] for column in columns} == {NONE}, chart
+
+
+def test_every_chart_refuses_a_cluster_that_the_doctor_calls_too_old() -> None:
+    oldest = ">={}.{}.0-0".format(*OLDEST_KUBERNETES)
+    charts = {path.parent.name: yaml.safe_load(path.read_text()) for path in CHARTS.glob("*/Chart.yaml")}
+    del charts["lib"]  # a library is never installed
+    assert {name: chart.get("kubeVersion") for name, chart in charts.items()} == dict.fromkeys(charts, oldest)
