@@ -26,7 +26,11 @@ def kubectl(*words: str, check: bool = True) -> str:
 
 
 def not_ready() -> list[str]:
-    """Nodes, add-ons and DaemonSets that are not ready; `the API server` if it does not answer."""
+    """Nodes, add-ons and DaemonSets that are not ready; `the API server` if it does not answer.
+
+    Pods are counted one by one: after a restart of all nodes, the status of a Deployment still is the one from before,
+    until the controller manager works again.
+    """
     present = _items("nodes")
     if not present:
         return ["the API server"]
@@ -35,18 +39,35 @@ def not_ready() -> list[str]:
         conditions = {one["type"]: one["status"] for one in node["status"]["conditions"]}
         if conditions.get("Ready") != "True":
             late.append(f"node {node['metadata']['name']}")
+    pods = [pod for pod in _items("pods", "-A") if _is_ready(pod)]
     deployments = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in _items("deployments", "-A")}
     for key in ADD_ONS:
-        one = deployments.get(key, {})
-        status, generation = one.get("status", {}), one.get("metadata", {}).get("generation", 1)
-        new_and_ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
-        if new_and_ready < status.get("replicas", 1) or status.get("observedGeneration", 0) < generation:
+        if key not in deployments or not _is_rolled_out(deployments[key], pods):
             late.append(f"deployment {'/'.join(key)}")
     for one in _items("daemonsets", "-n", "kube-system"):
-        status = one["status"]
-        if status.get("numberReady", 0) < max(status.get("desiredNumberScheduled", 0), 1):
+        if _count(pods, one) < max(one["status"].get("desiredNumberScheduled", 0), 1):
             late.append(f"daemonset {one['metadata']['name']}")
     return late
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def _is_rolled_out(deployment: dict[str, Any], pods: list[dict[str, Any]]) -> bool:
+    status, wanted = deployment.get("status", {}), int(deployment["spec"]["replicas"])
+    updated = int(status.get("updatedReplicas", 0))
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return False
+    return min(_count(pods, deployment), updated) >= wanted
+
+
+def _count(pods: list[dict[str, Any]], workload: dict[str, Any]) -> int:
+    """How many of the pods belong to a Deployment or DaemonSet."""
+    namespace, labels = workload["metadata"]["namespace"], workload["spec"]["selector"]["matchLabels"].items()
+    return sum(pod["metadata"]["namespace"] == namespace and labels <= pod["metadata"].get("labels", {}).items()
+               for pod in pods)  # fmt: skip
 
 
 def unsettled(engine: Docker) -> list[str]:
