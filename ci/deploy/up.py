@@ -108,7 +108,7 @@ def build(env: str) -> None:
 
 
 def _build_images(env: str, *options: str) -> Program:
-    """The program that builds the platform's images. What runs beside it comes first, as its last steps mostly wait."""
+    """The program that builds the images. Its niceness leaves the processors to the program beside it."""
     return Program("build images", ("-m", "ci.images", "build", "--env", env, *options), nice=10)
 
 
