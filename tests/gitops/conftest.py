@@ -7,7 +7,7 @@ import time
 import pytest
 
 from ci.argocd import actions as argocd
-from ci.argocd import served, sync
+from ci.argocd import build, served, sync
 from ci.cluster.confirm import confirm_removal
 from ci.common.console import phase, say, wait_for
 from ci.common.kube import kube
@@ -24,6 +24,13 @@ def remove_platform() -> None:
         with phase("remove the existing Applications"):
             sync.delete_all()
     platform.remove()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def argocd_image() -> None:
+    """Have Argo CD compiled before any test, because compiling takes the processors from a loaded platform."""
+    if argocd.is_local():
+        build.build()
 
 
 @pytest.fixture(scope="session")
