@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 import predictor.assembly
+from ci.common.console import wait_for
 from ci.local.processes import LocalPlatform
 from core.errors import BundleError
 from core.stores.registry import ModelVersion
@@ -58,6 +61,23 @@ def keep_in(folder: Path, model: Model) -> None:
         shutil.copytree(model.folder, draft / "bundle")
         cache.keep(version, draft / "bundle")
     cache.add_served(version)
+
+
+@contextmanager
+def serving(local: LocalPlatform, model: Model, folder: Path, dsn: str, **settings: str) -> Iterator[str]:
+    """Run a predictor with a model and a ledger, but without MLflow; yields its URL. Its files are in `folder`."""
+    keep_in(folder / "bundles", model)
+    url = local.start_predictor(
+        mlflow_tracking_uri=NOWHERE,
+        ledger_dsn=dsn,
+        bundle_dir=str(folder / "bundles"),
+        prediction_log_dir=str(folder / "predictions"),
+        poll_seconds="3600",
+        **settings,
+    )
+    wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
+    yield url
+    local.stop("predictor")
 
 
 @dataclass

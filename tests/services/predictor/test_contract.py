@@ -18,13 +18,12 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 
-from ci.common.console import wait_for
 from ci.local.processes import LocalPlatform
 from core.listing.schema import LATEST_SALE, OLDEST_SALE
 from tests.kit.small_models import Model
 from tests.services.ledgers import new_ledger
 
-from .conftest import NOWHERE, keep_in
+from .conftest import serving
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
@@ -47,19 +46,8 @@ def served(
 ) -> Iterator[str]:
     """A predictor with a model and a ledger, but without MLflow."""
     folder = tmp_path_factory.mktemp("contract")
-    keep_in(folder / "bundles", models[0])
-    dsn = new_ledger(local, "contract")
-    url = local.start_predictor(
-        mlflow_tracking_uri=NOWHERE,
-        ledger_dsn=dsn,
-        bundle_dir=str(folder / "bundles"),
-        prediction_log_dir=str(folder / "predictions"),
-        poll_seconds="3600",
-        admin_key=ADMIN_KEY,
-    )
-    wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
-    yield url
-    local.stop("predictor")
+    with serving(local, models[0], folder, new_ledger(local, "contract"), admin_key=ADMIN_KEY) as url:
+        yield url
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

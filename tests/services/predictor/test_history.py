@@ -25,6 +25,7 @@ from .conftest import SETTINGS, Registry, until
 
 REQUESTS = 100
 OF_ONE_READ = 5  # the ledger opens one connection per view, one after another
+OF_METRICS = OF_ONE_READ + 1  # `LedgerMetrics` reads the same and the backups, once at the start
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def dsn(local: LocalPlatform) -> str:
 @pytest.fixture
 def client(dsn: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
-    # this test may be slow; what it counts must not depend on it
+    # this test may be slow, and what it counts must not depend on it: each is read once
     monkeypatch.setattr(application, "HISTORY_SECONDS", 300)
     monkeypatch.setattr(predictor.assembly, "LEDGER_METRICS_SECONDS", 300)
     settings = SETTINGS.model_copy(update={"ledger_dsn": dsn, "bundle_dir": tmp_path / "bundles"})
@@ -66,11 +67,10 @@ def test_hundred_requests_at_once_open_few_connections(client: TestClient, dsn: 
         stopped.set()
         watching.join()
         assert statuses == [200] * REQUESTS
-        # Bounds far from both cases, as the server closes a connection a moment after its client, and metrics read too.
-        assert 1 <= most <= REQUESTS / 10, f"{most} connections at the same time"
+        assert 1 <= most <= 2, f"{most} connections at the same time: one for the requests, one for the metrics"
         opened = "select sessions from pg_stat_database where datname = %s"  # since its creation; updated with a delay
         until(lambda: count(opened) >= OF_ONE_READ)
-        assert count(opened) <= REQUESTS / 2, f"one read for each request opens {REQUESTS * OF_ONE_READ} connections"
+        assert count(opened) <= OF_ONE_READ + OF_METRICS + 1, "one more for the creation of the database"
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from psycopg.rows import dict_row
 from streamlit.testing.v1 import AppTest
 
-from ci.common.console import wait_for
 from ci.local.processes import LocalPlatform
 from predictor.pricing.listing import EXAMPLE
 from tests.kit.small_models import Model
@@ -20,7 +19,7 @@ from tests.services.ledgers import new_ledger
 from ui import price
 from ui.predictor import Predictor
 
-from .conftest import NOWHERE, keep_in, until
+from .conftest import serving, until
 
 pytestmark = pytest.mark.services
 
@@ -36,19 +35,9 @@ def dsn(local: LocalPlatform, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def url(local: LocalPlatform, dsn: str, tmp_path: Path, models: tuple[Model, Model]) -> Iterator[str]:
     """A predictor that requires a key, with a model and a ledger, but without MLflow."""
-    keep_in(tmp_path / "bundles", models[0])
-    url = local.start_predictor(
-        mlflow_tracking_uri=NOWHERE,
-        ledger_dsn=dsn,
-        bundle_dir=str(tmp_path / "bundles"),
-        prediction_log_dir=str(tmp_path / "predictions"),
-        poll_seconds="3600",
-        require_api_key="true",
-        api_keys=f"{KEY},key-of-others",
-    )
-    wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
-    yield url
-    local.stop("predictor")
+    keys = {"require_api_key": "true", "api_keys": f"{KEY},key-of-others"}
+    with serving(local, models[0], tmp_path, dsn, **keys) as url:
+        yield url
 
 
 def price_page(url: str) -> AppTest:
