@@ -10,6 +10,7 @@ from ci.cluster import settings
 from ci.cluster.containers import nodes
 from ci.cluster.docker import Docker
 from ci.common.console import Failure, run, wait_for
+from ci.common.kube import trouble
 
 # Deployments (namespace, name) that must be ready on a new cluster, besides every DaemonSet.
 ADD_ONS = (
@@ -39,7 +40,7 @@ def not_ready() -> list[str]:
         conditions = {one["type"]: one["status"] for one in node["status"]["conditions"]}
         if conditions.get("Ready") != "True":
             late.append(f"node {node['metadata']['name']}")
-    pods = [pod for pod in _items("pods", "-A") if _is_ready(pod)]
+    pods = [pod for pod in _items("pods", "-A") if not trouble(pod) and "deletionTimestamp" not in pod["metadata"]]
     deployments = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in _items("deployments", "-A")}
     for key in ADD_ONS:
         if key not in deployments or not _is_rolled_out(deployments[key], pods):
@@ -48,11 +49,6 @@ def not_ready() -> list[str]:
         if _count(pods, one) < max(one["status"].get("desiredNumberScheduled", 0), 1):
             late.append(f"daemonset {one['metadata']['name']}")
     return late
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 def _is_rolled_out(deployment: dict[str, Any], pods: list[dict[str, Any]]) -> bool:

@@ -72,6 +72,7 @@ def up(env: str, cluster: bool, images: bool, extra: list[str], parallel: bool =
     bring_up = Program("cluster", ("-m", "ci.cluster", "up"))
     build = _build_images(env, *(() if parallel else ("--jobs", "1")))
     if cluster and images and parallel:
+        # The cluster comes first: after compiling, its steps mostly wait, and images are built in that time.
         times.append(_in_parallel(bring_up, build))
     else:
         if cluster:
