@@ -1,7 +1,7 @@
-"""Measures the prices per second of one predictor process, and of an echo under the same server.
+"""Measures the prices per second of one predictor process: fast path, FastAPI's route, lists, an echo.
 
-`python -m tests.bench.serving_quick`: closed loop over local connections, median of three alternating rounds.
-The client runs on the same machine as the server. Only the ratio to the echo can be compared between machines.
+`python -m tests.bench.serving_quick`: closed loop over local connections, median of alternating rounds. The client
+runs on the same machine as the servers. Only the ratios can be compared between machines.
 """
 
 from __future__ import annotations
@@ -21,20 +21,17 @@ import httpx
 from ci.common.console import main, say, wait_for
 from ci.local.processes import LocalPlatform, free_port
 from core.ledger import Ledger
-from core.stores.registry import ModelVersion
 from predictor.pricing.listing import EXAMPLE
-from predictor.serving.cache import BundleCache
-from tests.kit.small_models import train
+from tests.bench.serving.model import train
 
 NOWHERE = "http://127.0.0.1:9"
 ROOT = str(Path(__file__).parents[2])
 
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-async def echo(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[dict[str, Any]]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
-) -> None:
+
+async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """An ASGI application that returns the body of the request."""
     if scope["type"] == "lifespan":
         await receive()
@@ -46,6 +43,24 @@ async def echo(
     length = str(len(body)).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def route(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """The predictor without its fast path, which leaves bodies in several parts to the route."""
+    from predictor.app import app
+
+    parts: list[dict[str, Any]] = []
+
+    async def in_two_parts() -> dict[str, Any]:
+        if parts:
+            return parts.pop()
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            parts.append({"type": "http.request", "body": b"", "more_body": False})
+            message = {**message, "more_body": True}
+        return message
+
+    await app(scope, in_two_parts, send)
 
 
 async def _loop(port: int, body: bytes, until: float, waits: list[float]) -> None:
@@ -72,62 +87,57 @@ async def _round(port: int, body: bytes, connections: int, seconds: float) -> tu
     return len(waits) / seconds, statistics.quantiles(waits, n=100)[98] * 1000
 
 
-def _lay_out(directory: Path, rounds: int) -> None:
-    """Write the bundle cache of a restarted predictor, so that no registry is needed."""
-    cache = BundleCache(directory)
-    with cache.draft() as draft:
-        model = train(draft / "bundle", rounds)
-        version = ModelVersion("house-price", "1", "bench", {"manifest_sha256": model.sha256}, "")
-        cache.keep(version, draft / "bundle")
-    cache.add_served(version)
-
-
-def bench(connections: int, seconds: float, rounds: int) -> None:
-    """Measure one listing and a hundred, with and without the prediction log, and an echo of one."""
+def bench(connections: int, seconds: float, rounds: int, trees: int) -> None:
+    """Measure one listing by both paths, lists, and an echo of one listing."""
     with tempfile.TemporaryDirectory() as name, LocalPlatform(Path(name)) as local:
-        folder = Path(name)
-        _lay_out(folder / "bundles", rounds)
+        say(f"train a model of {trees:,} trees")
+        train(local.folder, trees)
         local.mlflow_url = NOWHERE
         Ledger(local.database("ledger")).ensure_schema()
-        urls = {}
-        for log in ("true", "false"):
-            urls[log] = local.start_predictor(poll_seconds="3600", prediction_log=log)
-            wait_for("the model", lambda url=urls[log]: httpx.get(f"{url}/health/ready").status_code == 200, 30)
+
+        def start(log: bool = True, application: str | None = None) -> int:
+            port = free_port()
+            command = [*local._gunicorn("predictor", port)[:-1], application] if application else None
+            settings = {"poll_seconds": "3600", "prediction_log": str(log).lower(), "pythonpath": ROOT}
+            url = local.start_predictor(port, command, **settings)
+            wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
+            return port
+
+        logged, unlogged = start(), start(log=False)
+        by_route = start(log=False, application="tests.bench.serving_quick:route")
         echo_port = free_port()
-        gunicorn = local._gunicorn("predictor", echo_port)
-        local.start(
-            "echo",
-            [*gunicorn[:-1], "tests.bench.serving_quick:echo"],
-            f"http://127.0.0.1:{echo_port}/",
-            {"PYTHONPATH": ROOT},
-        )
-        port, unlogged = (int(url.rpartition(":")[2]) for url in urls.values())
+        command = [*local._gunicorn("predictor", echo_port)[:-1], "tests.bench.serving_quick:echo"]
+        local.start("echo", command, f"http://127.0.0.1:{echo_port}/", {"PYTHONPATH": ROOT})
         one, hundred = json.dumps(EXAMPLE).encode(), json.dumps([EXAMPLE] * 100).encode()
         cases = {
             "echo": (echo_port, one),
-            "one listing": (port, one),
+            "one listing": (logged, one),
             "one, not logged": (unlogged, one),
-            "100 listings": (port, hundred),
+            "one by the route, not logged": (by_route, one),
+            "list of one, not logged": (unlogged, json.dumps([EXAMPLE]).encode()),
+            "100 listings": (logged, hundred),
             "100, not logged": (unlogged, hundred),
         }
         seen: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
-        for _ in range(3):
-            for case, (at, body) in cases.items():
-                seen[case].append(asyncio.run(_round(at, body, connections, seconds)))
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds}")
+            for case, (port, body) in cases.items():
+                seen[case].append(asyncio.run(_round(port, body, connections, seconds)))
         base = statistics.median(rate for rate, _ in seen["echo"])
         for case, figures in seen.items():
             rate = statistics.median(rate for rate, _ in figures)
             p99 = statistics.median(wait for _, wait in figures)
-            say(f"{case:<16} {rate:8,.0f} requests/s   p99 {p99:6.1f} ms   {rate / base:6.1%} of the echo")
+            say(f"{case:<28} {rate:8,.0f} requests/s   p99 {p99:6.1f} ms   {rate / base:6.1%} of the echo")
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.serving_quick", description=__doc__)
     parser.add_argument("--connections", type=int, default=16, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="seconds of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=200, help="trees of the model (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all cases (default: %(default)s)")
+    parser.add_argument("--trees", type=int, default=1500, help="trees of the model (default: %(default)s)")
     options = parser.parse_args()
-    bench(options.connections, options.seconds, options.rounds)
+    bench(options.connections, options.seconds, options.rounds, options.trees)
 
 
 if __name__ == "__main__":
