@@ -39,7 +39,7 @@ def _main() -> None:
     options = parser.parse_args()
     key: Path | None = options.sign_with
     if key and not key.is_file():
-        raise Failure(f"there is no key {key} to sign with: `ssh-keygen -t ed25519 -f {key}` makes one")
+        raise Failure(f"the signing key {key} does not exist: create it with `ssh-keygen -t ed25519 -f {key}`")
     source = None if options.no_argocd else argocd.built()
     packed = make(options.env, options.output, options.set, argocd=source)
     say(f"wrote {packed}: {packed.stat().st_size / 1e6:,.0f} MB; {packed.name}.sha256 beside it")

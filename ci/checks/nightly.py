@@ -68,7 +68,7 @@ def _main() -> int:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(names)} (default: all)")
     options = parser.parse_args()
     if unknown := sorted(set(options.suites) - set(names)):
-        parser.error(f"there is no suite {', '.join(unknown)}; there are {', '.join(names)}")
+        parser.error(f"unknown suite {', '.join(unknown)}; the names are {', '.join(names)}")
     rows = []
     for suite in SUITES:
         if not options.suites or suite.target in options.suites:

@@ -64,5 +64,5 @@ def choose(name: str | None = None) -> Cluster:
     """
     chosen = name or os.environ.get("CLUSTER") or "kind"
     if chosen not in KINDS:
-        raise Failure(f"there is no kind of cluster {chosen!r}: CLUSTER (or --kind) is one of {', '.join(KINDS)}")
+        raise Failure(f"unknown kind of cluster {chosen!r}: CLUSTER (or --kind) is one of {', '.join(KINDS)}")
     return Kind() if chosen == "kind" else Current()

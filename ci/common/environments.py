@@ -23,7 +23,7 @@ def known_env(name: str, checkout: Path = CHECKOUT) -> str:
     """
     names = environments(checkout)
     if name not in names:
-        raise Failure(f"there is no environment {name!r}; values/ has {', '.join(names)}")
+        raise Failure(f"unknown environment {name!r}; values/ has {', '.join(names)}")
     return name
 
 

@@ -134,7 +134,7 @@ def built_for(before: Mapping[str, Entry], made: Mapping[str, Entry], digests: M
     An existing tag is published already. It keeps its digest, even if a build from the same inputs has another one.
     """
     if unknown := sorted(set(digests) - set(made)):
-        raise Failure(f"--digest: there is no image {', '.join(unknown)}; there are {', '.join(sorted(made))}")
+        raise Failure(f"--digest: unknown image {', '.join(unknown)}; the names are {', '.join(sorted(made))}")
     now = {name: replace(entry, digest=digests.get(name, entry.digest)) for name, entry in made.items()}
     for name, entry in before.items():
         if entry.digest and name in now and now[name].tag == entry.tag:

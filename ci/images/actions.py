@@ -28,7 +28,7 @@ def build(names: list[str], registry: str, jobs: int = 2) -> list[Built]:
     """
     unknown = sorted(set(names) - set(IMAGES))
     if unknown:
-        raise Failure(f"there is no image {', '.join(unknown)}; there are {', '.join(IMAGES)}")
+        raise Failure(f"unknown image {', '.join(unknown)}; the names are {', '.join(IMAGES)}")
     return store.build(builders.choose(), names or list(IMAGES), registry, jobs)
 
 

@@ -184,7 +184,7 @@ def test_bundle_is_not_signed_without_a_usable_key(
 def test_missing_key_is_an_error_before_a_bundle_is_made(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ci.bundle", "--env", "vm", "--output", tmp_path / "made", "--sign-with"]
     done = subprocess.run([*command, tmp_path / "none"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert (done.returncode, f"there is no key {tmp_path}/none to sign with" in done.stderr) == (1, True)
+    assert (done.returncode, f"the signing key {tmp_path}/none does not exist" in done.stderr) == (1, True)
     assert not (tmp_path / "made").exists()
 
 

@@ -117,8 +117,8 @@ def test_reverting_the_commit_goes_back(checkout: Path) -> None:
         ("vm", "vm", "vm is both source and target: name two environments"),
         ("vm", "kind", r"vm pulls from registry\.example/house, kind from localhost/house-platform"),
         ("prod", "vm", r"values/images-prod\.yaml is missing or names no image: release to prod first"),
-        ("stage", "prod", r"there is no environment 'stage'; values/ has kind, prod, vm"),
-        ("vm", "", r"there is no environment ''"),
+        ("stage", "prod", r"unknown environment 'stage'; values/ has kind, prod, vm"),
+        ("vm", "", r"unknown environment ''"),
     ],
 )
 def test_what_cannot_be_promoted_is_refused(checkout: Path, source: str, target: str, message: str) -> None:
@@ -161,7 +161,7 @@ def test_digests_of_the_registry_are_taken_for_new_images_only() -> None:
         {"ui": UI, "predictor": PREDICTOR}, built, {"predictor": MINIO.digest, "ui": MINIO.digest}
     )
     assert entries == {"ui": UI, "predictor": MINIO}
-    with pytest.raises(Failure, match="there is no image uii; there are predictor, ui"):
+    with pytest.raises(Failure, match="unknown image uii; the names are predictor, ui"):
         release.built_for({}, built, {"uii": UI.digest})
 
 

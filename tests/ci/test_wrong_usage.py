@@ -43,7 +43,7 @@ def call(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("module", TAKE_ENV)
 def test_environment_that_is_none(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Failure, match=r"^there is no environment 'moon'; values/ has kind, prod, vm$"):
+    with pytest.raises(Failure, match=r"^unknown environment 'moon'; values/ has kind, prod, vm$"):
         call(module, [*WORDS.get(module, []), "--env", "moon"], monkeypatch)
 
 

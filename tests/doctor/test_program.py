@@ -161,7 +161,7 @@ def test_readme_lists_every_check() -> None:
 
 
 def test_environment_that_does_not_exist() -> None:
-    with pytest.raises(Failure, match="there is no environment 'moon'; values/ has kind, prod, vm"):
+    with pytest.raises(Failure, match="unknown environment 'moon'; values/ has kind, prod, vm"):
         rendered.requirements("moon")
 
 

@@ -85,5 +85,5 @@ def test_only_what_the_cluster_lacks_is_imported(tmp_path: Path, monkeypatch: py
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Failure, match=r"there is no image airflwo; there are pipeline, predictor"):
+    with pytest.raises(Failure, match=r"unknown image airflwo; the names are pipeline, predictor"):
         actions.build(["airflwo"], "localhost/house-platform")
