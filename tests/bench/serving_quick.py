@@ -21,8 +21,10 @@ import httpx
 from ci.common.console import main, say, wait_for
 from ci.local.processes import LocalPlatform, free_port
 from core.ledger import Ledger
+from core.stores.registry import ModelVersion
 from predictor.pricing.listing import EXAMPLE
-from tests.bench.serving.model import train
+from predictor.serving.cache import BundleCache
+from tests.kit.small_models import train
 
 NOWHERE = "http://127.0.0.1:9"
 ROOT = str(Path(__file__).parents[2])
@@ -87,11 +89,20 @@ async def _round(port: int, body: bytes, connections: int, seconds: float) -> tu
     return len(waits) / seconds, statistics.quantiles(waits, n=100)[98] * 1000
 
 
+def _lay_out(directory: Path, trees: int) -> None:
+    """Write the bundle cache of a restarted predictor, so that no registry is needed."""
+    cache = BundleCache(directory)
+    with cache.draft() as draft:
+        model = train(draft / "bundle", trees)
+        version = ModelVersion("house-price", "1", "bench", {"manifest_sha256": model.sha256}, "")
+        cache.keep(version, draft / "bundle")
+    cache.add_served(version)
+
+
 def bench(connections: int, seconds: float, rounds: int, trees: int) -> None:
     """Measure one listing by both paths, lists, and an echo of one listing."""
     with tempfile.TemporaryDirectory() as name, LocalPlatform(Path(name)) as local:
-        say(f"train a model of {trees:,} trees")
-        train(local.folder, trees)
+        _lay_out(local.folder / "bundles", trees)
         local.mlflow_url = NOWHERE
         Ledger(local.database("ledger")).ensure_schema()
 
