@@ -103,7 +103,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
             self.stop(name)
         if self._postgres is not None:
             self._stop_postgres("immediate")  # its data is deleted, so a checkpoint would be wasted
-            # Otherwise `cleanup` may see a zombie, fail to stop it, print an error and wait for two seconds.
+            # Otherwise `cleanup` may see a zombie, fail to stop it, print an error and wait for up to two seconds.
             self._postgres._postmaster_info = None
             self._postgres.cleanup()
 

@@ -106,19 +106,21 @@ def bench(connections: int, seconds: float, rounds: int, trees: int) -> None:
         local.mlflow_url = NOWHERE
         Ledger(local.database("ledger")).ensure_schema()
 
+        def gunicorn(port: int, application: str) -> list[str]:
+            return [*local._gunicorn("predictor", port)[:-1], f"tests.bench.serving_quick:{application}"]
+
         def start(log: bool = True, application: str | None = None) -> int:
             port = free_port()
-            command = [*local._gunicorn("predictor", port)[:-1], application] if application else None
+            command = gunicorn(port, application) if application else None
             settings = {"poll_seconds": "3600", "prediction_log": str(log).lower(), "pythonpath": ROOT}
             url = local.start_predictor(port, command, **settings)
             wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
             return port
 
         logged, unlogged = start(), start(log=False)
-        by_route = start(log=False, application="tests.bench.serving_quick:route")
+        by_route = start(log=False, application="route")
         echo_port = free_port()
-        command = [*local._gunicorn("predictor", echo_port)[:-1], "tests.bench.serving_quick:echo"]
-        local.start("echo", command, f"http://127.0.0.1:{echo_port}/", {"PYTHONPATH": ROOT})
+        local.start("echo", gunicorn(echo_port, "echo"), f"http://127.0.0.1:{echo_port}/", {"PYTHONPATH": ROOT})
         one, hundred = json.dumps(EXAMPLE).encode(), json.dumps([EXAMPLE] * 100).encode()
         cases = {
             "echo": (echo_port, one),

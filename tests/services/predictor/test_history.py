@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,26 +45,29 @@ def client(dsn: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def opened(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Number of connections to the migrated ledger by the name of the thread that opened them."""
-    threads: Counter[str] = Counter()
+def opened(dsn: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry per connection that a request opens to the migrated ledger: how many of them are open at that moment."""
+    connections: list[psycopg.Connection[Any]] = []
+    at_once: list[int] = []
     open_connection = Database._open
 
     def counting(database: Database, **options: Any) -> psycopg.Connection[Any]:
-        threads[threading.current_thread().name] += 1
-        return open_connection(database, **options)
+        connection = open_connection(database, **options)
+        if threading.current_thread().name not in IN_BACKGROUND:
+            connections.append(connection)
+            at_once.append(sum(not each.closed for each in connections))
+        return connection
 
     monkeypatch.setattr(Database, "_open", counting)
-    return threads
+    return at_once
 
 
 @pytest.mark.services
-def test_hundred_requests_at_once_open_the_connections_of_one_read(opened: Counter[str], client: TestClient) -> None:
+def test_hundred_requests_at_once_open_the_connections_of_one_read(opened: list[int], client: TestClient) -> None:
     with ThreadPoolExecutor(REQUESTS) as crowd:
         statuses = list(crowd.map(lambda _: client.get("/history").status_code, range(REQUESTS)))
     assert statuses == [200] * REQUESTS
-    by_requests = {thread: count for thread, count in opened.items() if thread not in IN_BACKGROUND}
-    assert list(by_requests.values()) == [OF_ONE_READ], f"one thread, one connection after another: {opened}"
+    assert opened == [1] * OF_ONE_READ, "one read, one connection after another"
 
 
 @pytest.fixture
