@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 ENV ?= kind
 CACHE := $(or $(HOUSE_CACHE_DIR),$(if $(filter 0,$(shell id -u)),/var/cache/house-platform,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/house-platform))
-UV_VERSION := 0.13.9
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' services/requirements-uv.lock)
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 HASHED := --only-binary :all: --require-hashes
@@ -297,10 +297,11 @@ site-lock: | $(UV) ### write docs/requirements.lock from docs/requirements.in
 checkov-lock: | $(UV) ### write ci/checks/checkov/requirements.lock from its requirements.in
 	cd ci/checks/checkov && $(UV) pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 --upgrade requirements.in -o requirements.lock
 
-uv-lock: ### write requirements-uv.lock for UV_VERSION, the version of uv in this file
+uv-lock: ### write services/requirements-uv.lock for another version of uv: UV_VERSION=0.14.0
 	rm -rf build/uv && python3 -m venv build/uv && build/uv/bin/pip install -q "uv==$(UV_VERSION)"
 	{ echo "# Written by \`make uv-lock\`; do not edit. uv installs every other package."; \
-	echo "uv==$(UV_VERSION)" | build/uv/bin/uv pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 -; } > requirements-uv.lock
+	echo "uv==$(UV_VERSION)" | build/uv/bin/uv pip compile --quiet --generate-hashes --universal --no-annotate --no-header --python-version 3.11 -; } > build/uv/lock
+	mv build/uv/lock services/requirements-uv.lock
 	rm -rf build/uv
 
 format: .venv/ready ### format all Python files
@@ -312,7 +313,7 @@ cache-clean: ### delete the cache (HOUSE_CACHE_DIR, else a folder in /var/cache 
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 to 3.13 is needed as python3; found $$(python3 --version)" >&2; exit 1; }
-	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q $(HASHED) -r requirements-uv.lock
+	@python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" && "$(CACHE)/uv-$(UV_VERSION)/bin/pip" install -q $(HASHED) -r services/requirements-uv.lock
 
 # MkDocs has an environment of its own, because nothing else imports it.
 build/site-venv/ready: docs/requirements.lock | $(UV)

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from ci.common import debian
 from ci.common.console import run
+from ci.common.paths import CHECKOUT
 
 SUITE = "trixie"
 PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "netbase", "tzdata", "libgomp1")
-UV_VERSION = "0.13.9"
+UV_LOCK = CHECKOUT / "services" / "requirements-uv.lock"
 EPOCH = 1_760_000_000  # time of every file in an image
 USER = 10001
 PYTHON = "/usr/lib/python3.13"
-RECIPE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # any change makes a new base
+RECIPE = hashlib.sha256(Path(__file__).read_bytes() + UV_LOCK.read_bytes()).hexdigest()  # any change makes a new base
 
 
 def _sources() -> list[str]:
@@ -66,9 +67,11 @@ def build_dockerfile() -> str:
     return f"""ARG BASE
 FROM ${{BASE}}
 ARG SSL_CERT_FILE
+COPY {UV_LOCK.name} /tmp/
 RUN {lines} && apt-get update -qq \\
  && apt-get install -y -qq --no-install-recommends python3-venv \\
- && python3 -m venv /opt/uv && PIP_CERT="$SSL_CERT_FILE" /opt/uv/bin/pip install -q --no-cache-dir uv=={UV_VERSION} \\
+ && python3 -m venv /opt/uv && PIP_CERT="$SSL_CERT_FILE" /opt/uv/bin/pip install -q --no-cache-dir \\
+      --only-binary :all: --require-hashes -r /tmp/{UV_LOCK.name} \\
  && ln -s /opt/uv/bin/uv /usr/local/bin/uv
 ENV PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin GOPATH=/go GOTOOLCHAIN=local
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -100,6 +101,7 @@ class BuildahBuilder:
             with phase("make the build image", then="the images"):
                 context = archive.scratch(self._folder / "tmp")
                 (context / "Dockerfile").write_text(base.build_dockerfile())
+                shutil.copyfile(base.UV_LOCK, context / base.UV_LOCK.name)
                 self.build(builder, context / "Dockerfile", context, {"BASE": f"localhost/{own}"}, {})
                 archive.discard(context)
         self._base, self._builder = f"localhost/{own}", f"localhost/{builder}"

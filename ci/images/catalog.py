@@ -35,7 +35,7 @@ class Image:
     @property
     def environment_sources(self) -> tuple[str, ...]:
         """Inputs of its Python environment."""
-        inputs = ("Dockerfile", f"{self.name}/requirements.lock", f"{self.name}/excludes.txt")
+        inputs = ("Dockerfile", "requirements-uv.lock", f"{self.name}/requirements.lock", f"{self.name}/excludes.txt")
         return tuple(path for path in inputs if (SERVICES / path).exists())
 
     @property

@@ -18,6 +18,7 @@ import pytest
 from ci.checks.changed import DAGS_PYTHON
 from ci.checks.lock import DAGS, LEVELS, blocks, members
 from ci.common.paths import CHECKOUT
+from ci.images.base import UV_LOCK
 from ci.local.processes import MLFLOW_PYTHON
 
 MAKEFILE = (CHECKOUT / "Makefile").read_text()
@@ -142,11 +143,14 @@ def test_mlflow_runs_with_the_lock_and_without_the_excluded_packages_of_its_imag
 
 
 def test_uv_is_installed_with_the_hashes_of_its_version() -> None:
-    [version] = re.findall(r"^UV_VERSION := (.*)$", MAKEFILE, re.MULTILINE)
-    locked = blocks((CHECKOUT / "requirements-uv.lock").read_text())
-    assert list(locked) == [f"uv=={version}"], "run `make uv-lock`"
-    assert all(line.startswith("    --hash=sha256:") for line in locked[f"uv=={version}"])
-    assert locked[f"uv=={version}"], "no hash"
+    [(requirement, hashes)] = blocks(UV_LOCK.read_text()).items()
+    printed = subprocess.run(
+        ["make", "-s", "--eval", "version: ; @echo uv==$(UV_VERSION)", "version"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert printed.stdout.strip() == requirement
+    assert all(line.startswith("    --hash=sha256:") for line in hashes)
+    assert hashes, "no hash"
 
 
 def test_every_package_is_installed_with_hashes() -> None:
@@ -176,8 +180,8 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, folder / "calls"
         shutil.copyfile(CHECKOUT / "Makefile", folder / "Makefile")
-        mlflow = ("services/mlflow/requirements.lock", "services/mlflow/excludes.txt")
-        for name in (*LEVELS, *mlflow, *(f"services/{member}/pyproject.toml" for member in members())):
+        others = ("services/requirements-uv.lock", "services/mlflow/requirements.lock", "services/mlflow/excludes.txt")
+        for name in (*LEVELS, *others, *(f"services/{member}/pyproject.toml" for member in members())):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(CHECKOUT / name, folder / name)
         uv = folder / "uv"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.images import base
 from ci.images.catalog import IMAGES, SERVICES, Image
 
 PAGES = SERVICES / "monitoring" / "prometheus" / "pages"
@@ -33,6 +34,13 @@ def test_a_public_base_is_named_with_its_version(file: Path) -> None:
         assert re.fullmatch(r"docker\.io/library/\w+:[\w.-]*(\d|trixie)[\w.-]*", reference), (
             f"{file.relative_to(SERVICES)}: {reference} is another image every day"
         )
+
+
+def test_every_python_package_is_installed_with_hashes() -> None:
+    recipes = [base.build_dockerfile(), *(file.read_text() for file in DOCKERFILES)]
+    commands = [one for recipe in recipes for one in re.findall(r"pip install (?:[^|;&\\\n]|\\\n)*", recipe)]
+    assert len(commands) == 4, commands
+    assert [command for command in commands if "--require-hashes" not in command] == []
 
 
 def test_the_tools_that_make_the_pages_are_locked_by_hash_and_name_no_registry() -> None:
