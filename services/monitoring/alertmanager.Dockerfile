@@ -4,7 +4,7 @@ FROM ${GO_IMAGE} AS build
 ARG SSL_CERT_FILE
 ARG GOCACHE=/root/.cache/go-build
 # the compiler collects garbage only near 2 GiB of a process, which makes a first build 40 % shorter
-ENV CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -mod=readonly" GOGC=off GOMEMLIMIT=2GiB
+ENV CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -mod=readonly -gcflags=all=-dwarf=false" GOGC=off GOMEMLIMIT=2GiB
 COPY monitoring/alertmanager /src
 WORKDIR /src
 RUN M=github.com/prometheus/alertmanager && go mod download "$M" \

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from ci.common import gocache
+from ci.common.paths import CHECKOUT
 
 
 @pytest.fixture
@@ -51,3 +53,17 @@ def test_builds_are_static_and_take_what_is_locked(
     assert environment["GOTOOLCHAIN"] == "local", "no other toolchain is fetched unasked"
     monkeypatch.setenv("GOTOOLCHAIN", "go1.27.3")
     assert gocache.go_environment()["GOTOOLCHAIN"] == "go1.27.3"
+
+
+def test_all_go_builds_have_the_same_settings() -> None:
+    """Otherwise they share no compiled packages."""
+    environment = gocache.go_environment()
+    names = ("GOGC", "GOMEMLIMIT", "CGO_ENABLED", "GOFLAGS")
+    dockerfiles = [file for file in (CHECKOUT / "services").rglob("*Dockerfile") if "go build" in file.read_text()]
+    assert len(dockerfiles) == 3, dockerfiles
+    for file in (CHECKOUT / "Makefile", *dockerfiles):
+        [text] = re.findall(r"^(?:GO :=|ENV) (.*GOGC.*(?:\n\t.*)*)", file.read_text(), re.MULTILINE)
+        pairs = re.findall(r'(\w+)=("[^"]*"|\S+)', text)
+        assert {name: value.strip('"') for name, value in pairs if name in names} == {
+            name: environment[name] for name in names
+        }, file
