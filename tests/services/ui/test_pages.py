@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import ui
 from core.listing.schema import RANGES
 from predictor.http.feedback import Feedback
 from predictor.pricing.listing import form_schema
-from ui import history, model, price
+from ui import charts, history, model, price
+from ui import estimate as estimates
 from ui.predictor import Predictor
 from ui.price import PricedListing
 
@@ -47,10 +50,10 @@ Answers = dict[str, Any]
 PAGES = {"price": price.show, "history": history.show, "model": model.show}
 
 
-def page(name: str, answers: Answers, **state: object) -> AppTest:
+def page(name: str, answers: Answers, address: dict[str, str] | None = None, **state: object) -> AppTest:
     """A page with a predictor that returns these answers by path. An exception stands for an unreachable predictor.
 
-    `state` is what the visitor's session already holds.
+    `address` has the query parameters of the page, and `state` is what the visitor's session already holds.
     """
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -66,6 +69,8 @@ def page(name: str, answers: Answers, **state: object) -> AppTest:
 
     predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
     shown = AppTest.from_function(script, args=(PAGES[name], predictor), default_timeout=20)
+    for name, value in (address or {}).items():
+        shown.query_params[name] = value
     for key, value in state.items():
         shown.session_state[key] = value
     shown.run()
@@ -90,7 +95,7 @@ def estimate(answers: Answers, change: Callable[[AppTest], None] = lambda _: Non
 def test_form_has_every_field_of_the_schema_and_nothing_else() -> None:
     shown = page("price", {"/schema": SCHEMA})
     inputs = [*shown.selectbox, *shown.text_input, *shown.number_input, *shown.date_input]
-    assert {each.key for each in inputs} == set(SCHEMA["properties"])
+    assert {each.key for each in inputs} == {*SCHEMA["properties"], "place query"}
 
 
 def test_new_field_of_the_schema_gets_its_input() -> None:
@@ -120,7 +125,7 @@ def test_price_is_shown_with_its_explanation() -> None:
     assert r"the model expects a price of \$200,000" in texts(shown)
     table = shown.dataframe[0].value
     assert table["Feature"].tolist() == ["Area", "Status", "Bedrooms"]
-    assert table["Value"].tolist() == ["1276", "For sale", "unknown"]
+    assert table["Value"].tolist() == ["1,276", "For sale", "unknown"]
     assert table["Adds"].tolist() == [44_000.4, -790.0, 0.0]
 
 
@@ -465,3 +470,181 @@ def test_missing_setting_is_named_with_its_chart_value(monkeypatch: pytest.Monke
         ValueError, match=r"PREDICTOR_URL is not set: set the chart value streamlit\.config\.predictorUrl"
     ):
         load()
+
+
+def charts_of(shown: AppTest) -> list[Any]:
+    return [json.loads(chart.proto.spec) for chart in shown.get("vega_lite_chart")]
+
+
+def test_bars_of_the_waterfall_lead_from_the_base_value_to_the_price() -> None:
+    bars = charts.steps(PRICE)
+    assert [(bar.kind, bar.text) for bar in bars] == [
+        ("total", "$200,000"),
+        ("adds", "+$44,000"),
+        ("takes off", "-$790"),
+        ("adds", "+$0"),
+        ("total", "$243,211"),
+    ]
+    assert bars[0].start == bars[-1].start == 0
+    for before, after in pairwise(bars[:-1]):
+        assert after.start == before.end
+    assert bars[-2].end == pytest.approx(bars[-1].end), "the contributions do not add up"
+
+
+def test_small_contributions_share_one_bar() -> None:
+    contributions = [{**PRICE["contributions"][0], "title": f"T{at}", "contribution": 100.0 * at} for at in range(20)]
+    bars = charts.steps(PRICE | {"contributions": contributions, "price": 200_000.2 + 19_000})
+    assert [bar.label for bar in bars[-2:]] == ["12 other values", "Estimated price"]
+    assert len(bars) == 8 + 3
+    assert bars[-2].end == pytest.approx(bars[-1].end)
+
+
+def test_price_and_reasons_are_shown_as_charts_and_in_words() -> None:
+    shown = estimate({"/explain": PRICE})
+    assert len(charts_of(shown)) == 2, "the interval and the waterfall"
+    text = texts(shown)
+    assert r"- Area **1,276** adds \$44,000" in text
+    assert r"- Status **For sale** takes off \$790" in text
+    assert "Bedrooms" not in text, "it neither adds nor takes off anything"
+    without = estimate({"/explain": {**PRICE, "low": None, "high": None}})
+    assert len(charts_of(without)) == 1, "no interval, no chart of it"
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "[x](javascript:y)", "**b** $a$ :red[c]", "![i](http://h/i)"]
+)
+def test_text_of_a_visitor_is_shown_as_text(text: str) -> None:
+    contributions = [{**PRICE["contributions"][1], "value": text}]
+    sentence = estimates.sentences(PRICE | {"contributions": contributions})[0]
+    for character in "<[*$!(":
+        assert re.search(rf"(?<!\\)\{character}", sentence.replace("Status **", "").replace("** takes", "")) is None
+
+
+def test_moved_slider_asks_for_the_price_of_the_changed_listing_only() -> None:
+    sent: list[Any] = []
+
+    def price_of(listing: Any) -> Any:
+        sent.append(listing)
+        return PRICE | {"price": 260_000.6}
+
+    shown = estimate({"/explain": PRICE, "/predict": price_of})
+    assert {slider.label for slider in shown.slider} == {
+        "Living area (square feet)", "Lot (acres)", "Bedrooms", "Bathrooms"
+    }  # fmt: skip
+    assert not sent, "no price is asked for before a slider moves"
+    size = shown.slider[0]
+    assert (size.min, size.value, size.max) == (626, 1276, 2552)
+    size.set_value(1526).run()
+    assert not shown.exception, shown.exception
+    example = {name: field["examples"][0] for name, field in SCHEMA["properties"].items()}
+    assert sent == [example | {"house_size": 1526}]
+    assert (shown.metric[-1].value, shown.metric[-1].delta) == ("$260,001", "+$16,790")
+    assert shown.metric[0].value == "$243,211", "the estimate itself does not change"
+
+
+def test_sliders_stay_within_the_limits_of_the_fields() -> None:
+    most = {name: RANGES[name].most for name in ("house_size", "acre_lot", "bed", "bath")}
+    listing = {name: int(value) if name != "acre_lot" else value for name, value in most.items()}
+    shown = page("price", {"/schema": SCHEMA}, estimate=PricedListing(listing, PRICE))
+    assert len(shown.slider) == 4
+    for slider in shown.slider:
+        assert slider.value <= slider.max
+    unknown = page("price", {"/schema": SCHEMA}, estimate=PricedListing({"city": "Agawam"}, PRICE))
+    assert not unknown.slider
+    assert not unknown.exception
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.ConnectError("refused"), "cannot be reached"),
+        (httpx.Response(503, json={"detail": "no model is loaded yet"}), "No model is loaded yet."),
+        (httpx.Response(422, json={"detail": [{"loc": ["body", "bed"], "msg": "too many"}]}), "**Bedrooms**: too many"),
+    ],
+)
+def test_failed_price_of_a_changed_listing_is_explained(answer: Any, words: str) -> None:
+    shown = estimate({"/explain": PRICE, "/predict": answer})
+    shown.slider[2].set_value(4).run()
+    assert words in texts(shown)
+    assert shown.metric[0].value == "$243,211"
+
+
+def test_address_of_the_page_asks_the_same_question_again() -> None:
+    shown = estimate({"/explain": PRICE}, lambda form: form.number_input(key="bed").set_value(4))
+    address = dict(shown.query_params)
+    assert address["bed"] == "4"
+    opened = page("price", {"/schema": SCHEMA}, {name: value for name, value in address.items() if name != "bath"})
+    inputs = [*opened.selectbox, *opened.text_input, *opened.number_input, *opened.date_input]
+    example = {name: field["examples"][0] for name, field in SCHEMA["properties"].items()}
+    expected = example | {"bed": 4, "bath": None, "prev_sold_date": date(2012, 10, 12)}
+    assert {each.key: each.value for each in inputs if each.key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"bed": "many"}, {"bed": "-3"}, {"bed": "2.5"}, {"bed": "9" * 5000}, {"acre_lot": "nan"}, {"acre_lot": "inf"},
+        {"prev_sold_date": "2999-01-01"}, {"prev_sold_date": "yesterday"}, {"house_size": ""}, {"garage": "1"},
+    ],
+)  # fmt: skip
+def test_impossible_value_in_the_address_is_left_out(address: dict[str, str]) -> None:
+    shown = page("price", {"/schema": SCHEMA}, address | {"city": "Springfield"})
+    assert shown.text_input(key="city").value == "Springfield"
+    inputs = [*shown.selectbox, *shown.text_input, *shown.number_input, *shown.date_input]
+    assert [each.key for each in inputs if each.value and each.key in SCHEMA["properties"]] == ["city"]
+
+
+FOUND = {
+    "places": [
+        {"state": "Massachusetts", "city": "Agawam", "zip_code": "01001", "sales": 1_018},
+        {"state": "Oregon", "city": "Agate Beach", "zip_code": None, "sales": 2},
+    ]
+}
+
+
+def search(answer: Any, priced: Any = PRICE) -> AppTest:
+    """The price page after a search for a place."""
+    shown = page("price", {"/schema": SCHEMA, "/places": answer, "/explain": priced})
+    shown.text_input(key="place query").set_value("aga").run()
+    assert not shown.exception, shown.exception
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("choice", "state", "city", "zip_code"),
+    [
+        ("01001 Agawam, Massachusetts (1,018 sales)", "Massachusetts", "Agawam", "01001"),
+        ("Agate Beach, Oregon (2 sales)", "Oregon", "Agate Beach", None),
+    ],
+)
+def test_chosen_place_fills_in_state_city_and_zip_code(
+    choice: str, state: str, city: str, zip_code: str | None
+) -> None:
+    sent: list[Any] = []
+    shown = search(FOUND, priced=lambda listing: sent.append(listing) or PRICE)
+    places = shown.selectbox[0]
+    assert len(places.options) == 2
+    places.set_value(places.options.index(choice)).run()
+    assert not shown.exception, shown.exception
+    assert shown.selectbox(key="state").value == state
+    assert shown.text_input(key="city").value == city
+    assert shown.text_input(key="zip_code").value == zip_code
+    shown.number_input(key="bed").set_value(5)
+    shown.button[0].click().run()
+    place = {"state": state, "city": city, "zip_code": zip_code}
+    assert {name: sent[0].get(name) for name in (*place, "bed")} == {**place, "bed": 5}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"places": []}, "knows no place that begins like this"),
+        (httpx.Response(404, json={"detail": "Not Found"}), "knows no place that begins like this"),
+        (httpx.ConnectError("refused"), "cannot be reached"),
+        (httpx.Response(503, json={"detail": "no model is loaded yet"}), "No model is loaded yet."),
+    ],
+)
+def test_search_without_a_place_leaves_the_form(answer: Any, words: str) -> None:
+    shown = search(answer)
+    assert words in texts(shown)
+    assert shown.text_input(key="city").value == "Agawam", "the example stays"

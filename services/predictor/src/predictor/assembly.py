@@ -11,6 +11,7 @@ from core.stores.registry import RegistryClient
 from predictor.http.application import HouseApi, Services, application
 from predictor.http.auth import ApiKeys, split_keys
 from predictor.http.client_keys import ClientKeys
+from predictor.pricing.places import PlaceSearch
 from predictor.pricing.price import Pricing
 from predictor.record.feedback import FeedbackStore
 from predictor.record.history import LedgerHistory
@@ -59,6 +60,7 @@ def create_app(settings: PredictorSettings) -> HouseApi:
         shadow=shadow,
         history=history,
         feedback=FeedbackStore(settings.ledger_dsn),
+        places=PlaceSearch(follower),
         background=[each for each in (follower, shadow, ledger_metrics, retention, prediction_log) if each],
     )
     return application(settings, services, _api_keys(settings), _version(settings.image_tag), drain_on_sigterm)

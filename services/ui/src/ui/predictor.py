@@ -8,7 +8,7 @@ import httpx
 
 Json = dict[str, Any]
 
-EXPLAIN, FEEDBACK = "/explain", "/feedback"
+PREDICT, EXPLAIN, FEEDBACK, PLACES = "/predict", "/explain", "/feedback", "/places"
 
 
 class PredictorError(Exception):
@@ -49,6 +49,15 @@ class Predictor:
         """Batches, decisions, trainings and promotions."""
         return self._json("GET", "/history")
 
+    def places(self, query: str) -> list[Json]:
+        """Places that begin with `query`, those with the most sales first; none if the predictor is older."""
+        matches: list[Json] = self._json("GET", PLACES, params={"query": query})["places"]
+        return matches
+
+    def price(self, listing: Json) -> Json:
+        """The price of one listing."""
+        return self._json("POST", PREDICT, listing)
+
     def explain(self, listing: Json) -> Json:
         """The price of one listing, and the contribution of each feature."""
         return self._json("POST", EXPLAIN, listing)
@@ -57,9 +66,9 @@ class Predictor:
         """Store the true price of an estimate, in US dollars. A later price replaces an earlier one."""
         return self._json("POST", FEEDBACK, {"request_id": request_id, "price": price})
 
-    def _json(self, method: str, path: str, body: Json | None = None) -> Json:
+    def _json(self, method: str, path: str, body: Json | None = None, params: dict[str, str] | None = None) -> Json:
         try:
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body, params=params)
         except httpx.TimeoutException as late:
             raise PredictorError(
                 f"The predictor at `{self.url}` did not answer in time.", "Try again in a moment."
@@ -83,6 +92,8 @@ class Predictor:
                 "Estimates reach the ledger some seconds after the answer: try again in a moment. If the message "
                 "stays, the estimate was deleted after its retention, or `fastapi.config.predictionLog` is off.",
             )
+        if response.status_code == 404 and path == PLACES:
+            return {"places": []}
         if response.status_code == 503:
             raise PredictorError(sentence(_detail(response)), _ADVICE.get(path, "Try again in a moment."))
         if response.is_error:
@@ -100,7 +111,9 @@ _NO_MODEL = (
     "in Airflow. This page needs no restart."
 )
 _ADVICE = {
+    PREDICT: _NO_MODEL,
     EXPLAIN: _NO_MODEL,
+    PLACES: _NO_MODEL,
     FEEDBACK: "The true price was not stored: try again in a moment.",
     "/model": _NO_MODEL,
     "/history": "The ledger's database may be starting. Prices do not need it.",

@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from ui import sold
+from ui import estimate, places, question_link, sold, what_if
+from ui.fields import OLDEST, example, is_whole, kinds, limit
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
+from ui.words import readable
 
 ROWS = (("state", "city", "zip_code"), ("house_size", "acre_lot"), ("bed", "bath"), ("status", "prev_sold_date"))
-OLDEST = date(1900, 1, 1)
 _ESTIMATE = "estimate"  # in the session's state, so that the form below the estimate does not make it disappear
 
 
@@ -35,22 +36,26 @@ def show(predictor: Predictor) -> None:
         trouble(error)
         return
     fields: Json = schema["properties"]
-    estimate: PricedListing | None = st.session_state.get(_ESTIMATE)
+    priced: PricedListing | None = st.session_state.get(_ESTIMATE)
+    places.show(predictor)
     with st.form("listing"):
-        listing = _fields(fields, estimate.listing if estimate else _example(fields))
+        listing = _fields(fields, priced.listing if priced else question_link.read(fields) or _example(fields))
         submitted = st.form_submit_button("Estimate the price", type="primary", icon=":material/sell:")
     if submitted:
-        estimate = _estimate(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
-        st.session_state[_ESTIMATE] = estimate
-    if estimate:
-        _price(estimate.answer)
+        priced = _estimate(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
+        st.session_state[_ESTIMATE] = priced
+        if priced:
+            question_link.write(priced.listing)
+    if priced:
+        estimate.show_price(priced.answer)
         feedback = schema.get("$defs", {}).get("Feedback", {})  # missing in answers of an earlier release
-        sold.show(predictor, estimate.answer["request_id"], feedback.get("properties", {}).get("price", {}))
-        _explanation(estimate.answer)
+        sold.show(predictor, priced.answer["request_id"], feedback.get("properties", {}).get("price", {}))
+        what_if.show(predictor, priced.listing, priced.answer["price"], fields)
+        estimate.show_reasons(priced.answer)
 
 
 def _example(fields: Json) -> Json:
-    return {name: field["examples"][0] for name, field in fields.items() if field.get("examples")}
+    return {name: value for name, field in fields.items() if (value := example(field)) is not None}
 
 
 def _fields(fields: Json, first: Json) -> Json:
@@ -75,34 +80,20 @@ def _field(name: str, field: Json, first: Any) -> Any:
 
     The first value is set in the session's state, because users can clear only inputs that have no default.
     """
-    title, example = field.get("title", name), next(iter(field.get("examples", [])), None)
-    variants = field.get("anyOf", [field])
-    kinds = {variant.get("format", variant.get("type")) for variant in variants}
-    whole = isinstance(example, int)
-    if "date" in kinds and first is not None:
+    title, accepted, whole = field.get("title", name), kinds(field), is_whole(field)
+    if "date" in accepted and first is not None:
         first = date.fromisoformat(first)
     st.session_state.setdefault(name, first)
     shared: Json = {"key": name, "placeholder": "unknown"}
     if "known" in field:
-        return st.selectbox(title, field["known"], None, _readable, accept_new_options=True, **shared)
-    if "date" in kinds:
+        return st.selectbox(title, field["known"], None, readable, accept_new_options=True, **shared)
+    if "date" in accepted:
         day = st.date_input(title, None, min_value=OLDEST, max_value="today", key=name)
         return day.isoformat() if isinstance(day, date) else None
-    if "string" in kinds:
+    if "string" in accepted:
         return st.text_input(title, None, **shared) or None
-    least, most = (_limit(variants, end, whole) for end in ("minimum", "maximum"))
+    least, most = limit(field, "minimum"), limit(field, "maximum")
     return st.number_input(title, least, most, value=None, step=1 if whole else 0.01, **shared)
-
-
-def _limit(variants: list[Json], end: str, whole: bool) -> float | None:
-    """One end of the range of a number, in the type of the input; None without a limit."""
-    limit = next((variant[end] for variant in variants if end in variant), None)
-    return limit if limit is None else int(limit) if whole else float(limit)
-
-
-def _readable(category: str) -> str:
-    """A category for people: `for_sale` becomes `For sale`; names of states do not change."""
-    return category.replace("_", " ").capitalize() if "_" in category or category.islower() else category
 
 
 def _estimate(predictor: Predictor, listing: Json, fields: Json) -> PricedListing | None:
@@ -115,37 +106,3 @@ def _estimate(predictor: Predictor, listing: Json, fields: Json) -> PricedListin
     except PredictorError as error:
         trouble(error)
     return None
-
-
-def _price(answer: Json) -> None:
-    with st.container(border=True):
-        st.metric("Estimated price", f"${answer['price']:,.0f}")
-        if answer.get("low") is not None:  # missing in answers of an earlier release
-            st.markdown(
-                f"Four of five such houses have prices from \\${answer['low']:,.0f} to \\${answer['high']:,.0f}."
-            )
-        st.caption(
-            f"Model **{answer['model_name']}**, version **{answer['model_version']}** "
-            f"· request id `{answer['request_id']}`"
-        )
-
-
-def _explanation(answer: Json) -> None:
-    """Show the contributions in a table, the largest first. With the base value, they add up to the price."""
-    st.subheader("Why this price")
-    st.markdown(
-        f"Without any information on the house, the model expects a price of \\${answer['base_value']:,.0f}. Each "
-        "value below adds to it, and the sum is the estimated price."
-    )
-    rows = [
-        {"Feature": each["title"], "Value": _short(each["value"]), "Adds": each["contribution"]}
-        for each in answer["contributions"]
-    ]
-    st.dataframe(rows, hide_index=True, column_config={"Adds": st.column_config.NumberColumn(format="dollar")})
-
-
-def _short(value: float | str | None) -> str:
-    """The value of a feature, formatted for people."""
-    if value is None:
-        return "unknown"
-    return _readable(value) if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")

@@ -25,6 +25,7 @@ from predictor.http.request_ids import RequestIds
 from predictor.http.schemas import BatchHistory
 from predictor.http.shared_answer import SharedAnswer
 from predictor.pricing.listing import Listing
+from predictor.pricing.places import PlaceSearch
 from predictor.pricing.price import Pricing
 from predictor.record.feedback import FeedbackStore
 from predictor.record.history import LedgerHistory
@@ -56,6 +57,7 @@ class Services:
     shadow: Shadow | None
     history: LedgerHistory
     feedback: FeedbackStore
+    places: PlaceSearch
     background: Sequence[Background]  # started and stopped in this order
 
 
@@ -118,6 +120,7 @@ def application(
     app.state.history = SharedAnswer(lambda: _history(services.history), HISTORY_SECONDS)
     app.state.feedback = services.feedback
     app.state.pricing = services.pricing
+    app.state.places = services.places
     app.state.pricing_threads = asyncio.Semaphore(PRICING_THREADS)
     for router in (routes.router, feedback.router, admin.router, documentation.router):
         app.include_router(router)

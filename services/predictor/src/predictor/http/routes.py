@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from core.listing.schema import MAX_NAME_LENGTH
 from predictor.errors import NoModelError, TooLargeError
 from predictor.http.bodies import read_body
 from predictor.http.feedback import Feedback
@@ -22,12 +23,15 @@ from predictor.http.schemas import (
     ExplainedPrices,
     Health,
     InvalidDetail,
+    KnownPlace,
+    KnownPlaces,
     Model,
     Price,
     Prices,
     Version,
 )
 from predictor.pricing.listing import EXAMPLE, form_schema
+from predictor.pricing.places import PlaceSearch
 from predictor.pricing.price import Pricing
 from predictor.record.shadow import Shadow
 
@@ -218,6 +222,32 @@ async def schema() -> dict[str, Any]:
 async def history(request: Request) -> Response:
     """Read from the ledger, at most once every two seconds."""
     return Response(await request.app.state.history.get(), media_type="application/json")
+
+
+@router.get(
+    "/places",
+    summary="Places that the model was trained on, for forms",
+    responses={
+        422: {"model": InvalidDetail, "description": "A parameter is not valid. Each error has its rule."},
+        503: {"model": Detail, "description": "No model is loaded yet; the text has the cause."},
+    },
+)
+async def places(
+    request: Request,
+    query: Annotated[
+        str,
+        Query(max_length=MAX_NAME_LENGTH, description="Start of a ZIP code, or of a word of a city.", examples=["aga"]),
+    ] = "",
+    state: Annotated[
+        str,
+        Query(max_length=MAX_NAME_LENGTH, description="Name of the only state to search.", examples=["Massachusetts"]),
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=100, description="Number of places, at most.")] = 20,
+) -> KnownPlaces:
+    """The places with the most known sales come first. Other places are priced, too, with the values around them."""
+    search: PlaceSearch = request.app.state.places
+    matches = await run_in_threadpool(search.search, query, state, limit)
+    return KnownPlaces(places=[KnownPlace.model_validate(place, from_attributes=True) for place in matches])
 
 
 def document(openapi: dict[str, Any], max_listings: dict[str, int]) -> None:

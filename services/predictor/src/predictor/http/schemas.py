@@ -101,6 +101,21 @@ class InvalidDetail(BaseModel):
     detail: list[FieldError]
 
 
+class KnownPlace(BaseModel):
+    """A place that the model was trained on."""
+
+    state: str = Field(examples=["Massachusetts"])
+    city: str = Field(examples=["Agawam"])
+    zip_code: str | None = Field(description="Null for a city without a known ZIP code.", examples=["01001"])
+    sales: int = Field(description="Listings of this place among those that the model was trained on.", examples=[18])
+
+
+class KnownPlaces(BaseModel):
+    """Places, those with the most sales first."""
+
+    places: list[KnownPlace]
+
+
 class Health(BaseModel):
     """Answer to a probe."""
 

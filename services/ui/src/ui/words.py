@@ -1,0 +1,22 @@
+"""Values as people read them."""
+
+from __future__ import annotations
+
+
+def readable(value: float | str | None) -> str:
+    """A value of a listing or of a feature: `for_sale` becomes `For sale`; names of places do not change."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, str):
+        return value.replace("_", " ").capitalize() if "_" in value or value.islower() else value
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def dollars(amount: float) -> str:
+    """An amount of US dollars without cents. In Markdown, use `plain` on it."""
+    return f"${amount:,.0f}"
+
+
+def plain(text: str) -> str:
+    """Text for Markdown, with escaped dollar signs: Streamlit would read them as the start of a formula."""
+    return text.replace("$", r"\$")
