@@ -96,6 +96,14 @@ def test_other_bodies_are_refused(body: bytes) -> None:
     assert all(location[0] == "body" for location in refusal(body))
 
 
+@pytest.mark.parametrize(("encoding", "name"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
+def test_byte_order_mark_is_named(encoding: str, name: str) -> None:
+    with pytest.raises(InvalidBodyError) as refused:
+        LISTINGS.parse(json.dumps(EXAMPLE).encode(encoding))
+    [error] = refused.value.errors
+    assert f"the byte order mark of {name}" in error["msg"]
+
+
 def test_too_many_listings_are_a_different_error() -> None:
     assert len(LISTINGS.parse(b"[{}, {}, {}]")[0]) == 3
     with pytest.raises(TooLargeError, match="more than 3 listings"):

@@ -6,6 +6,7 @@ categories are accepted. An impossible value is refused, so that a client's mist
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from datetime import date, datetime
@@ -31,6 +32,8 @@ STATES = (
     "South Dakota", "Tennessee", "Texas", "Utah", "Vermont", "Virgin Islands", "Virginia", "Washington",
     "West Virginia", "Wisconsin", "Wyoming",
 )  # fmt: skip
+
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 _DAYS = f"from {OLDEST_SALE} to {LATEST_SALE}"
 _ZIP = re.compile(r"([0-9]{1,5})(-[0-9]{4})?")
@@ -149,6 +152,10 @@ class ListingParser:
         try:
             listings = self._many.validate_json(body) if many else [Listing.model_validate_json(body)]
         except ValidationError as invalid:
+            for mark, encoding in _BYTE_ORDER_MARKS.items():
+                if body.startswith(mark):
+                    rule = f"the body begins with the byte order mark of {encoding}: send UTF-8 without such a mark"
+                    raise InvalidBodyError([{"loc": ["body"], "msg": rule, "type": "json_invalid"}]) from invalid
             errors = invalid.errors(include_url=False, include_context=False)
             if errors[0]["type"] == "too_long" and not errors[0]["loc"]:
                 raise TooLargeError(
