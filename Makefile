@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 ENV ?= kind
 CACHE := $(or $(HOUSE_CACHE_DIR),$(if $(filter 0,$(shell id -u)),/var/cache/house-platform,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/house-platform))
-UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' services/requirements-uv.lock)
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' services/requirements-uv.lock 2> /dev/null)
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 HASHED := --only-binary :all: --require-hashes

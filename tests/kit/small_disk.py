@@ -28,9 +28,10 @@ class SmallDisk:
         return status.f_bavail * status.f_frsize
 
     def fill(self, leave: int) -> None:
-        """Use all space except about `leave` bytes."""
-        with (self.folder / _FILLER).open("wb") as filler:
-            os.posix_fallocate(filler.fileno(), 0, self.free_bytes - leave)
+        """Use all space except about `leave` bytes. Nothing happens if less is free."""
+        with (self.folder / _FILLER).open("ab") as filler:
+            if (size := self.free_bytes - leave) > 0:
+                os.posix_fallocate(filler.fileno(), filler.tell(), size)
 
     def empty(self) -> None:
         """Give the space of `fill` back."""

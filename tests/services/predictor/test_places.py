@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from core.features.encodings import COLUMNS, Encodings, Table
-from predictor.pricing.places import Place, Places
+from predictor.pricing.places import Place, PlaceIndex
 from tests.kit.small_models import Model
 
 from .conftest import Registry, until
@@ -28,7 +28,7 @@ def encodings() -> Encodings:
     return Encodings(0.0, np.zeros(0), tables, {"zip_code": np.array(within), "city": np.zeros(len(CITIES) + 1)})
 
 
-PLACES = Places(encodings())
+PLACES = PlaceIndex(encodings())
 IN_NEW_YORK = [Place("New York", "New York", "10001", 5), Place("New York", "New York", "00501", 4)]
 
 

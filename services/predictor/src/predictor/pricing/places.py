@@ -26,7 +26,7 @@ class _Entry:
     place: Place
 
 
-class Places:
+class PlaceIndex:
     """All places of a model, those with the most sales first."""
 
     def __init__(self, encodings: Encodings) -> None:
@@ -46,7 +46,7 @@ class Places:
         self._entries = [_Entry(_searchable(place.city), place) for place in places]
 
     def search(self, query: str, state: str, limit: int) -> list[Place]:
-        """Places whose ZIP code or city begins with `query`, or a later word of the city; "" for all.
+        """PlaceIndex whose ZIP code or city begins with `query`, or a later word of the city; "" for all.
 
         Upper and lower case are the same. At most `limit` places, those with the most sales first.
 
@@ -73,10 +73,10 @@ class PlaceSearch:
 
     def __init__(self, models: ModelSource) -> None:
         self._models = models
-        self._built: tuple[Encodings, Places] | None = None
+        self._built: tuple[Encodings, PlaceIndex] | None = None
 
     def search(self, query: str, state: str, limit: int) -> list[Place]:
-        """See `Places.search`.
+        """See `PlaceIndex.search`.
 
         Raises:
             NoModelError: no model is loaded yet.
@@ -87,7 +87,7 @@ class PlaceSearch:
         encodings = current.model.bundle.encodings
         built = self._built  # read once: another thread may replace it
         if built is None or built[0] is not encodings:
-            self._built = built = (encodings, Places(encodings))
+            self._built = built = (encodings, PlaceIndex(encodings))
         return built[1].search(query, state, limit)
 
 
