@@ -33,7 +33,7 @@ IN_NEW_YORK = [Place("New York", "New York", "10001", 5), Place("New York", "New
 
 
 @pytest.mark.parametrize(
-    ("query", "state", "found"),
+    ("query", "state", "matches"),
     [
         ("new", "", IN_NEW_YORK),
         ("  NEW YORK ", "", IN_NEW_YORK),
@@ -47,8 +47,8 @@ IN_NEW_YORK = [Place("New York", "New York", "10001", 5), Place("New York", "New
         ("york\n", "Maine", [Place("Maine", "York", "03909", 4)]),
     ],
 )
-def test_search_finds_the_starts_of_zip_codes_and_of_words(query: str, state: str, found: list[Place]) -> None:
-    assert sorted(PLACES.search(query, state, 100), key=repr) == sorted(found, key=repr)
+def test_search_finds_the_starts_of_zip_codes_and_of_words(query: str, state: str, matches: list[Place]) -> None:
+    assert sorted(PLACES.search(query, state, 100), key=repr) == sorted(matches, key=repr)
 
 
 def test_places_with_the_most_sales_come_first() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui import estimate, places, question_link, sold, what_if
+from ui import estimate, other_values, places, question_link, sold
 from ui.fields import OLDEST, example, is_whole, kinds, limit
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
@@ -50,7 +50,7 @@ def show(predictor: Predictor) -> None:
         estimate.show_price(priced.answer)
         feedback = schema.get("$defs", {}).get("Feedback", {})  # missing in answers of an earlier release
         sold.show(predictor, priced.answer["request_id"], feedback.get("properties", {}).get("price", {}))
-        what_if.show(predictor, priced.listing, priced.answer["price"], fields)
+        other_values.show(predictor, priced.listing, priced.answer["price"], fields)
         estimate.show_reasons(priced.answer)
 
 

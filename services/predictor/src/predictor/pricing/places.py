@@ -56,16 +56,16 @@ class PlaceIndex:
             limit: number of places, at most.
         """
         wanted, state = query.strip().casefold(), state.strip().casefold()
-        found: list[Place] = []
+        matches: list[Place] = []
         for entry in self._entries:
             place = entry.place
             if state and place.state.casefold() != state:
                 continue
             if (place.zip_code or "").startswith(wanted) or f"\n{wanted}" in entry.words:
-                found.append(place)
-                if len(found) == limit:
+                matches.append(place)
+                if len(matches) == limit:
                     break
-        return found
+        return matches
 
 
 class PlaceSearch:

@@ -1,4 +1,4 @@
-"""The section *What if*: sliders for the numbers of a listing, and the price with the changed values."""
+"""The section *Try other values*: sliders for the numbers of a listing, and the price with the changed values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def show(predictor: Predictor, listing: Json, price: float, fields: Json) -> Non
     names = [name for name in FIELDS if name in fields and listing.get(name)]
     if not names:
         return
-    st.subheader("What if")
+    st.subheader("Try other values")
     changed = dict(listing)
     for name, column in zip(names, st.columns(len(names)), strict=True):
         with column:
@@ -51,7 +51,7 @@ def _slider(name: str, field: Json, value: float) -> float:
     """A slider from about a half of the value to twice the value, in whole steps if the value is whole."""
     title, maximum = field.get("title", name), limit(field, "maximum")
     most = 2 * value if maximum is None else min(2 * value, maximum)
-    key = f"what if {name} {value}"  # another value is another slider, which starts there
+    key = f"other {name} {value}"  # another value is another slider, which starts there
     if isinstance(value, int):
         step = max(1, value // 50)
         least = max(1, value - step * math.ceil(value / 2 / step))
