@@ -181,12 +181,12 @@ promote-env: .venv/deploy ### give an environment the images of another one: FRO
 	@$(PYTHON) -m ci.deploy.release promote --from "$(FROM)" --to "$(TO)" $(if $(COMMIT),--commit)
 
 ##@ Checks
-.PHONY: doctor test check lint types checkov secret-scan unit services contract go minio e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
+.PHONY: doctor test check lint types checkov secret-scan unit services contract go minio collect e2e e2e-gitops e2e-faults e2e-closed upgrade-test nightly bench bench-serving bench-overload
 doctor: .venv/deploy ## report what prevents the platform from running here, and how to fix it (ARGS="--probe --json ...")
 	@$(PYTHON) -m ci.doctor --env $(ENV) $(ARGS)
 
 test: .venv/ready $(DAGS) ## run every check that needs no cluster
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types go minio
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types go minio collect
 	$(PYTEST) -n $(WORKERS) -m "not e2e"
 	$(TEST_DAGS)
 
@@ -229,6 +229,10 @@ go: ### vet and test the Go programs of the cluster and of Argo CD
 
 minio: .venv/test ### compile the MinIO server for the service tests (once per version)
 	@$(PYTHON) -m ci.local.minio
+
+collect: .venv/test ### import every test module once; the processes of `make test` then find them compiled
+	@mkdir -p build
+	@$(PYTEST) --collect-only -q -m "not e2e" > build/collected.txt || { cat build/collected.txt; exit 1; }
 
 e2e: .venv/test ## test the platform on a real cluster: create it, feed it, check it
 	$(PYTHON) -m ci.cluster up

@@ -11,6 +11,7 @@ import streamlit as st
 
 from ui.notices import trouble
 from ui.predictor import Json, Predictor, PredictorError, sentence
+from ui.words import plain
 
 NEWEST = 12  # batches shown in detail; older ones are in the table only
 MEASURES = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "mape": "MAPE"}
@@ -139,12 +140,12 @@ def _card(entry: Json) -> None:
         right.caption(_moment(entry["received_at"]), text_alignment="right")
         st.markdown(f"{entry['rows']:,} listings{_quarantined(entry)}")
         if entry["reason"]:
-            st.markdown(f"**Decision.** {_plain(sentence(entry['reason']))}")
+            st.markdown(f"**Decision.** {plain(sentence(entry['reason']))}")
             _evidence(entry)
         if entry["training_metrics"]:
             st.markdown(f"**Training** on {entry['training_rows']:,} listings. {_scores(entry['training_metrics'])}")
         if entry["verdict"]:
-            st.markdown(f"**Verdict on version {entry['version']}.** {_plain(sentence(entry['verdict']))}")
+            st.markdown(f"**Verdict on version {entry['version']}.** {plain(sentence(entry['verdict']))}")
 
 
 def _evidence(entry: Json) -> None:
@@ -158,7 +159,7 @@ def _evidence(entry: Json) -> None:
             holdout = f", ${champion['holdout_mae']:,.0f} on its holdout" if champion["holdout_mae"] else ""
             st.markdown(
                 f"Champion version {champion['version']}, trained on {champion['rows']:,} listings: "
-                + _plain(f"MAE ${champion['mae']:,.0f} on this batch{holdout}.")
+                + plain(f"MAE ${champion['mae']:,.0f} on this batch{holdout}.")
             )
         st.dataframe(
             [
@@ -244,7 +245,7 @@ def _invalid_prices(counts: list[Json]) -> None:
 
 
 def _quarantined(entry: Json) -> str:
-    rules = [f"{count:,} for {_plain(rule)}" for rule, count in (entry["quarantine"] or {}).items() if count]
+    rules = [f"{count:,} for {plain(rule)}" for rule, count in (entry["quarantine"] or {}).items() if count]
     return f"; quarantined by validation: {', '.join(rules)}" if rules else ""
 
 
@@ -263,7 +264,7 @@ def _scores(metrics: Json) -> str:
     values = []
     for measure, name in MEASURES.items():
         if (value := scores.get(measure)) is not None:
-            values.append(f"{name} {_plain(f'${value:,.0f}') if measure in ('mae', 'rmse') else f'{value:.3f}'}")
+            values.append(f"{name} {plain(f'${value:,.0f}') if measure in ('mae', 'rmse') else f'{value:.3f}'}")
     return "On the test split: " + ", ".join(values) + "." if values else ""
 
 
@@ -298,8 +299,3 @@ def _row(entry: Json) -> Json:
 
 def _moment(text: str) -> str:
     return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}"
-
-
-def _plain(text: str) -> str:
-    """Text with escaped dollar signs, because Streamlit would read them as the start of a formula."""
-    return text.replace("$", r"\$")
