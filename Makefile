@@ -58,7 +58,7 @@ lineage: .venv/deploy ### print the origin of a model version: run, code, image,
 	@$(PYTHON) -m ci.deploy.commands lineage --version "$(VERSION)"
 
 ##@ Single steps
-.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets api-key api-key-revoke api-keys install remove
+.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets api-key api-key-revoke api-keys rotate-secret install remove
 setup: .venv/ready $(DAGS) ### create all Python environments; other targets create only the part that they need
 
 k3s: ### install K3s on this machine with the settings in ci/k3s (as root)
@@ -90,6 +90,9 @@ api-key-revoke: .venv/deploy ### revoke the key of a client: NAME=shop
 
 api-keys: .venv/deploy ### list the clients that have a key
 	@$(PYTHON) -m ci.deploy.api_keys list
+
+rotate-secret: .venv/deploy ### give a Secret of the platform new values, and restart what uses it: NAME=mlflow (no NAME: print the names)
+	@$(PYTHON) -m ci.deploy.rotate $(or $(NAME),--list)
 
 install: .venv/deploy ## install or upgrade the platform on the current cluster with Helm, and restore what is missing or differs
 	@$(PYTHON) -m ci.deploy.platform install --env $(ENV)

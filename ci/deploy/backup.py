@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 
-from ci.common.console import Failure, main, phase, say, wait_for
+from ci.common.console import Failure, main, phase, say
 from ci.common.environments import known_env
-from ci.common.kube import PLATFORM, Object, as_list, environment, get, kube, kubectl
+from ci.common.kube import PLATFORM, Object, as_list, get, kube
 from ci.deploy import drift, helm_release, platform, secrets, workloads
+from ci.deploy.one_job import run
 
 CRONJOB = "backup"
 CLAIM = "data-postgres-0"
 DATA = "/var/lib/postgresql/data"
 COMPONENTS = ("minio", "minio-provision", "backup")  # they must run before the platform when a backup is restored
 DISABLED = "backups are disabled: set global.backup.enabled, and see docs/how-to/back-up-and-restore.md"
-SECONDS = 6 * 3600
 
 
 def job(cronjob: Object, words: list[str], data: bool = False) -> Object:
@@ -67,40 +66,6 @@ def needed(manifest: list[Object]) -> list[Object]:
              if item["metadata"].get("labels", {}).get("app.kubernetes.io/name") in COMPONENTS]  # fmt: skip
     [server] = [item for item in manifest if item["kind"] == "StatefulSet" and item["metadata"]["name"] == "postgres"]
     return [item for item in named if item["kind"] != "CronJob"] + [claim(server)]
-
-
-def run(wanted: Object, seconds: float = SECONDS) -> None:
-    """Run a Job, print its log, and delete it.
-
-    Raises:
-        Failure: it failed, did not start, or runs already.
-    """
-    name = wanted["metadata"]["name"]
-    if kube("-n", PLATFORM, "get", "job", name, "-o", "name", "--ignore-not-found"):
-        raise Failure(f"Job/{name} runs already, or was interrupted: `kubectl -n {PLATFORM} delete job {name}`")
-    kube("create", "-f", "-", stdin=json.dumps(wanted))
-    try:
-        wait_for(f"the start of Job/{name}", lambda: _started(name), 300)
-        subprocess.run([kubectl(), "-n", PLATFORM, "logs", "-f", f"job/{name}"], env=environment(), check=False)
-        wait_for(f"the end of Job/{name}", lambda: bool(_ended(name)), seconds)
-        if _ended(name) != "succeeded":
-            raise Failure(f"Job/{name} failed: its log above shows the reason")
-    finally:
-        kube("-n", PLATFORM, "delete", "job", name, "--ignore-not-found", "--timeout=120s", timeout=150)
-
-
-def _started(name: str) -> bool:
-    pods = get("-n", PLATFORM, "pods", "-l", f"batch.kubernetes.io/job-name={name}")["items"]
-    for pod in pods:
-        if why := workloads.hopeless(pod):
-            raise Failure(f"Job/{name} cannot start: {why}")
-    return any(pod["status"].get("phase") not in (None, "Pending", "Unknown") for pod in pods)
-
-
-def _ended(name: str) -> str:
-    """`succeeded`, `failed`, or nothing while it runs."""
-    status = get("-n", PLATFORM, "job", name).get("status", {})
-    return next((result for result in ("succeeded", "failed") if status.get(result)), "")
 
 
 def installed() -> Object:

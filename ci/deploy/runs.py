@@ -131,6 +131,11 @@ class Airflow:
         """State of a run: queued, running, success or failed."""
         return str(self._call("GET", f"dags/{dag}/dagRuns/{quote(run_id)}")["state"])
 
+    def active(self, dag: str = DAG) -> list[str]:
+        """Ids of the runs that have not ended."""
+        active = self._call("GET", f"dags/{dag}/dagRuns?state=running&state=queued")["dag_runs"]
+        return [str(run["dag_run_id"]) for run in active]
+
     def result(self, run_id: str, task: str, dag: str = DAG) -> dict[str, Any]:
         """Result that a stage reported; {} if none."""
         path = f"dags/{dag}/dagRuns/{quote(run_id)}/taskInstances/{task}/xcomEntries/result?deserialize=false"

@@ -3,8 +3,7 @@
 An existing value of a Secret is never changed or shown.
 
 Charts refer to Secrets and never create them: a random value in a template would change at every rendering. Values
-are random and exist only in the cluster. To change a password, write it into the Secrets of its server and its
-client, and restart both: see charts/postgres/README.md.
+are random and exist only in the cluster. ci/deploy/rotate.py gives them new values.
 
 The Secret with the receivers of alerts is the exception: its values come from the environment (ci/deploy/receivers.py).
 """

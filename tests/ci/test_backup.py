@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ci.common.console import Failure
-from ci.deploy import backup
+from ci.deploy import backup, one_job
 from tests.kit.rendering import find, objects
 
 
@@ -33,10 +33,10 @@ class Cluster:
         return {"items": [{"status": self.pod}]} if "pods" in words else {"status": self.status}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-        monkeypatch.setattr(backup, "kube", self.kube)
-        monkeypatch.setattr(backup, "get", self.get)
-        monkeypatch.setattr(backup, "kubectl", lambda: "kubectl")
-        monkeypatch.setattr(backup.subprocess, "run", lambda *_, **__: None)
+        monkeypatch.setattr(one_job, "kube", self.kube)
+        monkeypatch.setattr(one_job, "get", self.get)
+        monkeypatch.setattr(one_job, "kubectl", lambda: "kubectl")
+        monkeypatch.setattr(one_job.subprocess, "run", lambda *_, **__: None)
         return self
 
 
@@ -52,28 +52,28 @@ def job() -> dict[str, Any]:
 
 def test_job_is_deleted_after_its_success(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster({"succeeded": 1}, SUCCEEDED).install(monkeypatch)
-    backup.run(job)
+    one_job.run(job)
     assert cluster.jobs == {}
 
 
 def test_failed_backup_is_an_error(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster({"failed": 1}, {"phase": "Failed"}).install(monkeypatch)
     with pytest.raises(Failure, match="Job/backup-full failed: its log above shows the reason"):
-        backup.run(job)
+        one_job.run(job)
     assert cluster.jobs == {}
 
 
 def test_pod_that_cannot_start_is_an_error(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster({}, NO_IMAGE).install(monkeypatch)
     with pytest.raises(Failure, match="Job/backup-full cannot start: backup: ErrImagePull"):
-        backup.run(job)
+        one_job.run(job)
     assert cluster.jobs == {}
 
 
 def test_second_backup_by_hand_leaves_the_first_alone(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster({}, SUCCEEDED, running=True).install(monkeypatch)
     with pytest.raises(Failure, match="Job/backup-full runs already"):
-        backup.run(job)
+        one_job.run(job)
     assert set(cluster.jobs) == {"backup-full"}
 
 

@@ -23,7 +23,7 @@ class Provisioned:
 
     server: MinioServer
     keys: dict[str, tuple[str, str]]  # by user
-    provision: Callable[[], str]  # runs the Job's program again and returns its output
+    provision: Callable[..., str]  # runs the Job's program again, with changed variables, and returns its output
 
 
 def provisioned(platform: LocalPlatform) -> Provisioned:
@@ -40,10 +40,10 @@ def provisioned(platform: LocalPlatform) -> Provisioned:
     for user, (access, secret) in keys.items():
         env |= {f"{user.upper()}_ACCESS_KEY": access, f"{user.upper()}_SECRET_KEY": secret}
 
-    def provision() -> str:
+    def provision(**changes: str) -> str:
         done = subprocess.run(
-            [sys.executable, str(PROVISION)], env={**os.environ, **env}, capture_output=True, text=True, check=False,
-            timeout=120,
+            [sys.executable, str(PROVISION)], env={**os.environ, **env, **changes}, capture_output=True, text=True,
+            check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout

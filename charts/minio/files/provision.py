@@ -1,4 +1,7 @@
-"""Creates the buckets and their users. Idempotent: it keeps what exists. Reads BUCKETS and the keys of each user."""
+"""Creates the buckets and their users. Idempotent: it keeps what exists. Reads BUCKETS and the keys of each user.
+
+CLEAN_USERS (a JSON list of users) names the users whose earlier access keys are deleted.
+"""
 
 import io
 import json
@@ -88,3 +91,9 @@ for bucket, wanted in json.loads(os.environ["BUCKETS"]).items():
     own = Minio(endpoint.netloc, access, secret, secure=secure, region="us-east-1", http_client=patient)
     own.put_object(bucket, ".provisioned", io.BytesIO(b"ok"), 2)
     print(f"bucket {bucket} belongs to {user}", flush=True)
+
+for owner in json.loads(os.environ.get("CLEAN_USERS", "[]")):
+    for access in json.loads(admin.user_list()):
+        if access.startswith(f"{owner}-") and access != os.environ[f"{owner.upper()}_ACCESS_KEY"]:
+            admin.user_remove(access)
+            print(f"the earlier access key {access} of {owner} is deleted", flush=True)

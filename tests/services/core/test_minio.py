@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -81,6 +82,32 @@ def test_unreachable_server_is_reported_in_bounded_time() -> None:
     with pytest.raises(StorageError, match=r"failed on s3://house-data/a: .*[Cc]onnection refused"):
         away.get("a")
     assert time.monotonic() - began < 30
+
+
+def test_new_access_key_exists_beside_the_earlier_one_until_that_is_cleaned(minio: Provisioned) -> None:
+    def accepted() -> list[str]:
+        result = []
+        for access, secret in keys_of_airflow.items():
+            one = Minio(urlsplit(minio.server.endpoint).netloc, access, secret, secure=False, region="us-east-1")
+            with suppress(S3Error):
+                assert one.get_object("airflow-logs", ".provisioned").read() == b"ok"
+                result.append(access)
+        return result
+
+    old = minio.keys["airflow"]
+    keys_of_airflow = {old[0]: old[1], "airflow-2": "second-secret"}
+    new = {"AIRFLOW_ACCESS_KEY": "airflow-2", "AIRFLOW_SECRET_KEY": "second-secret"}
+    try:
+        minio.provision(**new)
+        assert accepted() == [old[0], "airflow-2"]
+        output = minio.provision(**new, CLEAN_USERS='["airflow"]')
+        assert f"the earlier access key {old[0]} of airflow is deleted" in output
+        assert accepted() == ["airflow-2"]
+        own = client(minio, "pipeline").get_object("house-data", ".provisioned")
+        assert own.read() == b"ok", "keys of other users stay"
+    finally:
+        minio.provision(CLEAN_USERS='["airflow"]')
+    assert accepted() == [old[0]]
 
 
 def test_provisioning_again_changes_nothing(minio: Provisioned) -> None:
