@@ -38,6 +38,8 @@ from predictor.record.shadow import Shadow
 PREDICT, EXPLAIN = "/predict", "/explain"
 INLINE_BYTES = 16 * 1024  # up to this size (some 50 listings), pricing takes less time than handing it to a thread
 
+_SCHEMA = {**form_schema(), "$defs": {Feedback.__name__: Feedback.model_json_schema()}}
+
 router = APIRouter()
 
 _BODY = {
@@ -210,7 +212,7 @@ async def schema() -> dict[str, Any]:
 
     `$defs` has the schema of `Feedback`, for forms that send true prices.
     """
-    return {**form_schema(), "$defs": {Feedback.__name__: Feedback.model_json_schema()}}
+    return _SCHEMA
 
 
 @router.get(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from predictor.pricing.answers import (
 from predictor.pricing.explanations import explanations
 from predictor.pricing.listing import ListingParser
 from predictor.pricing.ports import Comparison, ModelSource, RequestLog, ServedModel
+
+_Prices = PriceAnswer | PricesAnswer
+Answer = TypeVar("Answer")
 
 
 class Pricing:
@@ -52,15 +56,7 @@ class Pricing:
             InvalidBodyError, TooLargeError: see `ListingParser.parse`.
             NotFiniteError: the model returned NaN or infinity for a listing.
         """
-        began = time.perf_counter()
-        try:
-            answer = self._answer(body, request_id)
-        except Exception as error:
-            self.log_failure(began, request_id, body, error)
-            raise
-        if self._log:
-            self._log.answered(began, request_id, body, answer)
-        return answer
+        return self._logged(self._answer, body, request_id)
 
     def explain(self, body: bytes, request_id: str) -> ExplanationAnswer | ExplanationsAnswer:
         """The answer of `POST /explain` for one listing or for a list.
@@ -70,9 +66,13 @@ class Pricing:
         Raises:
             NoModelError, InvalidBodyError, TooLargeError, NotFiniteError: as in `answer`.
         """
+        return self._logged(self._explain, body, request_id)
+
+    def _logged(self, work: Callable[[bytes, str], tuple[_Prices, Answer]], body: bytes, request_id: str) -> Answer:
+        """The second result of `work`. The prediction log gets the first one, or the error."""
         began = time.perf_counter()
         try:
-            prices, answer = self._explain(body, request_id)
+            prices, answer = work(body, request_id)
         except Exception as error:
             self.log_failure(began, request_id, body, error)
             raise
@@ -86,11 +86,11 @@ class Pricing:
             model = self._models.state.model
             self._log.failed(began, request_id, body, model.version.version if model else None, error)
 
-    def _answer(self, body: bytes, request_id: str) -> PriceAnswer | PricesAnswer:
+    def _answer(self, body: bytes, request_id: str) -> tuple[_Prices, _Prices]:
         began = time.perf_counter()
         with self._champion() as champion:
             listings, many = self._listings.parse(body)
-            answer: PriceAnswer | PricesAnswer
+            answer: _Prices
             if many:
                 answer = _price_all(champion, listings, request_id)
                 prices = answer["prices"]
@@ -105,11 +105,9 @@ class Pricing:
             metrics.prices.observe(price)
         if self._shadow:
             self._shadow.offer(request_id, champion.version.version, listings, prices)
-        return answer
+        return answer, answer
 
-    def _explain(
-        self, body: bytes, request_id: str
-    ) -> tuple[PriceAnswer | PricesAnswer, ExplanationAnswer | ExplanationsAnswer]:
+    def _explain(self, body: bytes, request_id: str) -> tuple[_Prices, ExplanationAnswer | ExplanationsAnswer]:
         """The prices as in `_answer`, and the same prices with their explanations."""
         began = time.perf_counter()
         with self._champion() as champion:
