@@ -1,4 +1,4 @@
-"""Our own metrics: services export every name of `core.metrics`, and dashboards and alerts use it.
+"""Our own metrics: services export every name of `core.metrics`, and dashboards, alerts or the web UI use it.
 
 tests/monitoring/test_queries.py checks the other direction: dashboards and alerts use only metrics that exist.
 """
@@ -15,13 +15,13 @@ from ci.monitoring.files import FILES
 from core import metrics
 from predictor import metrics as exported  # registers the metrics
 from tests.kit.metric_names import named_metrics, own_metrics
+from ui import operations
 
 # Metrics that no panel and no alert uses, each with the reason to export it.
 UNUSED = {
     metrics.REQUESTS_REFUSED: "for load tests and capacity planning: shed load is intended, not a fault",
     metrics.CLIENT_REQUESTS: "for questions about one client: who sends how much, and who meets the limit",
     metrics.REQUESTS_IN_FLIGHT: "for load tests and capacity planning, with the refused requests",
-    metrics.MODEL_LOADED: "tells when a pod loaded its model; the panel Model in service shows the version",
     metrics.MODEL_REFUSED: "the alert ModelRefreshFailing counts outcomes; `/model` lists versions with the reason",
     metrics.PREDICTION_LOG_LAST_WRITE: "for diagnosis: the alert PredictionLogWaiting uses the bytes that wait",
     metrics.CHALLENGER_INFO: "for diagnosis of a shadow run: without a challenger its panels are empty",
@@ -43,8 +43,8 @@ def base(name: str) -> str:
 
 
 def used() -> set[str]:
-    """Our metrics in the expressions of dashboards and alerts."""
-    expressions = [*dashboard_queries().values(), *(alert.expr for alert in ALERTS)]
+    """Our metrics in the expressions of dashboards, alerts and the page Operations."""
+    expressions = [*dashboard_queries().values(), *(alert.expr for alert in ALERTS), *operations.QUERIES]
     return {base(name) for expression in expressions for name in named_metrics(expression) if name in own_metrics()}
 
 

@@ -68,7 +68,7 @@ OTHER_DEFAULTS = {
         "platform_name": "the namespace; a laptop has one platform",
         "s3_endpoint": "MinIO in the cluster; a laptop may use a folder without a server",
     },
-    "streamlit.config": {},
+    "streamlit.config": {"prometheus_url": "without the cluster, there is no Prometheus and no page of it"},
     "datasource.config": {"latency_scale": "tests in the cluster do not wait; by hand it is as slow as the real API"},
 }
 

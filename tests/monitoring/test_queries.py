@@ -1,4 +1,4 @@
-"""Dashboard and alert rules use only metrics that exist, and every panel has a title, a unit and a description."""
+"""Dashboard, alert rules and the page Operations use only metrics that exist. Panels have title, unit, description."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from ci.monitoring import dashboard, dashboard_queries
 from ci.monitoring.alerts import ALERTS
 from ci.monitoring.panels import ROWS
 from tests.kit.metric_names import named_metrics, own_metrics
+from ui import operations
 
 # Metrics of other programs, by exporter. Every name was observed on a running platform.
 EXTERNAL = {
@@ -45,6 +46,7 @@ EXTERNAL = {
 def test_every_metric_is_exported_by_something() -> None:
     exported = own_metrics().union(*EXTERNAL.values())
     expressions = dashboard_queries() | {alert.name: alert.expr for alert in ALERTS}
+    expressions |= {f"page Operations, query {at}": query for at, query in enumerate(operations.QUERIES)}
     unknown = {f"{where}: {name}" for where, expr in expressions.items() for name in named_metrics(expr) - exported}
     assert not unknown, "\n".join(sorted(unknown))
 

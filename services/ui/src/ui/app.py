@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import history, model, price
+from ui import history, model, operations, price
 from ui.predictor import Predictor
+from ui.prometheus import Prometheus
 from ui.settings import UiSettings, load
 
 
@@ -18,6 +19,11 @@ def _settings() -> UiSettings:
 def _predictor() -> Predictor:
     settings = _settings()
     return Predictor(settings.predictor_url, settings.predictor_api_key)
+
+
+@st.cache_resource
+def _prometheus() -> Prometheus:
+    return Prometheus(_settings().prometheus_url)
 
 
 def _links(settings: UiSettings) -> None:
@@ -36,6 +42,15 @@ def main() -> None:
         st.Page(lambda: history.show(_predictor()), title="History", icon=":material/history:", url_path="history"),
         st.Page(lambda: model.show(_predictor()), title="Model", icon=":material/model_training:", url_path="model"),
     ]
+    if _settings().prometheus_url:
+        pages.append(
+            st.Page(
+                lambda: operations.show(_prometheus()),
+                title="Operations",
+                icon=":material/monitor_heart:",
+                url_path="operations",
+            )
+        )
     page = st.navigation(pages)
     _links(_settings())
     page.run()

@@ -7,13 +7,14 @@ from pydantic_settings import BaseSettings
 
 
 class UiSettings(BaseSettings):
-    """Settings, read once when the process starts. Links with an empty address are not shown."""
+    """Settings, read once when the process starts. Links and pages with an empty address are not shown."""
 
     predictor_url: str
     predictor_api_keys: str = Field(default="", repr=False)  # from the Secret
     airflow_url: str = ""
     mlflow_url: str = ""
     grafana_url: str = ""
+    prometheus_url: str = ""
 
     @property
     def predictor_api_key(self) -> str:

@@ -1,0 +1,187 @@
+"""The page `Operations`: state of the platform from Prometheus. Grafana has more, and this page works without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from ui.prometheus import FiringAlert, Prometheus, PrometheusError, Sample
+from ui.words import dollars, plain
+
+TREND_SECONDS = 6 * 3600
+_USED = 'job="fastapi", handler=~"/predict|/explain|/feedback"'
+
+
+def _per_second(value: float) -> str:
+    return f"{value:.1f} / s"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def _duration(seconds: float) -> str:
+    """A duration in its largest unit, such as `3 h`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the page."""
+
+    title: str
+    query: str
+    text: Callable[[float], str]
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One chart of the page. `label` names the label that tells its lines apart; `axis` is a number format."""
+
+    title: str
+    query: str
+    label: str
+    axis: str
+
+
+FIGURES = (
+    Figure("Requests", f"sum(rate(http_requests_total{{{_USED}}}[5m]))", _per_second,
+           "Requests for prices and with true prices, in the last five minutes"),
+    Figure("Failed", f'(sum(rate(http_requests_total{{{_USED}, status="5xx"}}[5m])) or vector(0))'
+           f" / (sum(rate(http_requests_total{{{_USED}}}[5m])) > 0)", _percent,
+           "Share of these requests that were answered with 5xx"),
+    Figure("Latency (p99)", "histogram_quantile(0.99, sum by (le) (rate(house_predict_seconds_bucket[5m])))", _seconds,
+           "99 of 100 requests for prices take less time in the service"),
+    Figure("Model in service for", "time() - min(house_model_loaded_timestamp_seconds > 0)", _duration,
+           "Since the oldest pod loaded its model"),
+    Figure("Last pipeline run", "time() - max(house_last_run_timestamp_seconds > 0)", _duration,
+           "Since a stage last wrote to the ledger"),
+    Figure("Last full backup", 'time() - max(house_backup_last_success_timestamp_seconds{kind="full"} > 0)', _duration,
+           "Since the last full backup ended"),
+    Figure("Holdout error", 'max(house_holdout_mae_dollars{model="champion"})', dollars,
+           "Mean absolute error of the champion on the holdout of the last verdict"),
+    Figure("Free space",
+           "min(minio_cluster_capacity_usable_free_bytes) / min(minio_cluster_capacity_usable_total_bytes)", _percent,
+           "Free space of the volume of the object store"),
+)  # fmt: skip
+MODELS = "count by (name, version) (house_model_info)"
+COMPONENTS = "min by (job) (up)"
+MEMORY = (
+    'max by (pod, container) (container_memory_working_set_bytes{namespace=~"mlops|mlops-jobs", container!=""})'
+    ' / max by (pod, container) (container_spec_memory_limit_bytes{namespace=~"mlops|mlops-jobs", container!=""} > 0)'
+)
+TRENDS = (
+    Trend("Requests per second", f"sum by (status) (rate(http_requests_total{{{_USED}}}[5m]))", "status", ",.1f"),
+    Trend("Latency (p99, seconds)",
+          "histogram_quantile(0.99, sum by (handler, le) (rate(house_predict_seconds_bucket[5m])))", "handler", ",.3f"),
+)  # fmt: skip
+QUERIES = (*(figure.query for figure in FIGURES), *(trend.query for trend in TRENDS), MODELS, COMPONENTS, MEMORY)
+
+
+def show(prometheus: Prometheus) -> None:
+    """Show firing alerts, figures, trends, components and memory."""
+    st.title("Operations")
+    try:
+        alerts = prometheus.firing()
+        components = prometheus.now(COMPONENTS)
+        _alerts(alerts, components)
+        _figures(prometheus)
+        for trend, column in zip(TRENDS, st.columns(len(TRENDS)), strict=True):
+            with column:
+                _trend(trend, prometheus.range(trend.query, TREND_SECONDS))
+        left, right = st.columns(2)
+        with left:
+            _components(components)
+        with right:
+            _memory(prometheus.now(MEMORY))
+    except PrometheusError as error:
+        st.error(
+            f"**{error}** `make doctor ARGS=--installed` and `make status` say what is wrong. Prices do not need "
+            "Prometheus.",
+            icon=":material/error:",
+        )
+
+
+def _alerts(alerts: list[FiringAlert], components: list[Sample]) -> None:
+    if not alerts:
+        up = sum(sample.value == 1 for sample in components)
+        st.success(f"No alert fires. {up} of {len(components)} components answer.", icon=":material/check_circle:")
+        return
+    st.error(f"**{len(alerts)} {'alert fires' if len(alerts) == 1 else 'alerts fire'}.**", icon=":material/warning:")
+    rows = [
+        {
+            "Severity": alert.severity,
+            "Alert": alert.name,
+            "Summary": alert.summary,
+            "Since": f"{datetime.fromisoformat(alert.since).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            "Runbook": alert.runbook,
+        }
+        for alert in alerts
+    ]
+    st.dataframe(rows, hide_index=True, column_config={"Summary": st.column_config.TextColumn(width="large")})
+
+
+def _figures(prometheus: Prometheus) -> None:
+    models = ", ".join(f"{one.labels['name']} {one.labels['version']}" for one in prometheus.now(MODELS))
+    st.markdown(f"Model in service: **{plain(models or 'none')}**")
+    for start in range(0, len(FIGURES), 4):
+        for figure, column in zip(FIGURES[start : start + 4], st.columns(4), strict=False):
+            samples = prometheus.now(figure.query)
+            column.metric(
+                figure.title, figure.text(samples[0].value) if samples else "no data", help=figure.explanation
+            )
+
+
+def _trend(trend: Trend, samples: list[Sample]) -> None:
+    st.markdown(f"**{trend.title}, last {_duration(TREND_SECONDS)}**")
+    if not samples:
+        st.caption("No data yet.")
+        return
+    frame = pd.DataFrame(
+        [{"time": datetime.fromtimestamp(one.at, UTC), "value": one.value, "line": one.labels.get(trend.label, "")}
+         for one in samples]
+    )  # fmt: skip
+    chart = (
+        alt.Chart(frame)
+        .mark_line()
+        .encode(
+            x=alt.X("time:T", title=None),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(format=trend.axis), scale=alt.Scale(zero=True)),
+            color=alt.Color("line:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=["time:T", "line:N", alt.Tooltip("value:Q", format=trend.axis)],
+        )
+        .properties(height=240)
+    )
+    st.altair_chart(chart, width="stretch")
+
+
+def _components(components: list[Sample]) -> None:
+    st.markdown("**Components**")
+    rows = [
+        {"Component": one.labels["job"], "Answers": "yes" if one.value == 1 else "no"}
+        for one in sorted(components, key=lambda one: (one.value, one.labels["job"]))
+    ]
+    st.dataframe(rows, hide_index=True)
+
+
+def _memory(shares: list[Sample]) -> None:
+    st.markdown("**Memory of containers, as a share of their limits**")
+    rows = [
+        {"Pod": one.labels["pod"], "Container": one.labels["container"], "Used": one.value}
+        for one in sorted(shares, key=lambda one: -one.value)[:10]
+    ]
+    config = {"Used": st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")}
+    st.dataframe(rows, hide_index=True, column_config=config)
