@@ -217,21 +217,40 @@ def test_streamlit_page_loads(predictor: str) -> None:
         assert "<title>" in httpx.get(page, timeout=20).text
 
 
-def test_price_of_the_page_is_recorded_and_accepts_its_true_price(predictor: str) -> None:
-    """In the pod of the page, with its address of the predictor, its key, and its network policies."""
+def in_page(script: str) -> dict[str, Any]:
+    """Run a script in the pod of the pages, with their settings, key and network policies; returns what it prints."""
     page = (
         "import json\n"
+        "from ui import operations\n"
         "from ui.predictor import Predictor\n"
+        "from ui.prometheus import Prometheus\n"
         "from ui.settings import load\n"
         "settings = load()\n"
         "predictor = Predictor(settings.predictor_url, settings.predictor_api_key)\n"
+        "prometheus = Prometheus(settings.prometheus_url)\n"
+    )
+    output = kube("-n", PLATFORM, "exec", "deployment/streamlit", "--", "python", "-c", page + script)
+    body: dict[str, Any] = json.loads(output)
+    return body
+
+
+def test_page_operations_has_data_for_every_query(predictor: str) -> None:
+    httpx.post(f"{predictor}/predict", json=LISTING, timeout=20).raise_for_status()
+    script = (
+        "prometheus.firing()\n"
+        "series = {query: len(prometheus.now(query)) for query in operations.QUERIES}\n"
+        "series |= {trend.title: len(prometheus.range(trend.query, 600)) for trend in operations.TRENDS}\n"
+        "print(json.dumps(series))\n"
     )
 
-    def in_page(script: str) -> dict[str, Any]:
-        output = kube("-n", PLATFORM, "exec", "deployment/streamlit", "--", "python", "-c", page + script)
-        body: dict[str, Any] = json.loads(output)
-        return body
+    def empty() -> list[str]:
+        # backups are disabled in this environment
+        return [query for query, count in in_page(script).items() if not count and "house_backup_" not in query]
 
+    wait_for("data for every query", lambda: not empty(), 120, every=5)
+
+
+def test_price_of_the_page_is_recorded_and_accepts_its_true_price(predictor: str) -> None:
     answer = in_page(f"print(json.dumps(predictor.explain({LISTING!r})))")
     request_id, price = answer["request_id"], answer["price"]
     query = f"select position, status, price from ledger.predictions where request_id = '{request_id}'"  # noqa: S608
