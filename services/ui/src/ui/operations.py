@@ -71,8 +71,9 @@ FIGURES = (
            "Since a stage last wrote to the ledger"),
     Figure("Last full backup", 'time() - max(house_backup_last_success_timestamp_seconds{kind="full"} > 0)', _duration,
            "Since the last full backup ended"),
-    Figure("Holdout error", 'max(house_holdout_mae_dollars{model="champion"})', dollars,
-           "Mean absolute error of the champion on the holdout of the last verdict"),
+    Figure("Holdout error", 'max(house_holdout_mae_dollars{model="champion"})'
+           ' or max(house_holdout_mae_dollars{model="challenger"})', dollars,
+           "Mean absolute error of the champion on the holdout of the last verdict; of the first model its own"),
     Figure("Free space",
            "min(minio_cluster_capacity_usable_free_bytes) / min(minio_cluster_capacity_usable_total_bytes)", _percent,
            "Free space of the volume of the object store"),
@@ -150,15 +151,15 @@ def _trend(trend: Trend, samples: list[Sample]) -> None:
     if not samples:
         st.caption("No data yet.")
         return
+    end = max(one.at for one in samples)
     frame = pd.DataFrame(
-        [{"time": datetime.fromtimestamp(one.at, UTC), "value": one.value, "line": one.labels.get(trend.label, "")}
-         for one in samples]
-    )  # fmt: skip
+        [{"time": _moment(one.at), "value": one.value, "line": one.labels.get(trend.label, "")} for one in samples]
+    )
     chart = (
         alt.Chart(frame)
         .mark_line()
         .encode(
-            x=alt.X("time:T", title=None),
+            x=alt.X("time:T", title=None, scale=alt.Scale(domain=[_moment(end - TREND_SECONDS), _moment(end)])),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(format=trend.axis), scale=alt.Scale(zero=True)),
             color=alt.Color("line:N", title=None, legend=alt.Legend(orient="top")),
             tooltip=["time:T", "line:N", alt.Tooltip("value:Q", format=trend.axis)],
@@ -166,6 +167,10 @@ def _trend(trend: Trend, samples: list[Sample]) -> None:
         .properties(height=240)
     )
     st.altair_chart(chart, width="stretch")
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
 
 
 def _components(components: list[Sample]) -> None:

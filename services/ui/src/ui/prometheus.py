@@ -56,7 +56,7 @@ class Prometheus:
         ]
         return [sample for sample in samples if math.isfinite(sample.value)]
 
-    def range(self, query: str, seconds: float, points: int = 120) -> list[Sample]:
+    def range(self, query: str, seconds: float, points: int = 360) -> list[Sample]:
         """The values of each series in the last `seconds`, about `points` of each.
 
         Raises:
