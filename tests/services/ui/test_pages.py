@@ -22,6 +22,7 @@ from ui import charts, history, model, price
 from ui import estimate as estimates
 from ui.predictor import Predictor
 from ui.price import PricedListing
+from ui.words import feature_value
 
 SCHEMA = form_schema() | {"$defs": {"Feedback": Feedback.model_json_schema()}}
 PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
@@ -648,3 +649,19 @@ def test_search_without_a_place_leaves_the_form(answer: Any, words: str) -> None
     shown = search(answer)
     assert words in texts(shown)
     assert shown.text_input(key="city").value == "Agawam", "the example stays"
+
+
+def test_icon_of_the_pages_is_not_asked_from_another_host() -> None:
+    app = Path(ui.__file__).with_name("app.py")
+    assert "page_icon=" in app.read_text()
+    assert 'page_icon=":' not in app.read_text(), "a browser asks a font service for named icons"
+    assert app.with_name("icon.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "text"),
+    [("hedonic", 12.37, ""), ("city_premium", 0.41, ""), ("zip_code", 1001.0, "01001"), ("zip_code", None, "unknown"),
+     ("house_size", 1276.0, "1,276"), ("status", "for_sale", "For sale")],
+)  # fmt: skip
+def test_value_of_a_feature_is_formatted_for_people(feature: str, value: Any, text: str) -> None:
+    assert feature_value({"feature": feature, "value": value}) == text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from ui import history, model, operations, price
@@ -36,7 +38,8 @@ def _links(settings: UiSettings) -> None:
 
 def main() -> None:
     """Show the selected page."""
-    st.set_page_config(page_title="House prices", page_icon=":material/home:", layout="wide")
+    # the icon is a file: a browser would ask a font service for the picture of a named icon
+    st.set_page_config(page_title="House prices", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
     pages = [
         st.Page(lambda: price.show(_predictor()), title="Price", icon=":material/sell:", default=True),
         st.Page(lambda: history.show(_predictor()), title="History", icon=":material/history:", url_path="history"),

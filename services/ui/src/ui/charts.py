@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from ui.predictor import Json
-from ui.words import dollars, readable
+from ui.words import dollars, feature_value
 
 SHOWN = 8  # contributions with a bar of their own
 ADDS, TAKES, TOTAL = "adds", "takes off", "total"
@@ -60,16 +60,21 @@ def waterfall(answer: Json) -> alt.LayerChart:
         }
     )
     base = alt.Chart(frame).encode(
-        y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=320)),
+        y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=320, labelOverlap=False)),
         tooltip=[alt.Tooltip("label", title="Value"), alt.Tooltip("amount", title="Amount")],
     )
     length = base.mark_bar(height={"band": 0.7}).encode(
-        x=alt.X("start:Q", title="US dollars", axis=alt.Axis(format="$,.0f"), scale=alt.Scale(padding=60)),
+        x=alt.X(
+            "start:Q",
+            title="US dollars",
+            axis=alt.Axis(format="$,.0f"),
+            scale=alt.Scale(domain=[0, 1.15 * max(frame["right"])]),
+        ),
         x2="end:Q",
         color=alt.Color("kind:N", scale=_COLORS, title=None, legend=alt.Legend(orient="top")),
     )
     amount = base.mark_text(align="left", dx=4).encode(x="right:Q", text="amount:N")
-    chart: alt.LayerChart = (length + amount).properties(height=26 * len(bars))
+    chart: alt.LayerChart = (length + amount).properties(height=26 * len(bars) + 100)  # with axis and legend
     return chart
 
 
@@ -86,4 +91,5 @@ def interval(answer: Json) -> alt.LayerChart:
 
 
 def _label(contribution: Json) -> str:
-    return f"{contribution['title']}: {readable(contribution['value'])}"
+    value = feature_value(contribution)
+    return f"{contribution['title']}: {value}" if value else str(contribution["title"])

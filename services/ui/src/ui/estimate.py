@@ -6,7 +6,7 @@ import streamlit as st
 
 from ui import charts
 from ui.predictor import Json
-from ui.words import dollars, plain, readable
+from ui.words import dollars, feature_value, plain
 
 _IN_WORDS = 3  # contributions that get a sentence
 
@@ -35,7 +35,7 @@ def show_reasons(answer: Json) -> None:
     st.markdown("\n".join(f"- {sentence}" for sentence in sentences(answer)))
     st.altair_chart(charts.waterfall(answer), width="stretch")
     rows = [
-        {"Feature": each["title"], "Value": readable(each["value"]), "Adds": each["contribution"]}
+        {"Feature": each["title"], "Value": feature_value(each), "Adds": each["contribution"]}
         for each in answer["contributions"]
     ]
     with st.expander("All values as a table"):
@@ -45,7 +45,8 @@ def show_reasons(answer: Json) -> None:
 def sentences(answer: Json) -> list[str]:
     """The largest contributions in words, as Markdown."""
     return [
-        f"{_escaped(each['title'])} **{_escaped(readable(each['value']))}** "
+        _escaped(each["title"])
+        + (f" **{_escaped(value)}** " if (value := feature_value(each)) else " ")
         + ("adds " if each["contribution"] >= 0 else "takes off ")
         + plain(dollars(abs(each["contribution"])))
         for each in answer["contributions"][:_IN_WORDS]

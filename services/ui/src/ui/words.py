@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def readable(value: float | str | None) -> str:
     """A value of a listing or of a feature: `for_sale` becomes `For sale`; names of places do not change."""
@@ -10,6 +13,16 @@ def readable(value: float | str | None) -> str:
     if isinstance(value, str):
         return value.replace("_", " ").capitalize() if "_" in value or value.islower() else value
     return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def feature_value(contribution: Mapping[str, Any]) -> str:
+    """The value of a feature in an explanation; empty for encodings, whose numbers mean nothing to people."""
+    feature, value = contribution["feature"], contribution["value"]
+    if feature.endswith("_premium") or feature == "hedonic":
+        return ""
+    if feature == "zip_code" and value is not None:
+        return f"{int(value):05d}"
+    return readable(value)
 
 
 def dollars(amount: float) -> str:
