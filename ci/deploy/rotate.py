@@ -24,6 +24,9 @@ from ci.deploy.secrets import Name, add, generate
 
 PROVISION = "minio-provision"  # name of the Jobs of charts/minio
 SOCKET = "/tmp"  # noqa: S108  # folder of PostgreSQL's socket in its pod
+ALTER = """select format('alter role %I password %L', rolname, '{password}')
+  from pg_roles where rolname = '{role}' \\gexec
+"""
 OF_JOB = re.compile("job-name|controller-uid")  # labels that Kubernetes adds to the pods of one Job
 RUN_SECONDS = 3600  # of a pipeline run, at most
 FERNET = "AIRFLOW__CORE__FERNET_KEY"
@@ -150,8 +153,8 @@ def _restart(names: Iterable[str]) -> None:
 
 
 def _alter(passwords: Mapping[str, str]) -> None:
-    """Set passwords of roles. They travel on standard input, never as arguments."""
-    statements = "".join(f"alter role \"{role}\" password '{password}';\n" for role, password in passwords.items())
+    """Set passwords of roles, on standard input and never as arguments. The role `backup` exists only with backups."""
+    statements = "".join(ALTER.format(role=role, password=password) for role, password in passwords.items())
     psql = ["psql", "-h", SOCKET, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q"]
     kube("-n", PLATFORM, "exec", "-i", "statefulset/postgres", "-c", "postgres", "--", *psql, stdin=statements)
 

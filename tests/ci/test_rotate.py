@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ class Cluster:
     def kube(self, *words: str, stdin: str = "", **_: Any) -> str:
         if "psql" in words:
             assert not any("password" in word for word in words), "a password is an argument"
-            self.events.append("alter " + ",".join(line.split('"')[1] for line in stdin.splitlines()))
+            self.events.append("alter " + ",".join(re.findall(r"rolname = '(\w+)'", stdin)))
         elif "rotate-fernet-key" in words:
             assert len(self.secrets[PLATFORM, "airflow"][rotate.FERNET].split(",")) == 2
             self.events.append("fernet")
