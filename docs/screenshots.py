@@ -63,16 +63,19 @@ def take(page: Page, name: str, height: int) -> Path:
 
 
 def ui(page: Page, url: str) -> None:
-    """The three pages of the Streamlit application: a price with its explanation, the history, the model."""
+    """The pages of the Streamlit application: a price with its explanation, the history, the model, the operations."""
     open_ui(page, url)
     page.get_by_role("button", name="Estimate the price").click()
     page.get_by_text("Estimated price").wait_for()
     wait_for_script(page)
-    take(page, "price", 1150)
+    take(page, "price", 1750)
     open_ui(page, f"{url}/history")
     take(page, "history", 1000)
     open_ui(page, f"{url}/model")
     take(page, "model", 620)
+    if page.get_by_role("link", name="Operations").count():  # a platform without a cluster has no Prometheus
+        open_ui(page, f"{url}/operations")
+        take(page, "operations", 1000)
 
 
 def airflow(page: Page, url: str, user: str, password: str) -> None:
