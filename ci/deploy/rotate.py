@@ -15,7 +15,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.kube import JOBS, PLATFORM, Object, get, kube, secret
@@ -47,7 +47,7 @@ class Rotation:
     bucket_users: tuple[str, ...] = ()
     both: tuple[str, ...] = ()
     idle: bool = False
-    namespace: str = field(default=PLATFORM)
+    namespace: str = PLATFORM
 
 
 ROTATIONS: Mapping[str, Rotation] = {

@@ -25,6 +25,11 @@ def example(field: Json) -> int | float | str | None:
     return first
 
 
+def titles(fields: Json) -> dict[str, str]:
+    """Title of each field, by name."""
+    return {name: field.get("title", name) for name, field in fields.items()}
+
+
 def is_whole(field: Json) -> bool:
     """Whether people enter whole numbers, such as rooms."""
     return isinstance(example(field), int)

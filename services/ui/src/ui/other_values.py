@@ -6,7 +6,7 @@ import math
 
 import streamlit as st
 
-from ui.fields import limit
+from ui.fields import limit, titles
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
 from ui.words import dollars
@@ -38,7 +38,7 @@ def show(predictor: Predictor, listing: Json, price: float, fields: Json) -> Non
     try:
         answer = predictor.price(changed)
     except InvalidValuesError as error:
-        invalid(error, {name: field.get("title", name) for name, field in fields.items()})
+        invalid(error, titles(fields))
     except PredictorError as error:
         trouble(error)
     else:

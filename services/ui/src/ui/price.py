@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from ui import estimate, other_values, places, question_link, sold
-from ui.fields import OLDEST, example, is_whole, kinds, limit
+from ui.fields import OLDEST, example, is_whole, kinds, limit, titles
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
 from ui.words import readable
@@ -102,7 +102,7 @@ def _estimate(predictor: Predictor, listing: Json, fields: Json) -> PricedListin
         with st.spinner("Waiting for the predictor"):
             return PricedListing(listing, predictor.explain(listing))
     except InvalidValuesError as error:
-        invalid(error, {name: field.get("title", name) for name, field in fields.items()})
+        invalid(error, titles(fields))
     except PredictorError as error:
         trouble(error)
     return None

@@ -12,7 +12,7 @@ def readable(value: float | str | None) -> str:
         return "unknown"
     if isinstance(value, str):
         return value.replace("_", " ").capitalize() if "_" in value or value.islower() else value
-    return f"{value:,.2f}".rstrip("0").rstrip(".")
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def feature_value(contribution: Mapping[str, Any]) -> str:
