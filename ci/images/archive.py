@@ -7,11 +7,12 @@ import hashlib
 import io
 import json
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from backports.zstd import tarfile  # that of Python 3.14, because layers are compressed with zstd
 
 from ci.common.console import Failure
 

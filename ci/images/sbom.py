@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 import uuid
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
+
+from backports.zstd import tarfile
 
 from ci.images import archive, packages
 from ci.images.archive import contents

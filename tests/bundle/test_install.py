@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from ci.argocd import apply
+from ci.checks.new_version import current
+from ci.common.paths import CHECKOUT
 from tests.kit.bundles import unpack
+
+VERSION = current(CHECKOUT)
 
 # A cluster that answers; helm's last release, the images of the node and the served branch are files, which these
 # programs write. Argo CD is as the branch says at once.
@@ -128,7 +132,7 @@ def flip(path: Path, at: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["images/images.tar", "images/names", "charts/platform-0.1.0.tgz", "values/images-vm.yaml", "values/vm.yaml",
+    ["images/images.tar", "images/names", f"charts/platform-{VERSION}.tgz", "values/images-vm.yaml", "values/vm.yaml",
      "requirements.json", "ci/doctor/host.py", "ci/deploy/secrets.py", "bin/helm", "sbom/ui.cdx.json", "LICENSE",
      "checksums.sha256", "argocd/root-vm.yaml", "argocd/offline/install.json", "argocd/offline/git/values/vm.yaml"],
 )  # fmt: skip
@@ -236,7 +240,9 @@ def test_images_are_imported_and_the_release_is_installed_with_the_cluster_s_add
     pinned = machine.calls("k3s ctr -n k8s.io images label")
     assert len(pinned) == 2 * len((machine.folder / "images/names").read_text().split()), "by tag, and by digest"
     [upgrade] = machine.calls("helm upgrade")
-    assert upgrade.startswith("helm upgrade --install mlops charts/platform-0.1.0.tgz -n mlops --description bundle ")
+    assert upgrade.startswith(
+        f"helm upgrade --install mlops charts/platform-{VERSION}.tgz -n mlops --description bundle "
+    )
     assert upgrade.endswith(
         "-f values/vm.yaml -f values/images-vm.yaml --set global.kubeApi.cidr=192.0.2.7/32 "
         "--set global.kubeApi.port=6443 --set monitoring.grafana.enabled=false"

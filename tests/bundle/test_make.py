@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ci.bundle.make import PROGRAMS, commit, foreign, make, parts
+from ci.checks.new_version import current
 from ci.common.console import Failure
 from ci.common.git import git
 from ci.common.paths import CHECKOUT
@@ -66,7 +67,14 @@ def test_every_member_has_a_checksum_and_every_image_a_bill(bundles: dict[str, P
     listed = dict(line.split("  ")[::-1] for line in (folder / "checksums.sha256").read_text().splitlines())
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"checksums.sha256"}
     assert set(listed) == present
-    wanted = ("install.sh", "README.md", "LICENSE", "bin/helm", "charts/platform-0.1.0.tgz", "ci/doctor/__main__.py")
+    wanted = (
+        "install.sh",
+        "README.md",
+        "LICENSE",
+        "bin/helm",
+        f"charts/platform-{current(CHECKOUT)}.tgz",
+        "ci/doctor/__main__.py",
+    )
     wanted += ("ci/k3s/README.md", "argocd/root-vm.yaml", "charts/monitoring/runbooks/PostgresDown.md")
     assert set(wanted) <= present
     for name, digest in listed.items():

@@ -181,6 +181,7 @@ def test_the_platform_recovers_from_a_killed_worker(fed: Fed) -> None:
     assert up.predict()["price"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_the_platform_recovers_from_a_killed_control_plane(fed: Fed) -> None:
     """Pods on the workers keep running, and no request of clients in the cluster fails."""
@@ -208,6 +209,7 @@ def test_the_platform_recovers_from_a_killed_control_plane(fed: Fed) -> None:
             assert after.get(name) == before[name], name
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_the_platform_survives_a_restart_of_docker(fed: Fed) -> None:
     """Like after a restart of the machine: Docker may give the nodes other addresses, and the platform works again."""

@@ -20,7 +20,7 @@ END_OF_DATA = "Ya se recolectó toda la información mínima necesaria"
 BAD_GROUP = "Número de grupo inválido"
 GROUPS = range(1, 11)
 
-app = FastAPI(title="House listings", summary="Stand-in for the external data API.", version="0.1.0")
+app = FastAPI(title="House listings", summary="Stand-in for the external data API.", version="0.2.0")
 metrics = CollectorRegistry()  # not the global registry, which may hold metrics of the same names
 ProcessCollector(registry=metrics)
 PlatformCollector(registry=metrics)
