@@ -37,6 +37,9 @@ OTHERS = {
     "ci/images/": ["tests/images"],
     "services/Dockerfile": ["tests/images"],
     "Makefile": ["tests/ci/test_help.py", "tests/ci/test_environments.py"],
+    "SECURITY.md": ["tests/charts/test_open_pages.py"],
+    "docs/how-to/publish-a-page.md": ["tests/charts/test_open_pages.py"],
+    "docs/how-to/secrets-from-elsewhere.md": ["tests/charts/test_secrets_from_elsewhere.py"],
 }
 
 

@@ -5,6 +5,9 @@ An existing value of a Secret is never changed or shown.
 Charts refer to Secrets and never create them: a random value in a template would change at every rendering. Values
 are random and exist only in the cluster. ci/deploy/rotate.py gives them new values.
 
+`--output FOLDER` writes new Secrets to files and does nothing else, for a cluster whose Secrets come from elsewhere
+(docs/how-to/secrets-from-elsewhere.md).
+
 The Secret with the receivers of alerts is the exception: its values come from the environment (ci/deploy/receivers.py).
 """
 
@@ -13,8 +16,10 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 from ci.common.console import Failure, main, run, say
 from ci.common.kube import JOBS, PLATFORM, Object, as_list, environment, kube, kubectl
@@ -102,6 +107,26 @@ def secret_object(namespace: str, name: str, values: Mapping[str, str]) -> Objec
     labels = {"app.kubernetes.io/part-of": "house-platform", "app.kubernetes.io/managed-by": "make-secrets"}
     metadata = {"name": name, "namespace": namespace, "labels": labels}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
+
+
+def write(folder: Path, namespace: str = PLATFORM, jobs: str = JOBS) -> list[Path]:
+    """Write a manifest with new values of each Secret, `<namespace>.<name>.json`, which only its owner can read.
+
+    Raises:
+        Failure: the folder is not empty, or cannot be written. New and old Secrets together would not fit.
+    """
+    paths = []
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if present := sorted(folder.iterdir()):
+            raise Failure(f"{folder} is not empty ({present[0].name}): name a new one, because Secrets share passwords")
+        for (space, name), values in generate(namespace, jobs).items():
+            paths.append(folder / f"{space}.{name}.json")
+            with os.fdopen(os.open(paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(secret_object(space, name, values), file, indent=2)
+    except OSError as wrong:
+        raise Failure(f"{folder} cannot be written ({wrong}): name another folder") from wrong
+    return paths
 
 
 def _existing(namespaces: set[str]) -> dict[Name, set[str]]:
@@ -206,7 +231,14 @@ def _main() -> None:
     parser.add_argument(
         "--jobs-namespace", default=JOBS, help="namespace of the pipeline's pods (default: %(default)s)"
     )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="only write new Secrets to this new folder; needs no cluster"
+    )
     options = parser.parse_args()
+    if options.output:
+        files = write(options.output, options.namespace, options.jobs_namespace)
+        say(f"wrote {len(files)} Secrets to {options.output}: delete the folder when the values are in their store")
+        return
     made = create(options.namespace, options.jobs_namespace)
     say(
         f"created or completed {len(made)} Secrets: {', '.join(made)}"

@@ -1,16 +1,19 @@
-"""The Secrets that `make secrets` creates, and the references of workloads to Secrets."""
+"""The Secrets that `make secrets` creates, those that it does not, and the references of workloads to Secrets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ci.deploy import receivers
+from ci.deploy import api_keys, receivers
 from ci.deploy.secrets import generate
 from tests.kit.rendering import Workload
 
 MADE = generate("mlops", "mlops-jobs") | {
     ("mlops", receivers.SECRET): dict.fromkeys((*receivers.KEYS.values(), receivers.CERTIFICATES_KEY), "")
 }
+# Secrets that `make secrets` does not create: the keys of a system outside the cluster, which only an operator can
+# create, and the keys of clients, which `make api-key` creates. The references must be optional.
+OUTSIDE = {("mlops", "backup-target"), ("mlops", api_keys.SECRET)}
 
 
 def references(workload: Workload) -> Iterator[tuple[str, str, str | None]]:

@@ -14,10 +14,11 @@ import pytest
 
 from ci.common.console import run
 from ci.deploy import charts
-from tests.kit.rendering import COMPONENTS, IMAGES, KUBE_API, find, name, objects, parse
+from tests.kit.rendering import COMPONENTS, IMAGES, KUBE_API, OPEN_PAGES, find, name, objects, parse
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: notes\ndata:\n  text: |\n"
 INGRESS = ("--set", "ingress.enabled=true,ingress.host=page.house.example,ingress.tlsSecret=house-tls")
+CONSENT = ("--set", "ingress.iKnowThisIsOpen=true")
 
 
 def notes(chart: str, folder: Path, *arguments: str) -> str:
@@ -46,7 +47,7 @@ def test_notes_name_objects_that_exist(chart: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chart", ["airflow", "fastapi", "minio", "mlflow", "streamlit"])
 def test_notes_show_the_address_of_the_ingress(chart: str, tmp_path: Path) -> None:
-    text = notes(chart, tmp_path, *INGRESS)
+    text = notes(chart, tmp_path, *INGRESS, *(CONSENT if f"{chart}.ingress" in OPEN_PAGES else ()))
     assert "https://page.house.example" in text
     assert "port-forward" not in text
 

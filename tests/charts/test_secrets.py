@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ci.deploy import api_keys
-from tests.charts.secret_references import MADE, references
+from tests.charts.secret_references import MADE, OUTSIDE, references
 from tests.kit.rendering import Object, Workload, name, objects, workloads
-
-# Secrets that `make secrets` does not create: the keys of a system outside the cluster, which only an operator can
-# create, and the keys of clients, which `make api-key` creates. The references must be optional.
-OUTSIDE = {("mlops", "backup-target"), ("mlops", api_keys.SECRET)}
 
 
 def test_no_chart_creates_a_secret(variant: str) -> None:

@@ -175,3 +175,43 @@ def test_wrong_file_of_receivers_fails_with_the_fix(content: str | None, message
         file.write_text(content)
     with pytest.raises(Failure, match=message):
         receivers.values({"ALERT_RECEIVERS_FILE": str(file)})
+
+
+def test_secrets_for_another_store_are_files_that_only_their_owner_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "secrets"
+    files = secrets.write(folder)
+    assert [file.stat().st_mode & 0o777 for file in (folder, *files)] == [0o700, *[0o600] * len(MADE)]
+    manifests = {file.name: json.loads(file.read_text()) for file in files}
+    assert set(manifests) == {f"{space}.{name}.json" for space, name in MADE}
+    for (space, name), values in MADE.items():
+        kind, metadata, content = (manifests[f"{space}.{name}.json"][key] for key in ("kind", "metadata", "stringData"))
+        assert (kind, metadata["namespace"], metadata["name"]) == ("Secret", space, name)
+        assert set(content) == set(values)
+    uri = manifests["mlops.mlflow.json"]["stringData"]["MLFLOW_BACKEND_STORE_URI"]
+    assert password(uri) == manifests["mlops.postgres.json"]["stringData"]["MLFLOW_PASSWORD"]
+
+
+def test_secrets_for_another_store_are_not_mixed_with_older_ones(tmp_path: Path) -> None:
+    secrets.write(tmp_path / "secrets")
+    before = {file: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+    with pytest.raises(Failure, match=r"secrets is not empty \(mlops-jobs\.pipeline\.json\): name a new one"):
+        secrets.write(tmp_path / "secrets")
+    assert {file: file.read_text() for file in (tmp_path / "secrets").iterdir()} == before
+
+
+def test_folder_that_cannot_be_written_fails_with_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match=r"file cannot be written .*: name another folder"):
+        secrets.write(tmp_path / "file")
+
+
+def test_command_writes_files_without_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(secrets, "kube", lambda *_, **__: pytest.fail("the cluster was called"))
+    monkeypatch.setattr("sys.argv", ["secrets", "--output", str(tmp_path / "secrets")])
+    secrets._main()
+    output = capsys.readouterr()
+    assert f"wrote {len(MADE)} Secrets to {tmp_path}/secrets: delete the folder" in output.out + output.err
+    written = json.loads((tmp_path / "secrets" / "mlops.minio.json").read_text())["stringData"]
+    assert written["MINIO_ROOT_PASSWORD"] not in output.out + output.err

@@ -62,5 +62,6 @@ def test_private_path_in_the_values_is_refused(path: str) -> None:
 
 def test_documentation_can_be_published() -> None:
     enabled = "ingress.enabled=true,ingress.host=api.house.example,ingress.paths={/predict,/docs,/openapi.json}"
+    enabled += ",config.requireApiKey=true"
     [rule] = find(parse(alone("fastapi", *KUBE_API, "--set", enabled)), "Ingress", "fastapi")["spec"]["rules"]
     assert [path["path"] for path in rule["http"]["paths"]] == ["/predict", "/docs", "/openapi.json"]

@@ -1,8 +1,11 @@
 {{/*
 Checks that a JSON schema cannot express. One failure lists all wrong values, each with path, reason and remedy.
-`resources` maps paths to requests and limits; `more` is a list of further errors.
+`resources` maps paths to requests and limits. `open` maps paths to Ingresses that have no login behind them: each needs
+authentication in front, or the consent `iKnowThisIsOpen`. `login` is a further remedy, for a chart that can require a login
+itself. `more` is a list of further errors.
 
   (dict "root" $ "chart" "fastapi" "resources" (dict "resources" .Values.resources))
+  (dict "root" $ "chart" "mlflow" "resources" (dict "resources" .Values.resources) "open" (dict "ingress" .Values.ingress))
 */}}
 {{- define "lib.validate" -}}
 {{- $wrong := list }}
@@ -12,6 +15,17 @@ Checks that a JSON schema cannot express. One failure lists all wrong values, ea
 {{- $limit := dig "limits" "memory" "" $resources }}
 {{- if and $request $limit (gt (include "lib.bytes" $request | int64) (include "lib.bytes" $limit | int64)) }}
 {{- $wrong = append $wrong (printf "%s.%s.limits.memory (%s) is below requests.memory (%s): raise the limit or lower the request" $chart $path $limit $request) }}
+{{- end }}
+{{- end }}
+{{- $login := .login }}
+{{- range $path, $ingress := .open }}
+{{- if and $ingress.enabled (not $ingress.iKnowThisIsOpen) (not (include "lib.authenticates" $ingress)) }}
+{{- $full := printf "%s.%s" $chart $path }}
+{{- $remedies := list (printf "set an annotation in %s.annotations that puts authentication in front (%s)" $full (include "lib.authAnnotations" . | fromJsonArray | join " or ")) (printf "set %s.iKnowThisIsOpen to true if everyone may use it" $full) }}
+{{- with $login }}
+{{- $remedies = prepend $remedies . }}
+{{- end }}
+{{- $wrong = append $wrong (printf "%s has no login behind it: %s, or set %s.enabled to false" $full (join ", " $remedies) $full) }}
 {{- end }}
 {{- end }}
 {{- range .more }}
@@ -30,4 +44,22 @@ Bytes of a quantity such as 256Mi or 1Gi (the units that the schemas allow).
 {{- if hasSuffix "Gi" $quantity }}{{ mulf (trimSuffix "Gi" $quantity | float64) 1073741824 | int64 }}
 {{- else if hasSuffix "Mi" $quantity }}{{ mulf (trimSuffix "Mi" $quantity | float64) 1048576 | int64 }}
 {{- else }}{{ $quantity | int64 }}{{ end }}
+{{- end }}
+
+{{/*
+Annotations that put authentication in front of an Ingress, as a JSON list. An annotation counts if it has a value: the
+charts cannot check that a middleware of Traefik, for example, asks for a login.
+*/}}
+{{- define "lib.authAnnotations" -}}
+{{- list "traefik.ingress.kubernetes.io/router.middlewares" "nginx.ingress.kubernetes.io/auth-url" "nginx.ingress.kubernetes.io/auth-type" | toJson }}
+{{- end }}
+
+{{/*
+"true" if an Ingress (.Values.ingress) has one of these annotations, otherwise empty.
+*/}}
+{{- define "lib.authenticates" -}}
+{{- $annotations := .annotations | default dict }}
+{{- range include "lib.authAnnotations" . | fromJsonArray }}
+{{- if get $annotations . }}true{{ end }}
+{{- end }}
 {{- end }}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from ui.prometheus import FiringAlert, Prometheus, PrometheusError, Sample
 from ui.words import dollars, plain
 
 TREND_SECONDS = 6 * 3600
+QUERIES_AT_ONCE = 8
 _USED = 'job="fastapi", handler=~"/predict|/explain|/feedback"'
 
 
@@ -96,24 +98,40 @@ def show(prometheus: Prometheus) -> None:
     """Show firing alerts, figures, trends, components and memory."""
     st.title("Operations")
     try:
-        alerts = prometheus.firing()
-        components = prometheus.now(COMPONENTS)
-        _alerts(alerts, components)
-        _figures(prometheus)
-        for trend, column in zip(TRENDS, st.columns(len(TRENDS)), strict=True):
-            with column:
-                _trend(trend, prometheus.range(trend.query, TREND_SECONDS))
-        left, right = st.columns(2)
-        with left:
-            _components(components)
-        with right:
-            _memory(prometheus.now(MEMORY))
+        alerts, samples = _ask(prometheus)
     except PrometheusError as error:
         st.error(
             f"**{error}** `make doctor ARGS=--installed` and `make status` say what is wrong. Prices do not need "
             "Prometheus.",
             icon=":material/error:",
         )
+        return
+    _alerts(alerts, samples[COMPONENTS])
+    _figures(samples)
+    for trend, column in zip(TRENDS, st.columns(len(TRENDS)), strict=True):
+        with column:
+            _trend(trend, samples[trend.query])
+    left, right = st.columns(2)
+    with left:
+        _components(samples[COMPONENTS])
+    with right:
+        _memory(samples[MEMORY])
+
+
+def _ask(prometheus: Prometheus) -> tuple[list[FiringAlert], dict[str, list[Sample]]]:
+    """The alerts that fire, and the samples of each query. Queries run in parallel, so one slow query delays no other.
+
+    Raises:
+        PrometheusError: see there.
+    """
+    trends = {trend.query for trend in TRENDS}
+
+    def samples(query: str) -> list[Sample]:
+        return prometheus.range(query, TREND_SECONDS) if query in trends else prometheus.now(query)
+
+    with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+        firing = pool.submit(prometheus.firing)
+        return firing.result(), dict(zip(QUERIES, pool.map(samples, QUERIES), strict=True))
 
 
 def _alerts(alerts: list[FiringAlert], components: list[Sample]) -> None:
@@ -135,15 +153,13 @@ def _alerts(alerts: list[FiringAlert], components: list[Sample]) -> None:
     st.dataframe(rows, hide_index=True, column_config={"Summary": st.column_config.TextColumn(width="large")})
 
 
-def _figures(prometheus: Prometheus) -> None:
-    models = ", ".join(f"{one.labels['name']} {one.labels['version']}" for one in prometheus.now(MODELS))
+def _figures(samples: dict[str, list[Sample]]) -> None:
+    models = ", ".join(f"{one.labels['name']} {one.labels['version']}" for one in samples[MODELS])
     st.markdown(f"Model in service: **{plain(models or 'none')}**")
     for start in range(0, len(FIGURES), 4):
         for figure, column in zip(FIGURES[start : start + 4], st.columns(4), strict=False):
-            samples = prometheus.now(figure.query)
-            column.metric(
-                figure.title, figure.text(samples[0].value) if samples else "no data", help=figure.explanation
-            )
+            values = samples[figure.query]
+            column.metric(figure.title, figure.text(values[0].value) if values else "no data", help=figure.explanation)
 
 
 def _trend(trend: Trend, samples: list[Sample]) -> None:

@@ -51,10 +51,7 @@ class Prometheus:
             PrometheusError: see there.
         """
         result = self._get("query", {"query": query})["result"]
-        samples = [
-            Sample(series["metric"], float(at), float(value)) for series in result for at, value in [series["value"]]
-        ]
-        return [sample for sample in samples if math.isfinite(sample.value)]
+        return _samples((series["metric"], [series["value"]]) for series in result)
 
     def range(self, query: str, seconds: float, points: int = 360) -> list[Sample]:
         """The values of each series in the last `seconds`, about `points` of each.
@@ -65,10 +62,7 @@ class Prometheus:
         end = time.time()
         parameters = {"query": query, "start": str(end - seconds), "end": str(end), "step": str(seconds / points)}
         result = self._get("query_range", parameters)["result"]
-        samples = [
-            Sample(series["metric"], float(at), float(value)) for series in result for at, value in series["values"]
-        ]
-        return [sample for sample in samples if math.isfinite(sample.value)]
+        return _samples((series["metric"], series["values"]) for series in result)
 
     def firing(self) -> list[FiringAlert]:
         """The alerts that fire, without the one that always fires; critical ones first.
