@@ -1,4 +1,4 @@
-"""Streamlit pages: estimate a price, read the history of the platform, and see the served model.
+"""Streamlit pages: estimate a price, price a file, read the history of the platform, and see the served model.
 
 The pages know the predictor's HTTP interface only, and import none of our other packages.
 """

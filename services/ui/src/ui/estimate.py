@@ -6,7 +6,7 @@ import streamlit as st
 
 from ui import charts
 from ui.predictor import Json
-from ui.words import dollars, feature_value, plain
+from ui.words import dollars, escaped, feature_value, plain
 
 _IN_WORDS = 3  # contributions that get a sentence
 
@@ -45,15 +45,10 @@ def show_reasons(answer: Json) -> None:
 def sentences(answer: Json) -> list[str]:
     """The largest contributions in words, as Markdown."""
     return [
-        _escaped(each["title"])
-        + (f" **{_escaped(value)}** " if (value := feature_value(each)) else " ")
+        escaped(each["title"])
+        + (f" **{escaped(value)}** " if (value := feature_value(each)) else " ")
         + ("adds " if each["contribution"] >= 0 else "takes off ")
         + plain(dollars(abs(each["contribution"])))
         for each in answer["contributions"][:_IN_WORDS]
         if round(each["contribution"])
     ]
-
-
-def _escaped(text: str) -> str:
-    """Text of a visitor or of a model, shown as it is: without Markdown, HTML, links or formulas."""
-    return "".join(f"\\{character}" if character in "\\`*_{}[]()<>#+-.!|~$:" else character for character in text)

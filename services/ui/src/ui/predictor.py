@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -9,6 +11,8 @@ import httpx
 Json = dict[str, Any]
 
 PREDICT, EXPLAIN, FEEDBACK, PLACES = "/predict", "/explain", "/feedback", "/places"
+REPORTED_ERRORS = 100  # that a 422 names, at most; a test compares it with the predictor
+_WAIT_SECONDS = 1.0  # after a refusal without a valid `Retry-After`
 
 
 class PredictorError(Exception):
@@ -26,6 +30,35 @@ class InvalidValuesError(PredictorError):
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__("Some values are not valid.", "Change them and try again.")
         self.fields = fields
+
+
+@dataclass(frozen=True)
+class RefusedValue:
+    """A value of a list of listings that breaks a rule. `position` is that of its listing, from 0."""
+
+    position: int
+    field: str
+    rule: str
+
+
+class RefusedListingsError(PredictorError):
+    """The predictor refused a list. `values` has the first errors in order of position, at most `REPORTED_ERRORS`."""
+
+    def __init__(self, values: list[RefusedValue]) -> None:
+        super().__init__("Some rows are not valid.", "Change them and try again.")
+        self.values = values
+
+
+class ListTooLargeError(PredictorError):
+    """A list has more listings or more bytes than the predictor accepts."""
+
+
+class RetryLaterError(PredictorError):
+    """The predictor refused a request that can succeed after `seconds`."""
+
+    def __init__(self, happened: str, advice: str, seconds: float) -> None:
+        super().__init__(happened, advice)
+        self.seconds = seconds
 
 
 class Predictor:
@@ -58,6 +91,14 @@ class Predictor:
         """The price of one listing."""
         return self._json("POST", PREDICT, listing)
 
+    def prices(self, listings: list[Json]) -> Json:
+        """The prices of a list of listings, in their order.
+
+        Raises:
+            RefusedListingsError, ListTooLargeError, RetryLaterError, PredictorError: see there.
+        """
+        return self._json("POST", PREDICT, listings)
+
     def explain(self, listing: Json) -> Json:
         """The price of one listing, and the contribution of each feature."""
         return self._json("POST", EXPLAIN, listing)
@@ -66,9 +107,14 @@ class Predictor:
         """Store the true price of an estimate, in US dollars. A later price replaces an earlier one."""
         return self._json("POST", FEEDBACK, {"request_id": request_id, "price": price})
 
-    def _json(self, method: str, path: str, body: Json | None = None, params: dict[str, str] | None = None) -> Json:
+    def _json(
+        self, method: str, path: str, body: Json | list[Json] | None = None, params: dict[str, str] | None = None
+    ) -> Json:
+        # httpx refuses numbers such as infinity; the predictor names their field and rule
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if content else None
         try:
-            response = self._http.request(method, path, json=body, params=params)
+            response = self._http.request(method, path, content=content, headers=headers, params=params)
         except httpx.TimeoutException as late:
             raise PredictorError(
                 f"The predictor at `{self.url}` did not answer in time.", "Try again in a moment."
@@ -78,14 +124,18 @@ class Predictor:
                 f"The predictor at `{self.url}` cannot be reached.", "Check that its pods are running, then try again."
             ) from away
         if response.status_code == 422:
-            raise InvalidValuesError({str(error["loc"][-1]): error["msg"] for error in response.json()["detail"]})
+            raise _invalid(response.json()["detail"], isinstance(body, list))
         if response.status_code == 401:
             raise PredictorError(
                 "The predictor refused the API key of this page.",
                 "The page sends the first of API_KEYS in the Secret `fastapi`. Restart both pods after a change of it.",
             )
         if response.status_code == 429:
-            raise PredictorError("Too many visitors use this page at present.", "Try again in a moment.")
+            raise RetryLaterError(
+                "Too many visitors use this page at present.", "Try again in a moment.", _seconds(response)
+            )
+        if response.status_code == 413:
+            raise ListTooLargeError("The request is too large for the predictor.", "Send fewer rows or shorter texts.")
         if response.status_code == 404 and path == FEEDBACK:
             raise PredictorError(
                 "The ledger does not have this estimate, so the true price was not stored.",
@@ -95,7 +145,8 @@ class Predictor:
         if response.status_code == 404 and path == PLACES:
             return {"places": []}
         if response.status_code == 503:
-            raise PredictorError(sentence(_detail(response)), _ADVICE.get(path, "Try again in a moment."))
+            advice = _ADVICE.get(path, "Try again in a moment.")
+            raise RetryLaterError(sentence(_detail(response)), advice, _seconds(response))
         if response.is_error:
             request_id = response.headers.get("X-Request-ID", "unknown")
             raise PredictorError(
@@ -125,6 +176,27 @@ def _detail(response: httpx.Response) -> str:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return "the predictor is not available"
+
+
+def _invalid(errors: list[Json], is_list: bool) -> PredictorError:
+    """The exception for the errors of a 422 answer. Their `loc` is body, position in a list, and field."""
+    if not is_list:
+        return InvalidValuesError({str(error["loc"][-1]): error["msg"] for error in errors})
+    values = [
+        RefusedValue(error["loc"][1], error["loc"][2], error["msg"]) for error in errors if len(error["loc"]) == 3
+    ]
+    if not values:  # a list that is not JSON, which names no row
+        rules = "; ".join(error["msg"] for error in errors)
+        return PredictorError(f"The predictor refused the rows: {rules}.", "Report this error, because it is a bug.")
+    return RefusedListingsError(values)
+
+
+def _seconds(response: httpx.Response) -> float:
+    """The seconds of `Retry-After`. Dates in it are not read, because the predictor sends seconds."""
+    try:
+        return float(max(0, int(response.headers.get("Retry-After", ""))))
+    except ValueError:
+        return _WAIT_SECONDS
 
 
 def sentence(text: str) -> str:

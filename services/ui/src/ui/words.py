@@ -33,3 +33,8 @@ def dollars(amount: float) -> str:
 def plain(text: str) -> str:
     """Text for Markdown, with escaped dollar signs: Streamlit would read them as the start of a formula."""
     return text.replace("$", r"\$")
+
+
+def escaped(text: str) -> str:
+    """Text of a visitor or of a model, shown as it is: without Markdown, HTML, links or formulas."""
+    return "".join(f"\\{character}" if character in "\\`*_{}[]()<>#+-.!|~$:" else character for character in text)

@@ -1,0 +1,236 @@
+"""The page `Files`: prices every listing of an uploaded file, and shows the errors of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import polars as pl
+import streamlit as st
+
+from ui.file_prices import ADDED, PricedRows, price_rows
+from ui.notices import trouble
+from ui.predictor import Json, Predictor, PredictorError
+from ui.table_files import (
+    MAX_MEGABYTES,
+    MAX_ROWS,
+    ListingTable,
+    TableFileError,
+    read,
+    similar_field,
+    template,
+    to_csv,
+    to_parquet,
+)
+from ui.words import dollars, escaped
+
+SHOWN_ROWS, SHOWN_ERRORS, SHOWN_NAMES = 100, 1_000, 12  # at most, on the page; the downloads have all
+VALUE_CHARACTERS = 100  # of an invalid value
+_RESULT = "file result"  # in the session's state, so that a download does not ask for the prices again
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """The priced rows of an uploaded file."""
+
+    name: str
+    output: pl.DataFrame  # the columns of the file, and then `added`
+    added: tuple[str, ...]  # names of the columns `ADDED`, in their order
+    errors: pl.DataFrame  # Row, Field, Value and Rule of each error
+
+
+def show(predictor: Predictor) -> None:
+    """Show the upload, and the prices below it. A new upload replaces the prices of the last one."""
+    st.title("Prices of a file")
+    st.caption(
+        f"Upload a table of listings: CSV, Excel or Parquet, up to {MAX_ROWS:,} rows and {MAX_MEGABYTES} MB. Each row "
+        "gets the price that the page *Price* and the batch job give. Empty cells count as unknown."
+    )
+    try:
+        fields: Json = predictor.schema()["properties"]
+    except PredictorError as error:
+        trouble(error)
+        return
+    st.download_button(
+        "Download a template",
+        template(fields),
+        "listings.csv",
+        "text/csv",
+        on_click="ignore",
+        icon=":material/table:",
+        help="A CSV file with a column for each field and one example. Excel can open it.",
+    )
+    upload = st.file_uploader(
+        "Listings",
+        ["csv", "xlsx", "parquet"],
+        key="listings file",
+        on_change=_forget,
+        max_upload_size=MAX_MEGABYTES,
+        help="The first row must have the names of the fields. The page reads the first sheet of an Excel file. A CSV "
+        "file must have commas between its columns, decimal points, and UTF-8 text.",
+    )
+    if upload is not None and _RESULT not in st.session_state:
+        result = _price_upload(predictor, upload.name, upload.getvalue(), fields)
+        if result:
+            st.session_state[_RESULT] = result
+    if _RESULT in st.session_state:
+        _show_result(st.session_state[_RESULT])
+
+
+def _forget() -> None:
+    """Clear the prices of the last file."""
+    st.session_state.pop(_RESULT, None)
+
+
+def _price_upload(predictor: Predictor, name: str, content: bytes, fields: Json) -> FileResult | None:
+    """Show what the file has, and the button. The prices after the button was pressed, else None."""
+    try:
+        table = read(name, content, fields)
+    except TableFileError as error:
+        st.error(escaped(str(error)), icon=":material/error:")
+        return None
+    st.caption(f"Rows: {table.frame.height:,}.")
+    _show_columns(table, fields)
+    added = _added_names(table)
+    if not added or not st.button("Estimate the prices", type="primary", icon=":material/sell:"):
+        return None
+    rows = table.frame.height
+    bar = st.progress(0.0, "Waiting for the predictor")
+    try:
+        priced = price_rows(
+            predictor,
+            lambda start, stop: table.listings(fields, start, stop),
+            rows,
+            lambda done: bar.progress(done / rows, f"{done:,} of {rows:,} rows"),
+        )
+    except PredictorError as error:
+        trouble(error)
+        st.caption("The prices of the first rows were not kept. Press the button to start again.")
+        return None
+    finally:
+        bar.empty()
+    columns = priced.columns().rename(dict(zip(ADDED, added, strict=True)))
+    return FileResult(name, table.frame.hstack(columns), added, _error_table(table, priced))
+
+
+def _show_columns(table: ListingTable, fields: Json) -> None:
+    """Name the columns that do not count, and the fields that are unknown in all rows."""
+    missing = table.missing_fields(fields)
+    unknown = table.unknown_columns(fields)
+    for column in unknown:
+        field = similar_field(column, missing)
+        if field:
+            st.warning(
+                f"Column {escaped(column)} is not a field of a listing. If it has the values of *{escaped(field)}*, "
+                "rename it and upload the file again.",
+                icon=":material/warning:",
+            )
+    if unknown:
+        st.caption(f"Columns that stay in the result but do not change a price: {_listed(unknown)}.")
+    if missing:
+        st.caption(f"Fields without a column, which count as unknown: {_listed(missing)}.")
+
+
+def _added_names(table: ListingTable) -> tuple[str, ...]:
+    """Names of the added columns. Asks for a prefix if the file has such a name; empty if the prefix does not help."""
+    names = tuple(ADDED)
+    if not set(names) & set(table.frame.columns):
+        return names
+    prefix = st.text_input(
+        "Prefix of the added columns",
+        "estimated_",
+        max_chars=30,
+        help=f"The file already has a column with the name of an added one ({', '.join(names)}).",
+    )
+    prefixed = tuple(f"{prefix}{name}" for name in names)
+    taken = [name for name in prefixed if name in table.frame.columns]
+    if not taken:
+        return prefixed
+    st.error(f"The file already has these columns: {_listed(taken)}. Enter another prefix.", icon=":material/error:")
+    return ()
+
+
+def _error_table(table: ListingTable, priced: PricedRows) -> pl.DataFrame:
+    """One row per error, with the number of the row as people count and the value as text."""
+    rows = [
+        (
+            table.first_row + error.row,
+            error.field,
+            str(table.frame[error.field][error.row])[:VALUE_CHARACTERS] if error.field else None,
+            error.rule,
+        )
+        for error in priced.errors
+    ]
+    schema = {"Row": pl.Int64(), "Field": pl.String(), "Value": pl.String(), "Rule": pl.String()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _show_result(result: FileResult) -> None:
+    """Show figures, the first rows, the errors, and the downloads."""
+    st.subheader(f"Prices of {escaped(result.name)}")
+    price, low, high, version, *_ = result.added
+    prices = result.output[price]
+    columns = st.columns(3)
+    columns[0].metric("Rows with a price", f"{len(prices) - prices.null_count():,}")
+    columns[1].metric("Rows with errors", f"{prices.null_count():,}")
+    median = prices.median()
+    columns[2].metric("Median price", dollars(median) if isinstance(median, float) else "none")
+    versions = result.output[version].drop_nulls().unique(maintain_order=True).to_list()
+    if len(versions) > 1:
+        st.warning(
+            f"The model changed while the file was priced: the rows have prices of versions {', '.join(versions)}. For "
+            "prices of one version, upload the file again.",
+            icon=":material/warning:",
+        )
+    _show_downloads(result)
+    if result.errors.height:
+        _show_errors(result.errors)
+    st.markdown(f"**The first {min(len(prices), SHOWN_ROWS):,} rows**")
+    in_dollars = {name: st.column_config.NumberColumn(format="dollar") for name in (price, low, high)}
+    order = [*result.added, *(name for name in result.output.columns if name not in result.added)]
+    st.dataframe(result.output.head(SHOWN_ROWS).select(order), hide_index=True, column_config=in_dollars)
+
+
+def _show_downloads(result: FileResult) -> None:
+    """Show the buttons. A file is written when its button is pressed, so that the session does not hold all of them."""
+    stem = PurePath(result.name).stem
+    csv, parquet, _ = st.columns((1, 1, 3))
+    csv.download_button(
+        "Download CSV",
+        lambda: to_csv(result.output),
+        f"{stem}-prices.csv",
+        "text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+        width="stretch",
+    )
+    parquet.download_button(
+        "Download Parquet",
+        lambda: to_parquet(result.output),
+        f"{stem}-prices.parquet",
+        "application/vnd.apache.parquet",
+        on_click="ignore",
+        icon=":material/download:",
+        width="stretch",
+    )
+
+
+def _show_errors(errors: pl.DataFrame) -> None:
+    st.markdown("**Errors**")
+    st.caption(
+        "These rows have no price. In a CSV or Excel file, the header is row 1. Parquet has no header, so row 1 is the "
+        "first listing."
+    )
+    st.dataframe(errors.head(SHOWN_ERRORS), hide_index=True)
+    if errors.height > SHOWN_ERRORS:
+        st.caption(
+            f"The table has the first {SHOWN_ERRORS:,} of {errors.height:,} errors. The downloads have all of them, in "
+            "the column with errors."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for Markdown; after the first ones only their number."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(escaped(name) or "(no name)" for name in names[:SHOWN_NAMES]) + more
