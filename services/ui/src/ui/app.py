@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import files, history, model, operations, price
+from ui import history, model, operations, price
 from ui.predictor import Predictor
 from ui.prometheus import Prometheus
 from ui.settings import UiSettings, load
@@ -36,13 +36,19 @@ def _links(settings: UiSettings) -> None:
             st.sidebar.link_button(name, url, icon=":material/open_in_new:", width="stretch")
 
 
+def _show_files() -> None:
+    from ui import files  # loads Polars, which takes half a second and 20 MiB
+
+    files.show(_predictor())
+
+
 def main() -> None:
     """Show the selected page."""
     # the icon is a file: a browser would ask a font service for the picture of a named icon
     st.set_page_config(page_title="House prices", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
     pages = [
         st.Page(lambda: price.show(_predictor()), title="Price", icon=":material/sell:", default=True),
-        st.Page(lambda: files.show(_predictor()), title="Files", icon=":material/upload_file:", url_path="files"),
+        st.Page(_show_files, title="Files", icon=":material/upload_file:", url_path="files"),
         st.Page(lambda: history.show(_predictor()), title="History", icon=":material/history:", url_path="history"),
         st.Page(lambda: model.show(_predictor()), title="Model", icon=":material/model_training:", url_path="model"),
     ]

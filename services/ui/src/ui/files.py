@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 
 import polars as pl
@@ -195,25 +196,17 @@ def _show_result(result: FileResult) -> None:
 def _show_downloads(result: FileResult) -> None:
     """Show the buttons. A file is written when its button is pressed, so that the session does not hold all of them."""
     stem = PurePath(result.name).stem
-    csv, parquet, _ = st.columns((1, 1, 3))
-    csv.download_button(
-        "Download CSV",
-        lambda: to_csv(result.output),
-        f"{stem}-prices.csv",
-        "text/csv",
-        on_click="ignore",
-        icon=":material/download:",
-        width="stretch",
-    )
-    parquet.download_button(
-        "Download Parquet",
-        lambda: to_parquet(result.output),
-        f"{stem}-prices.parquet",
-        "application/vnd.apache.parquet",
-        on_click="ignore",
-        icon=":material/download:",
-        width="stretch",
-    )
+    formats = (("CSV", to_csv, "text/csv"), ("Parquet", to_parquet, "application/vnd.apache.parquet"))
+    for column, (name, write, kind) in zip(st.columns((1, 1, 2)), formats, strict=False):
+        column.download_button(
+            f"Download {name}",
+            partial(write, result.output),
+            f"{stem}-prices.{name.lower()}",
+            kind,
+            on_click="ignore",
+            icon=":material/download:",
+            width="stretch",
+        )
 
 
 def _show_errors(errors: pl.DataFrame) -> None:

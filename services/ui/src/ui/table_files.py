@@ -108,7 +108,7 @@ def template(fields: Json) -> bytes:
 def to_csv(frame: pl.DataFrame) -> bytes:
     """The frame as CSV. Numbers have all their digits.
 
-    It begins with a byte order mark, without which Excel does not read it as UTF-8.
+    It begins with a byte order mark, because Excel needs it to read the file as UTF-8.
     """
     return frame.write_csv(include_bom=True).encode()
 
