@@ -2,6 +2,7 @@
 
 MinIO and MLflow stay away until the run has failed or ended, so an outage is longer than a stage waits. PostgreSQL also
 has Airflow's own database, and without its scheduler Airflow starts nothing; these two stay away for a minute.
+The last test has the default waits: MLflow is away for ten minutes, and the stage waits for it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WORKLOADS = {
 WITHOUT_AIRFLOW = ("postgres", "airflow-scheduler")
 SECONDS_AWAY = 60  # of a component without which Airflow does not work
 WAIT_SECONDS = 10  # that a stage waits for a component
+TEN_MINUTES = 600  # seconds
 STAGES = ("fetch", "validate", "split", "decide", "train", "evaluate")  # the outage begins here, one for each batch
 
 
@@ -56,3 +58,19 @@ def test_outage_from_any_stage_on_loses_no_batch(undisturbed: str, source: str, 
         failed = "; ".join(f"{task.name}: {task.summary}" for task in ended.tasks if task.state == "failed")
         say(f"| {component} | {stage} | {ended.state} | {ended.seconds:.0f} s | {failed or '-'} |")
     drain_and_check(NUMBERS, undisturbed, component)
+
+
+@pytest.mark.timeout(3600)
+def test_ten_minutes_without_mlflow_after_the_last_decision_only_delay_the_run(undisturbed: str, source: str) -> None:
+    install_empty(source)  # a stage waits for a component as long as in production
+    with runs.airflow() as client:
+        for _ in NUMBERS[:-1]:
+            runs.run_once(client)
+        run_id = client.trigger()
+        assert await_stage(client, run_id, "train")
+        with away(WORKLOADS["mlflow"]):
+            time.sleep(TEN_MINUTES)
+        ended = client.follow(run_id, 1200)
+    say(f"| mlflow | 10 min from train on | {ended.state} | {ended.seconds:.0f} s after its return | - |")
+    assert ended.state == "success"
+    drain_and_check(NUMBERS, undisturbed, "mlflow, 10 min")
