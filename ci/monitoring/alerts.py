@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ci.monitoring.queries import OURS, USED, quantile
+from ci.monitoring.queries import CONTAINERS, USED, quantile
 from core import metrics as m
 
 
@@ -159,7 +159,7 @@ ALERTS = (
         "AirflowApiDown",
         "critical",
         # It has no metrics that Prometheus could scrape. Without a kubelet's answer, nothing is known about containers.
-        'absent(container_start_time_seconds{namespace="mlops", pod=~"airflow-api-.*", container="api"})'
+        'absent(container_start_time_seconds{pod=~"airflow-api-.*", container="api"})'
         ' unless on () absent(up{job="cadvisor"} == 1)',
         "3m",
         "No pod of Airflow's API server runs",
@@ -275,7 +275,7 @@ ALERTS = (
         "PodRestarting",
         "warning",
         "sum by (namespace, pod) (changes(max by (namespace, pod, container)"
-        f" (container_start_time_seconds{{{OURS}}})[30m:1m])) > 2",
+        f" (container_start_time_seconds{{{CONTAINERS}}})[30m:1m])) > 2",
         "0m",
         "{{ $labels.pod }} restarted {{ $value }} times in half an hour",
         "A container of the pod keeps exiting and is restarted each time.",
@@ -294,8 +294,8 @@ ALERTS = (
     Alert(
         "MemoryNearLimit",
         "warning",
-        f"max by (namespace, pod, container) (container_memory_working_set_bytes{{{OURS}}})"
-        f" / max by (namespace, pod, container) (container_spec_memory_limit_bytes{{{OURS}}} > 0) > 0.9",
+        f"max by (namespace, pod, container) (container_memory_working_set_bytes{{{CONTAINERS}}})"
+        f" / max by (namespace, pod, container) (container_spec_memory_limit_bytes{{{CONTAINERS}}} > 0) > 0.9",
         "10m",
         "{{ $labels.pod }} ({{ $labels.container }}) uses {{ $value | humanizePercentage }} of its memory limit",
         "Kubernetes kills the container when it reaches the limit.",

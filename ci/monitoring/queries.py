@@ -19,8 +19,9 @@ class Query:
     legend: str
 
 
-# Containers of the platform. cAdvisor also reports whole pods, without `container`; they would count twice.
-OURS = 'namespace=~"mlops|mlops-jobs", container!=""'
+# Prometheus keeps only the platform's own namespaces. cAdvisor also reports whole pods, without `container`; they would
+# count twice.
+CONTAINERS = 'container!=""'
 # The routes by which people and programs get prices and send true prices.
 USED = 'job="fastapi", handler=~"/predict|/explain|/feedback"'
 
@@ -85,15 +86,15 @@ PARSE_SECONDS = Query("max(airflow_dag_processing_total_parse_time)", "parse tim
 
 # --- platform
 TARGETS_UP = Query("min by (job) (up)", "{{job}}")
-CPU = Query(f"sum by (pod) (rate(container_cpu_usage_seconds_total{{{OURS}}}[5m]))", "{{pod}}")
-MEMORY = Query(f"sum by (pod) (container_memory_working_set_bytes{{{OURS}}})", "{{pod}}")
+CPU = Query(f"sum by (pod) (rate(container_cpu_usage_seconds_total{{{CONTAINERS}}}[5m]))", "{{pod}}")
+MEMORY = Query(f"sum by (pod) (container_memory_working_set_bytes{{{CONTAINERS}}})", "{{pod}}")
 MEMORY_OF_LIMIT = Query(
-    f"max by (pod, container) (container_memory_working_set_bytes{{{OURS}}})"
-    f" / max by (pod, container) (container_spec_memory_limit_bytes{{{OURS}}} > 0)",
+    f"max by (pod, container) (container_memory_working_set_bytes{{{CONTAINERS}}})"
+    f" / max by (pod, container) (container_spec_memory_limit_bytes{{{CONTAINERS}}} > 0)",
     "{{pod}} {{container}}",
 )
 STARTS = Query(
-    f"sum by (pod) (changes(max by (pod, container) (container_start_time_seconds{{{OURS}}})[30m:1m]))", "{{pod}}"
+    f"sum by (pod) (changes(max by (pod, container) (container_start_time_seconds{{{CONTAINERS}}})[30m:1m]))", "{{pod}}"
 )
 DISK_FREE = Query("min(minio_cluster_capacity_usable_free_bytes)", "free on MinIO's volume")
 DISK_SIZE = Query("min(minio_cluster_capacity_usable_total_bytes)", "size of MinIO's volume")

@@ -51,7 +51,10 @@ def test_every_job_in_an_expression_is_scraped(prometheus: dict[str, Any]) -> No
 def test_prometheus_keeps_the_kubelet_metrics_that_expressions_use(prometheus: dict[str, Any]) -> None:
     """The chart drops most metrics of a kubelet."""
     [cadvisor] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "cadvisor"]
-    keep = "|".join(rule["regex"] for rule in cadvisor["metric_relabel_configs"] if rule["action"] == "keep")
+    keep, namespaces = (rule["regex"] for rule in cadvisor["metric_relabel_configs"] if rule["action"] == "keep")
+    assert {name for name in ("", "mlops", "mlops-jobs", "other") if re.fullmatch(namespaces, name)} == {
+        "", "mlops", "mlops-jobs"
+    }  # fmt: skip
     text = " ".join([*dashboard_queries().values(), *(alert.expr for alert in ALERTS)])
     for name in set(re.findall(r"\b(?:container|kubelet)_[a-z_]+", text)):
         assert re.fullmatch(keep, name), f"{name} is dropped by metric_relabel_configs of the job cadvisor"

@@ -82,6 +82,10 @@ scrape_configs:
       - source_labels: [__name__]
         regex: (container_(cpu_usage_seconds_total|memory_working_set_bytes|spec_memory_limit_bytes|start_time_seconds|fs_usage_bytes|network_.*_bytes_total|cpu_cfs_throttled_.*)|kubelet_volume_stats_.*|kubelet_started_containers_errors_total|machine_.*)
         action: keep
+      # of pods and claims only the platform's own; a series about a whole node has no namespace
+      - source_labels: [namespace]
+        regex: ({{ $ns }}|{{ include "lib.jobsNamespace" $ }})?
+        action: keep
   {{- end }}
 {{- end }}
 

@@ -83,8 +83,8 @@ FIGURES = (
 MODELS = "count by (name, version) (house_model_info)"
 COMPONENTS = "min by (job) (up)"
 MEMORY = (
-    'max by (pod, container) (container_memory_working_set_bytes{namespace=~"mlops|mlops-jobs", container!=""})'
-    ' / max by (pod, container) (container_spec_memory_limit_bytes{namespace=~"mlops|mlops-jobs", container!=""} > 0)'
+    'max by (pod, container) (container_memory_working_set_bytes{container!=""})'
+    ' / max by (pod, container) (container_spec_memory_limit_bytes{container!=""} > 0)'
 )
 TRENDS = (
     Trend("Requests per second", f"sum by (status) (rate(http_requests_total{{{_USED}}}[5m]))", "status", ",.1f"),
