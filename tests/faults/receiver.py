@@ -27,7 +27,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+# one request at a time: two threads would mix their lines
+http.server.HTTPServer(("", 8080), Handler).serve_forever()
 """
 
 
