@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ci.common.paths import CHECKOUT
+from tests.charts.policies import NAMESPACE, admits, matches, policies
 from tests.kit.rendering import (
     COMPONENTS,
     KUBE_API,
@@ -22,7 +23,6 @@ from tests.kit.rendering import (
     workloads,
 )
 
-NAMESPACE = "kubernetes.io/metadata.name"
 BOTH = ["Ingress", "Egress"]
 # Policies whose egress may reach every address, each with its reason.
 EVERYWHERE: dict[str, str] = {}
@@ -33,39 +33,6 @@ DNS = {
 }  # fmt: skip
 # Servers that are optional. Egress to a server that is not installed has no effect.
 OPTIONAL = {"grafana", "datasource"}
-
-
-def policies(workload: Workload) -> list[Object]:
-    """The NetworkPolicies that select a workload's pods."""
-    return [
-        item
-        for item in objects(workload.variant)
-        if item["kind"] == "NetworkPolicy"
-        and item["metadata"]["namespace"] == workload.namespace
-        and item["spec"]["podSelector"].get("matchLabels", {}).items() <= workload.labels.items()
-    ]
-
-
-def admits(server: Workload, client: Workload, port: int) -> bool:
-    """True if the server's policies admit the client's pods on a port."""
-    peers = [
-        peer
-        for policy in policies(server)
-        for rule in policy["spec"].get("ingress", [])
-        if port in [entry["port"] for entry in rule["ports"]]
-        for peer in rule["from"]
-    ]
-    return any(matches(peer, client, server.namespace) for peer in peers)
-
-
-def matches(peer: dict[str, Any], pods: Workload, own: str) -> bool:
-    """True if a peer of a policy in the namespace `own` selects these pods."""
-    space = peer.get("namespaceSelector", {}).get("matchLabels", {}).get(NAMESPACE, own)
-    return (
-        "podSelector" in peer
-        and space == pods.namespace
-        and peer["podSelector"].get("matchLabels", {}).items() <= pods.labels.items()
-    )
 
 
 def calls(workload: Workload) -> list[tuple[Workload | str, int]]:
