@@ -35,8 +35,8 @@ def pod(template: Object, words: list[str], actor: str) -> Object:
 def who() -> str:
     """The user of this machine, and the user that the API server knows, if it says so (Kubernetes 1.28 or newer)."""
     local = os.environ.get("SUDO_USER") or getpass.getuser()
-    known = kube("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", check=False).strip()
-    return f"{local} (Kubernetes user {known})" if known else local
+    user = kube("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", check=False).strip()
+    return f"{local} (Kubernetes user {user})" if user else local
 
 
 def run(words: list[str], seconds: float = 3600) -> int:

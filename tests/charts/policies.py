@@ -1,4 +1,4 @@
-"""What the rendered NetworkPolicies select and allow."""
+"""The pods that the rendered NetworkPolicies select, and the connections that they allow."""
 
 from __future__ import annotations
 

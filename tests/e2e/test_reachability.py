@@ -90,18 +90,18 @@ def outside() -> Iterator[Targets]:
 
 def clients() -> dict[str, tuple[str, dict[str, str]]]:
     """Namespace and labels of a pod of each installed component, and of the clients that no chart installs."""
-    found: dict[str, tuple[str, dict[str, str]]] = {}
+    pods: dict[str, tuple[str, dict[str, str]]] = {}
     for space, kinds in ((PLATFORM, "deployments,statefulsets,cronjobs,jobs"), (JOBS, "podtemplates")):
         for item in get("-n", space, kinds, "-l", "app.kubernetes.io/part-of=house-platform")["items"]:
             spec = item if item["kind"] == "PodTemplate" else item["spec"]
             labels = spec.get("jobTemplate", {}).get("spec", spec)["template"]["metadata"]["labels"]
             # without the labels of controllers, which would adopt the pod
             own = {key: text for key, text in labels.items() if key == NAME or key.startswith("access/")}
-            found[own[NAME]] = (space, own)
-    found["fetch"] = (JOBS, found["pipeline"][1] | FETCH)
-    assert set(found) <= set(REACHES), f"not in the table: {sorted(set(found) - set(REACHES))}"
+            pods[own[NAME]] = (space, own)
+    pods["fetch"] = (JOBS, pods["pipeline"][1] | FETCH)
+    assert set(pods) <= set(REACHES), f"not in the table: {sorted(set(pods) - set(REACHES))}"
     spaces = {"platform": PLATFORM, "jobs": JOBS}
-    return found | {name: (spaces[space], labels) for name, (space, labels) in FOREIGN.items()}
+    return pods | {name: (spaces[space], labels) for name, (space, labels) in FOREIGN.items()}
 
 
 @cache

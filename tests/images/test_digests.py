@@ -33,13 +33,13 @@ BY_TAG = {
 
 def references() -> dict[str, set[str]]:
     """Every reference of an image, with the files that have it."""
-    found: dict[str, set[str]] = {}
+    images: dict[str, set[str]] = {}
     for name in git(CHECKOUT, "ls-files", *FOLDERS).splitlines():
         path = Path(name)
         if path.suffix in TEXTS and (CHECKOUT / path).is_file():
             for image, digest in REFERENCE.findall((CHECKOUT / path).read_text(errors="replace")):
-                found.setdefault(image + digest, set()).add(name)
-    return found
+                images.setdefault(image + digest, set()).add(name)
+    return images
 
 
 def test_every_image_of_a_registry_has_a_digest() -> None:
@@ -57,7 +57,7 @@ def test_pinned_images_are_detected() -> None:
 
 def test_every_public_image_of_a_dockerfile_is_a_reference() -> None:
     """A `FROM` that this file does not detect would not be checked."""
-    known = references()
+    images = references()
     for name in git(CHECKOUT, "ls-files", "*Dockerfile").splitlines():
         text = (CHECKOUT / name).read_text()
         stages = set(re.findall(r"^FROM \S+ AS (\S+)", text, flags=re.M))
@@ -65,4 +65,4 @@ def test_every_public_image_of_a_dockerfile_is_a_reference() -> None:
         sources += re.findall(r"^ARG \w*(?:BASE|IMAGE)=([^\s$]+)(?=\s|$)", text, flags=re.M)
         sources += re.findall(r"^COPY --from=([^\s$]+)(?=\s)", text, flags=re.M)
         for source in sources:
-            assert source in known or source in stages | {"scratch"}, f"{name}: {source}"
+            assert source in images or source in stages | {"scratch"}, f"{name}: {source}"

@@ -31,7 +31,7 @@ STARTUP_SECONDS = 600  # includes the pull of the image on a new node
 DEADLINE_SECONDS = 3600  # after this, the kubelet ends the pod
 LOST_SECONDS = 60  # after the deletion time of a pod that is still there
 
-# Who started the DAG run. A run of the schedule has no user.
+# The user that started the DAG run. A run of the schedule has no user.
 ACTOR = "Airflow{{ ' user ' ~ dag_run.triggering_user_name if dag_run.triggering_user_name else ', without a user' }}"
 
 PRODUCERS = {reference: stage.name for stage in reversed(STAGES) for reference in stage.gives}

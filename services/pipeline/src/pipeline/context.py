@@ -95,7 +95,7 @@ class Context:
 
     @property
     def actor(self) -> str:
-        """Who started this stage or command, for the ledger; outside a pod the user of this machine.
+        """The user that started this stage or command, for the ledger; outside a pod the user of this machine.
 
         Airflow sets ACTOR to the user who started the DAG run, and `ci.deploy.commands` to the user who ran it.
         """
