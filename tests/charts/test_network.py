@@ -11,7 +11,7 @@ from tests.kit.rendering import Object, Workload, find, name, objects, workloads
 
 NAMESPACE = "kubernetes.io/metadata.name"
 # Servers that are optional. Egress to a server that is not installed has no effect.
-OPTIONAL = {"grafana", "datasource"}
+OPTIONAL = {"grafana", "kube-state-metrics", "datasource"}
 
 
 def policies(workload: Workload) -> list[Object]:
@@ -136,12 +136,12 @@ def test_ingress_controller_reaches_exactly_the_pages_with_an_ingress(variant: s
     assert opened == pages
 
 
-def test_only_scheduler_and_prometheus_reach_the_kubernetes_api(variant: str) -> None:
+def test_only_pods_with_a_token_reach_the_kubernetes_api(variant: str) -> None:
     reach = {w.item["metadata"]["name"] for w in workloads(variant) for policy in policies(w)
              for rule in policy["spec"].get("egress", []) for peer in rule["to"]
              if peer.get("ipBlock", {}).get("cidr") == "10.46.0.1/32"
              and {"protocol": "TCP", "port": 6443} in rule["ports"]}  # fmt: skip
-    assert reach == {"airflow-scheduler", "prometheus"}
+    assert reach == {w.item["metadata"]["name"] for w in workloads(variant) if w.pod["automountServiceAccountToken"]}
 
 
 def test_other_pods_beside_the_stages_are_isolated(variant: str) -> None:
