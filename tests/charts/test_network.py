@@ -32,7 +32,7 @@ DNS = {
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
 }  # fmt: skip
 # Servers that are optional. Egress to a server that is not installed has no effect.
-OPTIONAL = {"grafana", "datasource"}
+OPTIONAL = {"grafana", "kube-state-metrics", "datasource"}
 
 
 def calls(workload: Workload) -> list[tuple[Workload | str, int]]:
@@ -174,12 +174,12 @@ def test_ingress_controller_reaches_exactly_the_pages_with_an_ingress(variant: s
     assert opened == pages
 
 
-def test_only_scheduler_and_prometheus_reach_the_kubernetes_api(variant: str) -> None:
+def test_only_pods_with_a_token_reach_the_kubernetes_api(variant: str) -> None:
     reach = {w.item["metadata"]["name"] for w in workloads(variant) for policy in policies(w)
              for rule in policy["spec"].get("egress", []) for peer in rule["to"]
              if peer.get("ipBlock", {}).get("cidr") == "10.46.0.1/32"
              and {"protocol": "TCP", "port": 6443} in rule["ports"]}  # fmt: skip
-    assert reach == {"airflow-scheduler", "prometheus"}
+    assert reach == {w.item["metadata"]["name"] for w in workloads(variant) if w.pod["automountServiceAccountToken"]}
 
 
 def test_client_that_belongs_to_no_chart_reaches_the_predictor_and_nothing_else(variant: str) -> None:

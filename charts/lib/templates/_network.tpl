@@ -117,6 +117,7 @@ datasource: {name: datasource, port: 8000}
 prometheus: {name: prometheus, port: 9090}
 alertmanager: {name: alertmanager, port: 9093}
 grafana: {name: grafana, port: 3000}
+kube-state-metrics: {name: kube-state-metrics, port: 8080}
 {{- end }}
 
 {{/*
