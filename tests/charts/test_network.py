@@ -87,6 +87,14 @@ def test_namespace_denies_what_no_other_policy_allows(variant: str, namespace: s
     assert deny == {"podSelector": {}, "policyTypes": BOTH}
 
 
+def test_chart_alone_denies_nothing_to_pods_of_others() -> None:
+    """They may be in the same namespace."""
+    deny = [
+        item for item in parse(alone("postgres")) if item["kind"] == "NetworkPolicy" and not item["spec"]["podSelector"]
+    ]
+    assert deny == []
+
+
 def test_names_are_resolved_by_the_dns_of_the_cluster_only(workload: Workload) -> None:
     """A DNS server elsewhere could carry data out of the cluster."""
     rules = [rule for policy in policies(workload) for rule in policy["spec"].get("egress", [])]
