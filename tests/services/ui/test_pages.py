@@ -80,7 +80,7 @@ def page(name: str, answers: Answers, address: dict[str, str] | None = None, **s
 
 
 def texts(shown: AppTest) -> str:
-    parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.title, *shown.subheader, *shown.info]
+    parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.title, *shown.header, *shown.info]
     parts += shown.success
     return "\n".join(part.value for part in parts)
 
@@ -410,7 +410,7 @@ def test_history_shows_the_live_error_of_each_version() -> None:
         {"model_version": "2", "count": 1, "mae": 20_000.0, "median_ape": 0.1, "coverage": 0.75},
     ]
     shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [], "champions": [], "live_errors": errors}})
-    assert "Live accuracy" in [each.value for each in shown.subheader]
+    assert "Live accuracy" in [each.value for each in shown.header]
     table = shown.dataframe[-1].value
     assert table["Version"].tolist() == ["2", "1"], "the newest first"
     assert table["Median error"].tolist() == pytest.approx([10.0, 12.0])

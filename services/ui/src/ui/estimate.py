@@ -27,7 +27,7 @@ def show_price(answer: Json) -> None:
 
 def show_reasons(answer: Json) -> None:
     """Show the contributions in words, as a waterfall, and in a table. With the base value, their sum is the price."""
-    st.subheader("Why this price")
+    st.header("Why this price")
     st.markdown(
         f"Without any information on the house, the model expects a price of {plain(dollars(answer['base_value']))}. "
         "Each value below adds to it, and the sum is the estimated price."

@@ -169,7 +169,7 @@ def _error_table(table: ListingTable, priced: PricedRows) -> pl.DataFrame:
 
 def _show_result(result: FileResult) -> None:
     """Show figures, the first rows, the errors, and the downloads."""
-    st.subheader(f"Prices of {escaped(result.name)}")
+    st.header(f"Prices of {escaped(result.name)}")
     price, low, high, version, *_ = result.added
     prices = result.output[price]
     columns = st.columns(3)

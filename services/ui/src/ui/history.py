@@ -45,7 +45,7 @@ def show(predictor: Predictor) -> None:
         _error_chart(entries)
     with rows:
         _rows_chart(entries)
-    st.subheader("Newest first")
+    st.header("Newest first")
     for entry in reversed(entries[-NEWEST:]):
         _card(entry)
     with st.expander(f"Table of all {len(entries)} entries"):
@@ -188,7 +188,7 @@ def _champions(moves: list[Json]) -> None:
     """Show every move of the champion's alias."""
     if not moves:
         return
-    st.subheader("Champions")
+    st.header("Champions")
     st.dataframe(
         [
             {
@@ -209,7 +209,7 @@ def _live_errors(errors: list[Json]) -> None:
     """Show the errors of served prices against the true prices that callers sent as feedback."""
     if not errors:
         return
-    st.subheader("Live accuracy")
+    st.header("Live accuracy")
     st.dataframe(
         [
             {

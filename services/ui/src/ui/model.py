@@ -34,7 +34,7 @@ def show(predictor: Predictor) -> None:
         },
         border="horizontal",
     )
-    st.subheader("Refused versions")
+    st.header("Refused versions")
     if not served["refused"]:
         st.caption("None since this pod started. Versions that fail the checks are listed here with the reason.")
         return

@@ -27,7 +27,7 @@ def show(predictor: Predictor, listing: Json, price: float, fields: Json) -> Non
     names = [name for name in FIELDS if name in fields and listing.get(name)]
     if not names:
         return
-    st.subheader("Try other values")
+    st.header("Try other values")
     changed = dict(listing)
     for name, column in zip(names, st.columns(len(names)), strict=True):
         with column:
