@@ -1,14 +1,13 @@
 """Takes the pictures of the pages that the documentation shows, with headless Chromium.
 
-Playwright is not in the locks, and the browser is the one of the system (Debian: `apt-get install chromium`):
+The browser is the one of the system (Debian: `apt-get install chromium`):
 
-    python3 -m venv /tmp/shots && /tmp/shots/bin/pip install playwright
     make demo                                              # prints the address of the page
-    /tmp/shots/bin/python docs/screenshots.py --ui http://127.0.0.1:40001
+    .venv/bin/python docs/screenshots.py --ui http://127.0.0.1:40001
 
 Pages of a cluster, by the tunnels that `make pages` prints; it also names the Secret with the password of Airflow:
 
-    AIRFLOW_PASSWORD=... /tmp/shots/bin/python docs/screenshots.py --ui http://localhost:8501 \\
+    AIRFLOW_PASSWORD=... .venv/bin/python docs/screenshots.py --ui http://localhost:8501 \\
       --airflow http://localhost:8080 --mlflow http://localhost:5000
 
 Only pages whose address is given are taken. A picture is 1280 pixels wide and must have less than 150 kB.
