@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 
 PROGRAMS = ("chromium", "google-chrome")  # of Debian; of the runners of GitHub
 TIMEOUT = 60_000  # milliseconds, for a busy machine
@@ -47,6 +48,11 @@ class Tab:
         self.page.on("websocket", lambda socket: self._check(socket.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
+    @property
+    def main(self) -> Locator:
+        """The content beside the navigation."""
+        return self.page.get_by_test_id("stMain")
+
     def _note(self, request: Request) -> None:
         self._check(request.url)
 
@@ -79,9 +85,13 @@ class Tab:
 
     def estimate(self) -> None:
         """Ask for the price of the listing in the form."""
-        self.page.get_by_role("button", name="Estimate the price").click()
-        self.page.get_by_role("heading", name="Why this price").wait_for()
+        self.page.get_by_test_id("stFormSubmitButton").first.get_by_role("button").click()
+        self.page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()  # the waterfall
         self.settle()
+
+    def sheets(self) -> int:
+        """Number of sheets of the printed page."""
+        return len(re.findall(rb"/Type\s*/Page\b", self.page.pdf(prefer_css_page_size=True)))
 
     def exceptions(self) -> list[str]:
         """The exceptions that the page shows instead of an element."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, Locator, expect
 from .browser import TIMEOUT, Tab
 from .conftest import Visit
 
-MARKUP = '<img src="x" onerror="alert(1)"> <b>bold</b> **bold** [link](javascript:alert(1)) $x$ :red[red]'
+MARKUP = "<img src='x' onerror='alert(1)'> <b>bold **bold** [link](javascript:alert(1)) $x$ :red[red]"
 PATHS = ("", "files", "history", "model", "operations")
 expect.set_options(TIMEOUT)
 
@@ -66,7 +67,7 @@ def test_price_is_shown_with_its_explanation(visit: Visit) -> None:
     tab.estimate()
     expect(metric(tab, "Estimated price")).to_contain_text("$")
     expect(tab.page.get_by_test_id("stVegaLiteChart")).to_have_count(2)  # the interval and the waterfall
-    expect(tab.page.get_by_role("listitem").first).to_contain_text("$")
+    expect(tab.main.get_by_role("listitem").first).to_contain_text("$")
 
 
 def test_moved_slider_shows_the_price_of_the_changed_listing(visit: Visit) -> None:
@@ -104,7 +105,7 @@ def test_value_that_the_predictor_refuses_is_named(visit: Visit) -> None:
     field(tab, "ZIP code").fill("many")
     tab.page.get_by_role("button", name="Estimate the price").click()
     expect(tab.page.get_by_role("alert")).to_contain_text("Some values are not valid.")
-    expect(tab.page.get_by_role("listitem")).to_contain_text("ZIP code should be a number or five digits")
+    expect(tab.main.get_by_role("listitem")).to_contain_text("ZIP code should be a number or five digits")
     assert not tab.findings()
 
 
@@ -116,11 +117,11 @@ def test_markup_in_a_city_name_is_shown_as_text(visit: Visit) -> None:
     expect(field(tab, "City")).to_have_value(MARKUP)
     assert not markup(tab)
     tab.open("files")
-    content = f'city,"{MARKUP.replace(chr(34), chr(34) * 2)}"\nAgawam,1\n'.encode()
-    upload = {"name": f"{MARKUP.replace('/', '')}.csv", "mimeType": "text/csv", "buffer": content}
+    content = f'city,"{MARKUP}"\nAgawam,1\n'.encode()
+    upload = {"name": f"{MARKUP}.csv", "mimeType": "text/csv", "buffer": content}
     tab.page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(upload)  # type: ignore[arg-type]
     tab.page.get_by_role("button", name="Estimate the prices").click()
-    expect(tab.page.get_by_role("heading", name=MARKUP.replace("/", ""))).to_be_visible()
+    expect(tab.page.get_by_role("heading", name=MARKUP)).to_be_visible()
     expect(tab.page.get_by_text("Columns that stay in the result")).to_contain_text(MARKUP)
     assert not markup(tab)
     assert not tab.exceptions()
@@ -128,7 +129,33 @@ def test_markup_in_a_city_name_is_shown_as_text(visit: Visit) -> None:
 
 def markup(tab: Tab) -> list[str]:
     """Elements that exist only if the page takes `MARKUP` for more than text."""
-    return [kind for kind in ('img[src="x"]', "b", 'a[href^="javascript"]', ".katex") if tab.page.locator(kind).count()]
+    return [kind for kind in ("img[src='x']", "b", 'a[href^="javascript"]', ".katex") if tab.page.locator(kind).count()]
+
+
+def test_page_is_in_the_language_of_the_browser_until_the_visitor_chooses(visit: Visit) -> None:
+    tab = visit(locale="es-CO")
+    expect(tab.main.get_by_role("heading", level=1)).to_contain_text("¿Cuánto vale la vivienda?")
+    expect(tab.page.locator("html")).to_have_attribute("lang", "es")
+    tab.estimate()
+    expect(metric(tab, "Precio estimado")).to_have_text(re.compile(r"^\d{1,3}(\.\d{3})*\s\$$"))
+    assert not tab.findings()
+    tab.page.get_by_label("Idioma").click()
+    tab.page.get_by_role("option", name="English").click()
+    expect(tab.main.get_by_role("heading", level=1)).to_contain_text("What is the house worth?")
+    expect(tab.page).to_have_url(re.compile("lang=en"))
+    tab.page.get_by_role("link", name="Model").click()
+    expect(tab.main.get_by_role("heading", level=1)).to_contain_text("The served model")
+    expect(tab.page).to_have_url(re.compile("lang=en"))
+    address = tab.page.url
+    opened = visit(locale="es-CO")
+    opened.page.goto(address)
+    expect(opened.main.get_by_role("heading", level=1)).to_contain_text("The served model")
+
+
+def test_price_with_its_reasons_prints_as_one_sheet(visit: Visit) -> None:
+    tab = visit()
+    tab.estimate()
+    assert tab.sheets() == 1
 
 
 def test_keyboard_alone_reaches_the_price(visit: Visit) -> None:
