@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 
 PROGRAMS = ("chromium", "google-chrome")  # of Debian; of the runners of GitHub
-TIMEOUT = 60_000  # milliseconds, for a busy machine
+TIMEOUT = 120_000  # milliseconds, for a busy machine
 IMPACTS = ("moderate", "serious", "critical")  # of the findings of axe that fail a test
 _STATE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 _UNFINISHED = "[data-stale=true], [data-testid=stSkeleton]"
@@ -98,7 +98,7 @@ class Tab:
         return self.page.get_by_test_id("stException").all_inner_texts()
 
     def findings(self) -> list[str]:
-        """What axe finds on the page, with the elements."""
+        """Findings of axe on the page, with their elements."""
         violations = Axe().run(self.page).response["violations"]
         return [
             f"{violation['impact']}: {violation['help']} ({violation['id']}): {node['html'][:200]}"

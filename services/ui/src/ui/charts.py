@@ -97,7 +97,7 @@ def interval(answer: Json) -> alt.LayerChart:
 
 
 def localized(chart: Chart) -> Chart:
-    """The chart with numbers as people write them in the language of the page."""
+    """The chart with numbers in the format of the page's language."""
     return chart.configure(locale=alt.Locale(number=alt.NumberLocale(**chart_locale())))
 
 

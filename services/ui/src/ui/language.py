@@ -1,4 +1,4 @@
-"""The language of the pages: texts from catalogues, and numbers as people write them.
+"""The language of the pages: texts from catalogues, and numbers in the format of the language.
 
 The texts in the code are English. `locales/<language>.po` has their translations, in the format of gettext. The
 language is that of the browser, until the visitor chooses another one, which the address keeps (`?lang=es`).
@@ -53,7 +53,7 @@ def _supported(wish: str | None) -> str | None:
 
 
 def _(template: str, **values: object) -> str:
-    """A text of the page. Numbers among the values are written as people write them."""
+    """A text of the page. Numbers among the values get the format of the language."""
     text = _catalogue(language()).gettext(template)
     return text.format(**{name: _shown(value) for name, value in values.items()}) if values else text
 

@@ -16,7 +16,7 @@ Labels = dict[str, str]
 
 
 class PrometheusError(Exception):
-    """Prometheus did not answer a query. `reason` says why."""
+    """Prometheus did not answer a query, for this `reason`."""
 
     def __init__(self, reason: Text) -> None:
         super().__init__(reason)

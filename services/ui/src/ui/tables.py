@@ -1,4 +1,4 @@
-"""Tables with numbers as people write them in the language of the page."""
+"""Tables with numbers in the format of the page's language."""
 
 from __future__ import annotations
 
