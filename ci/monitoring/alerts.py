@@ -52,6 +52,8 @@ def _no_series(job: str) -> str:
     return f'max by (config) ({_JOBS} config="{job}"}}) unless on () up{{job="{job}"}}'
 
 
+# Airflow sends its timers as native histograms: there are no series with the suffix _count.
+_FAILED_RUNS = "airflow_dagrun_duration_failed_milliseconds"
 # Failed means that the Job has given up. kube_job_status_failed also counts attempts before a success.
 _FAILED_JOB = 'kube_job_failed{condition="true"} == 1'
 _OF_CRONJOB = 'kube_job_owner{owner_kind="CronJob"}'
@@ -180,9 +182,8 @@ ALERTS = (
         "PipelineRunFailed",
         "warning",
         # The second half detects the first failure after a start: increase() misses a counter that begins at 1.
-        "sum by (dag_id) (increase(airflow_dagrun_duration_failed_milliseconds_count[30m])) > 0"
-        " or sum by (dag_id) (airflow_dagrun_duration_failed_milliseconds_count"
-        " unless airflow_dagrun_duration_failed_milliseconds_count offset 30m) > 0",
+        f"sum by (dag_id) (histogram_count(increase({_FAILED_RUNS}[30m]))) > 0"
+        f" or sum by (dag_id) (histogram_count({_FAILED_RUNS} unless {_FAILED_RUNS} offset 30m)) > 0",
         "0m",
         "A run of {{ $labels.dag_id }} failed",
         "A stage failed in all its retries. Its log in Airflow ends with the reason.",

@@ -45,7 +45,7 @@ EXTERNAL = {
         "airflow_scheduler_dagruns_running",
         "airflow_dag_processing_import_errors",
         "airflow_dag_processing_total_parse_time",
-        "airflow_dagrun_duration_failed_milliseconds_count",
+        "airflow_dagrun_duration_failed_milliseconds",
     },
 }
 
