@@ -10,6 +10,7 @@ import gettext
 import io
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from babel.messages.mofile import write_mo
@@ -84,7 +85,7 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{number(100 * share, digits)} %"
 
 
-def chart_locale() -> dict[str, object]:
+def chart_locale() -> dict[str, Any]:
     """How charts write numbers, in the format of D3. They show amounts in dollars."""
     name = language()
     before, after = _DOLLARS[name].split("#,##0")

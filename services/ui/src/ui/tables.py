@@ -12,7 +12,7 @@ from ui.predictor import Json
 
 
 def show(
-    rows: list[Json], formats: Mapping[str, Callable[[float], str]], columns: Mapping[str, Any] | None = None
+    rows: list[Json], formats: Mapping[str, Callable[[Any], str]], columns: Mapping[str, Any] | None = None
 ) -> None:
     """Show a table that visitors can sort.
 
