@@ -242,7 +242,7 @@ e2e: .venv/test ## test the platform on a real cluster: create it, feed it, chec
 	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images build
 	$(PYTHON) -m ci.images load
-	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e
+	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e tests/pages
 
 e2e-gitops: .venv/test ### test the delivery by Argo CD on a real cluster, from nothing (removes an installed platform)
 	$(PYTHON) -m ci.cluster up

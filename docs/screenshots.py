@@ -1,17 +1,19 @@
 """Takes the pictures of the pages that the documentation shows, with headless Chromium.
 
-Playwright is not in the locks, and the browser is the one of the system (Debian: `apt-get install chromium`):
+The browser is the one of the system (Debian: `apt-get install chromium`):
 
-    python3 -m venv /tmp/shots && /tmp/shots/bin/pip install playwright
     make demo                                              # prints the address of the page
-    /tmp/shots/bin/python docs/screenshots.py --ui http://127.0.0.1:40001
+    .venv/bin/python docs/screenshots.py --ui http://127.0.0.1:40001
 
 Pages of a cluster, by the tunnels that `make pages` prints; it also names the Secret with the password of Airflow:
 
-    AIRFLOW_PASSWORD=... /tmp/shots/bin/python docs/screenshots.py --ui http://localhost:8501 \\
+    AIRFLOW_PASSWORD=... .venv/bin/python docs/screenshots.py --ui http://localhost:8501 \\
       --airflow http://localhost:8080 --mlflow http://localhost:5000
 
 Only pages whose address is given are taken. A picture is 1280 pixels wide and must have less than 150 kB.
+
+With `--gallery build/pages`, every page of the Streamlit application is taken in both languages, in both colour
+schemes, and 1440 and 390 pixels wide. These pictures are for a look at all of them; the documentation has none of them.
 """
 
 from __future__ import annotations
@@ -22,14 +24,19 @@ import os
 import shutil
 import sys
 import urllib.request
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 WIDTH, MAX_BYTES = 1280, 150_000
 MODEL, DAG = "house-price", "house_price_pipeline"
 FOLDER = Path(__file__).parent / "images"
+PAGES = ("", "files", "history", "model", "operations")
+LOCALES = {"en": "en-US", "es": "es-ES"}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+WIDTHS = (1440, 390)
 
 
 def open_ui(page: Page, url: str) -> None:
@@ -78,6 +85,30 @@ def ui(page: Page, url: str) -> None:
         take(page, "operations", 1000)
 
 
+def gallery(browser: Browser, url: str, folder: Path) -> None:
+    """Whole pages of the Streamlit application in every language, colour scheme and width."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for (language, locale), scheme, width in product(LOCALES.items(), SCHEMES, WIDTHS):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, locale=locale, color_scheme=scheme, timezone_id="UTC"
+        )
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        for name in PAGES:
+            open_ui(page, f"{url}/{name}")
+            if not name:
+                page.get_by_test_id("stFormSubmitButton").first.get_by_role("button").click()
+                page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
+                wait_for_script(page)
+            # the page scrolls inside of the window, so a picture of all of it needs a window of its height
+            height = page.get_by_test_id("stMain").evaluate("one => one.scrollHeight")
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(500)
+            page.screenshot(path=folder / f"{name or 'price'}-{language}-{scheme}-{width}.png")
+            page.set_viewport_size({"width": width, "height": 900})
+        context.close()
+
+
 def airflow(page: Page, url: str, user: str, password: str) -> None:
     """The pipeline with its graph. Logs in by the API and passes the token as Airflow's cookie."""
     login = json.dumps({"username": user, "password": password}).encode()
@@ -108,6 +139,7 @@ def mlflow(page: Page, url: str) -> None:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ui", help="address of the Streamlit application")
+    parser.add_argument("--gallery", type=Path, metavar="FOLDER", help="take all forms of these pages into a folder")
     parser.add_argument("--airflow", help="address of Airflow; its password is read from AIRFLOW_PASSWORD")
     parser.add_argument("--airflow-user", default="admin", help="default: %(default)s")
     parser.add_argument("--mlflow", help="address of MLflow")
@@ -120,7 +152,9 @@ def _main() -> None:
     with sync_playwright() as playwright, playwright.chromium.launch(**launch) as browser:
         page = browser.new_page(viewport={"width": WIDTH, "height": 900}, locale="en-US", timezone_id="UTC")
         page.set_default_timeout(120_000)
-        if options.ui:
+        if options.ui and options.gallery:
+            gallery(browser, options.ui.rstrip("/"), options.gallery)
+        elif options.ui:
             ui(page, options.ui.rstrip("/"))
         if options.airflow:
             airflow(page, options.airflow.rstrip("/"), options.airflow_user, os.environ["AIRFLOW_PASSWORD"])

@@ -37,6 +37,8 @@ PROGRAMS = (
 NOT_BUNDLED = {"rendered.py"}  # of ci/doctor: reads charts of a checkout, with more than the standard library
 CHECKSUMS = "checksums.sha256"
 IMAGES = "images/images.tar"
+# Images that this repository does not build, and the values of their components.
+FOREIGN = {"grafana": "monitoring.grafana", "kube-state-metrics": "monitoring.kubeStateMetrics"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def parts(registry: str, images: Mapping[str, Entry], archives: Path | None = No
 
 
 def foreign(own: Sequence[Part], wanted: Sequence[str], folder: Path) -> list[Part]:
-    """Images of the charts that this repository does not build (Grafana). skopeo downloads them once.
+    """Images of the charts that this repository does not build. skopeo downloads them once.
 
     Raises:
         Failure: a registry did not answer.
@@ -85,9 +87,10 @@ def foreign(own: Sequence[Part], wanted: Sequence[str], folder: Path) -> list[Pa
                 run([*words, f"docker://{image.name}@{image.digest}", f"oci-archive:{draft}:{image.tag}"])
             except Failure as away:
                 draft.unlink(missing_ok=True)
+                component = FOREIGN.get(image.name.rsplit("/", 1)[-1], "<component>")
                 raise Failure(
                     f"{reference} is not built here, and could not be downloaded: {away}\n"
-                    'Leave its component out: ARGS="--set monitoring.grafana.enabled=false"'
+                    f'Leave its component out: ARGS="--set {component}.enabled=false"'
                 ) from away
             draft.replace(file)
         images.append(Part(image.name, image.tag, image.digest, file))

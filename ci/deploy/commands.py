@@ -7,7 +7,9 @@ python -m ci.deploy.commands rollback --to 3 --reason "prices of condos were abs
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import subprocess
 import sys
 
@@ -20,12 +22,21 @@ TEMPLATE = "pipeline"  # PodTemplate of charts/airflow
 ENDED = ("Succeeded", "Failed")
 
 
-def pod(template: Object, words: list[str]) -> Object:
-    """A pod from the template that runs `python -m pipeline` with these arguments."""
+def pod(template: Object, words: list[str], actor: str) -> Object:
+    """A pod from the template that runs `python -m pipeline` with these arguments. The ledger records the actor."""
     made: Object = json.loads(json.dumps(template))
-    made["spec"]["containers"][0]["args"] = words
+    [container] = made["spec"]["containers"]
+    container["args"] = words
+    container["env"].append({"name": "ACTOR", "value": actor})
     metadata = made["metadata"] | {"generateName": f"pipeline-{words[0]}-", "namespace": JOBS}
     return made | {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+
+def who() -> str:
+    """The user of this machine, and the user that the API server knows, if it says so (Kubernetes 1.28 or newer)."""
+    local = os.environ.get("SUDO_USER") or getpass.getuser()
+    user = kube("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", check=False).strip()
+    return f"{local} (Kubernetes user {user})" if user else local
 
 
 def run(words: list[str], seconds: float = 3600) -> int:
@@ -36,7 +47,7 @@ def run(words: list[str], seconds: float = 3600) -> int:
     """
     if not kube("-n", JOBS, "get", "podtemplates", TEMPLATE, "-o", "name", "--ignore-not-found"):
         raise Failure(f"there is no PodTemplate {TEMPLATE} in {JOBS}: install the platform (`make install`)")
-    made = pod(get("-n", JOBS, "podtemplates", TEMPLATE)["template"], words)
+    made = pod(get("-n", JOBS, "podtemplates", TEMPLATE)["template"], words, who())
     name = kube("create", "-f", "-", "-o", "name", stdin=json.dumps(made)).strip()
     try:
         wait_for(f"the start of {name}", lambda: _started(name), 300)

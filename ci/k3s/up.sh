@@ -33,8 +33,8 @@ done
 sha256sum --check --ignore-missing "$here/checksums.sha256" ||
     refuse "the files do not match the checksums of $VERSION in $here/checksums.sha256: copy them again"
 
-install -d -m 700 /etc/rancher/k3s
-install -m 600 "$here/config.yaml" "$here/psa.yaml" /etc/rancher/k3s/
+install -d -m 700 /etc/rancher/k3s /var/lib/rancher/k3s/server/logs
+install -m 600 "$here/config.yaml" "$here/psa.yaml" "$here/audit.yaml" /etc/rancher/k3s/
 if [ -e k3s-airgap-images-amd64.tar.zst ]; then
     install -D -m 644 k3s-airgap-images-amd64.tar.zst -t /var/lib/rancher/k3s/agent/images/
 fi

@@ -261,8 +261,8 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         self.start("predictor", command, f"http://127.0.0.1:{port}/health/live", env)
         return f"http://127.0.0.1:{port}"
 
-    def start_ui(self, predictor_url: str, port: int = 0) -> str:
-        """Start the Streamlit page; returns its URL."""
+    def start_ui(self, predictor_url: str, port: int = 0, **settings: str) -> str:
+        """Start the Streamlit pages with these settings (lower-case names); returns their URL."""
         import importlib.util
 
         port = port or free_port()
@@ -272,6 +272,7 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         command += ["--server.address=127.0.0.1", "--server.headless=true", "--browser.gatherUsageStats=false"]
         command += ["--server.fileWatcherType=none"]
         env = {"PREDICTOR_URL": predictor_url, "MLFLOW_URL": self.mlflow_url}
+        env |= {name.upper(): value for name, value in settings.items()}
         self.start("ui", command, f"http://127.0.0.1:{port}/_stcore/health", env)
         return f"http://127.0.0.1:{port}"
 

@@ -52,6 +52,19 @@ def _no_series(job: str) -> str:
     return f'max by (config) ({_JOBS} config="{job}"}}) unless on () up{{job="{job}"}}'
 
 
+# Airflow sends its timers as native histograms: there are no series with the suffix _count.
+_FAILED_RUNS = "airflow_dagrun_duration_failed_milliseconds"
+# Failed means that the Job has given up. kube_job_status_failed also counts attempts before a success.
+_FAILED_JOB = 'kube_job_failed{condition="true"} == 1'
+_OF_CRONJOB = 'kube_job_owner{owner_kind="CronJob"}'
+# Jobs of a CronJob that were created before its last success ended. They run one at a time, so that success is newer.
+# Before its first success, a CronJob has no series of that time.
+_OVERTAKEN = (
+    f"{_OF_CRONJOB} * on (namespace, owner_name) group_left ()"
+    ' label_replace(kube_cronjob_status_last_successful_time, "owner_name", "$1", "cronjob", "(.+)")'
+    " > on (namespace, job_name) kube_job_created"
+)
+
 ALERTS = (
     # --- service
     Alert(
@@ -169,9 +182,8 @@ ALERTS = (
         "PipelineRunFailed",
         "warning",
         # The second half detects the first failure after a start: increase() misses a counter that begins at 1.
-        "sum by (dag_id) (increase(airflow_dagrun_duration_failed_milliseconds_count[30m])) > 0"
-        " or sum by (dag_id) (airflow_dagrun_duration_failed_milliseconds_count"
-        " unless airflow_dagrun_duration_failed_milliseconds_count offset 30m) > 0",
+        f"sum by (dag_id) (histogram_count(increase({_FAILED_RUNS}[30m]))) > 0"
+        f" or sum by (dag_id) (histogram_count({_FAILED_RUNS} unless {_FAILED_RUNS} offset 30m)) > 0",
         "0m",
         "A run of {{ $labels.dag_id }} failed",
         "A stage failed in all its retries. Its log in Airflow ends with the reason.",
@@ -279,6 +291,19 @@ ALERTS = (
         "0m",
         "{{ $labels.pod }} restarted {{ $value }} times in half an hour",
         "A container of the pod keeps exiting and is restarted each time.",
+    ),
+    Alert(
+        "JobFailed",
+        "warning",
+        # One alert per CronJob: each round has another job_name, and would be another alert.
+        f"max by (namespace, owner_name) ({_OF_CRONJOB} and on (namespace, job_name) ({_FAILED_JOB})"
+        f" unless on (namespace, job_name) ({_OVERTAKEN}))"
+        f" or max by (namespace, job_name) (({_FAILED_JOB}) unless on (namespace, job_name) {_OF_CRONJOB})",
+        "1m",
+        "{{ with $labels.owner_name }}A Job of the CronJob {{ . }}{{ else }}The Job {{ $labels.job_name }}{{ end }}"
+        " in {{ $labels.namespace }} failed",
+        "It failed in all its attempts. The alert ends when a newer Job of the CronJob succeeds, or when the failed "
+        "Job is removed.",
     ),
     Alert(
         "ImagePullFailing",

@@ -25,8 +25,8 @@ from core.model.bundle import golden_sample, load_bundle, write_bundle
 from core.model.estimates import baseline
 from core.stores.registry import ModelVersion
 from datasource import synthetic
-from pipeline.runner import peak_mib
-from pipeline.training.calibration import calibrate, calibration_rows
+from pipeline.outcome import peak_mib
+from pipeline.training.calibration import calibrate
 from pipeline.training.encoded import Part
 from predictor.batch.job import price_file
 from predictor.serving.loader import LoadedModel
@@ -45,7 +45,7 @@ def lay_out(folder: Path, rows: int, trees: list[int]) -> None:
     for number in trees:
         booster = lightgbm.train({"num_leaves": 9, "learning_rate": 0.089, "verbose": -1}, data, number)
         text = booster.model_to_string()
-        intervals = calibrate(Booster(text), encodings, calibration_rows([Part.of(listings)]))
+        intervals = calibrate(Booster(text), encodings, [Part.of(listings)])
         write_bundle(folder / str(number), text, encodings, golden_sample(listings), intervals)
 
 

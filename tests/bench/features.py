@@ -22,8 +22,9 @@ from core.features.matrix import build_features
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
 from pipeline.evaluation.scores import score
-from pipeline.rows import SPLITS, Split
+from pipeline.rows import SPLITS, Deferred, Split
 from pipeline.training.boosting import boost, dataset
+from pipeline.training.features import Rows
 from pipeline.training.splits import split
 from pipeline.validation.row_checks import valid_rows
 from tests.kit.trainings import WHOLE, Gain, Parts, gain, priced, settings, shuffled, trained_on
@@ -60,9 +61,9 @@ def synthetic_table(scale: float, seed: int) -> None:
         parts: Parts = {name: pl.concat([batch[name] for batch in batches.values()]) for name in SPLITS}
         matrix, encodings = trained_on(parts["train"], settings())
         price = {name: part["price"].to_numpy() for name, part in parts.items()}
-        data = dataset((matrix, price["train"]), settings())
-        unseen = build_features(parts["validation"], encodings), price["validation"]
-        booster = boost(data, dataset(unseen, settings(), data), settings())
+        data = dataset([Deferred.of(Rows(matrix, price["train"]))], settings())
+        unseen = Rows(build_features(parts["validation"], encodings), price["validation"])
+        booster = boost(data, dataset([Deferred.of(unseen)], settings(), data), settings())
         line, rows = "", {at: batch["test"].height for at, batch in batches.items()}
         for at, batch in batches.items():
             predicted = priced(booster, build_features(batch["test"], encodings))

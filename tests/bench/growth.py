@@ -2,8 +2,8 @@
 
 There are six synthetic batches. Their train splits have `--sizes` million rows together. Five batches were encoded
 before, the last one is new. Each training runs in its own process, as in a pod. The table has the seconds to encode the
-rows of the new batch, the seconds of everything else, LightGBM's part of it, and the peak memory. The ratio is
-everything else divided by LightGBM's time. The number of rounds is fixed, and smaller than in real trainings: more
+rows of the new batch, the seconds of everything else, those of boosting, and the peak memory. The ratio is everything
+else divided by the time of boosting. The number of rounds is fixed, and smaller than in real trainings: more
 rounds make the ratio smaller.
 
 `--modes` measures the error of the three training modes instead: after each batch, on the test rows of all batches so
@@ -26,7 +26,6 @@ import numpy as np
 import polars as pl
 
 from ci.common.console import main, say
-from core.features.sums import Sums
 from core.model.bundle import load_bundle
 from core.stores import layout
 from core.stores.objects import open_store
@@ -34,6 +33,8 @@ from datasource import synthetic
 from datasource.settings import DatasourceSettings
 from pipeline import rows
 from pipeline.evaluation.scores import score
+from pipeline.outcome import peak_mib
+from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.training import boosting, encoded, trainer
 from pipeline.training.encoded import Part
@@ -64,7 +65,7 @@ def measure_one(folder: Path, rounds: int) -> None:
     """Train on these splits, and print the cost as JSON."""
     store, spent = open_store(folder.as_uri()), 0.0
     began = time.perf_counter()
-    new = [encoded.read(store, NUMBERS[-1], name) for name in ("train", "validation")]
+    new_rows, _ = (len(encoded.read(store, NUMBERS[-1], name)) for name in rows.SPLITS[:2])
     own = time.perf_counter() - began
 
     def timed(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,26 +78,21 @@ def measure_one(folder: Path, rounds: int) -> None:
 
         return run
 
-    trainer.boost, trainer.dataset = timed(boosting.boost), timed(boosting.dataset)
+    trainer.boost = timed(boosting.boost)
     began = time.perf_counter()
-    parts = [encoded.read(store, number, "train") for number in NUMBERS[:-1]] + new[:1]
-    validation = [encoded.read(store, number, "validation") for number in NUMBERS[:-1]] + new[1:]
-    data = TrainingData(
-        parts, Sums.total([part.sums for part in parts]), validation, rows.read_split(store, NUMBERS, "test")
-    )
-    counts = {"new_rows": len(new[0].price)} | data.counts()
-    del new, parts, validation
+    train, validation = (rows.defer_split(store, NUMBERS, name, encoded.read) for name in rows.SPLITS[:2])
+    test = rows.defer_split(store, NUMBERS, "test", rows.read_batch)
+    data = TrainingData(train, encoded.total_sums(train), validation, test)
+    counts = {"new_rows": new_rows} | data.counts()
     with tempfile.TemporaryDirectory() as bundle:
         train_model(data, settings(num_boost_round=rounds, early_stopping_rounds=rounds), Path(bundle))
-    cost = {"own": own, "all": time.perf_counter() - began, "lightgbm": spent}
-    status = Path("/proc/self/status").read_text()  # getrusage would include the memory of the parent process
-    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-    print(json.dumps(counts | cost | {"peak": peak}))
+    cost = {"own": own, "all": time.perf_counter() - began, "boosting": spent}
+    print(json.dumps(counts | cost | {"peak": peak_mib()}))
 
 
 def growth(sizes: list[float], rounds: int) -> None:
     """Print the table of costs."""
-    say(f"{'train rows':>11}{'new rows':>10}{'own rows':>10}{'all else':>10}{'LightGBM':>10}{'ratio':>8}{'peak':>10}")
+    say(f"{'train rows':>11}{'new rows':>10}{'own rows':>10}{'all else':>10}{'boosting':>10}{'ratio':>8}{'peak':>10}")
     for millions in sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -109,7 +105,7 @@ def growth(sizes: list[float], rounds: int) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
         cost = json.loads(done.stdout.strip().splitlines()[-1])
         say(f"{cost['train_rows']:>11,}{cost['new_rows']:>10,}{cost['own']:>8.1f} s{cost['all']:>8.1f} s"
-            f"{cost['lightgbm']:>8.1f} s{cost['all'] / cost['lightgbm']:>8.2f}{cost['peak']:>7.0f} MB")  # fmt: skip
+            f"{cost['boosting']:>8.1f} s{cost['all'] / cost['boosting']:>8.2f}{cost['peak']:>7.0f} MB")  # fmt: skip
 
 
 def modes(scale: float, window: int) -> None:
@@ -128,19 +124,19 @@ def modes(scale: float, window: int) -> None:
         line, models = f"{number:>6}", {}
         test = pl.concat([part["test"] for part in parts.values()])
         best = sum(part["test"].height * floors[at] for at, part in parts.items()) / test.height
-        encoded_parts = {at: Part.of(part["train"]) for at, part in parts.items()}
+        encoded_parts = {at: Deferred.of(Part.of(part["train"])) for at, part in parts.items()}
         for kind in kinds:
             chosen, start = list(parts), None
             if kind == "window":
                 chosen = chosen[-window:]
             elif kind == "continue" and champion:
                 start, chosen = champion[0], [at for at in parts if at not in champion[1]]
-            validation = [Part.of(part["validation"]) for part in parts.values()]
+            validation = [Deferred.of(Part.of(part["validation"])) for part in parts.values()]
             data = TrainingData(
                 [encoded_parts[at] for at in chosen],
-                Sums.total([part.sums for part in encoded_parts.values()]),
+                encoded.total_sums(encoded_parts.values()),
                 validation,
-                test,
+                [Deferred.of(test)],
             )
             began = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from ci.common.console import main, say
 from core.stores.objects import open_store
 from datasource import recorded, synthetic
 from datasource.settings import DatasourceSettings
-from pipeline.rows import SPLITS
+from pipeline.rows import SPLITS, Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.training.encoded import Part
 from pipeline.training.search import SPACE, relative_error, search
@@ -30,7 +30,8 @@ SEED = DatasourceSettings().seed
 
 
 def error_on(parts: Parts) -> Callable[[PipelineSettings], float]:
-    return relative_error([Part.of(parts["train"])], [Part.of(parts["validation"])], settings().seed)
+    train, validation = ([Deferred.of(Part.of(parts[name]))] for name in SPLITS[:2])
+    return relative_error(train, validation, settings().seed)
 
 
 def _main() -> None:

@@ -190,12 +190,20 @@ def test_bundle_for_a_mirror_with_a_foreign_image_names_what_the_manifests_name(
     assert {name for name in {*bundled} ^ needed if "/datasource:" not in name} == set()
 
 
+@pytest.mark.parametrize(
+    ("image", "setting"),
+    [
+        ("grafana/grafana:12", "monitoring.grafana.enabled=false"),
+        ("registry.example/a/kube-state-metrics:v2", "monitoring.kubeStateMetrics.enabled=false"),
+    ],
+)
 def test_foreign_image_that_cannot_be_fetched_says_how_to_do_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no skopeo
-    with pytest.raises(Failure, match=r"grafana/grafana:12@sha256:b+ is not built here.*(?s:.*)grafana\.enabled=false"):
-        foreign([], [f"grafana/grafana:12@sha256:{'b' * 64}"], tmp_path / "foreign")
+    reference = f"{image}@sha256:{'b' * 64}"
+    with pytest.raises(Failure, match=rf"{reference} is not built here.*(?s:.*)--set {re.escape(setting)}"):
+        foreign([], [reference], tmp_path / "foreign")
 
 
 def test_foreign_image_that_is_kept_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""All images but Grafana's come from the images file, by digest, and annotations trace pods to them."""
+"""All images but those of FOREIGN come from the images file, by digest, and annotations trace pods to them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from tests.kit.rendering import (
 
 BUILT = yaml.safe_load(IMAGES.read_text())["global"]["images"]
 PREFIX = "house-platform/"  # of annotations
+FOREIGN = {"grafana", "kube-state-metrics"}  # this repository does not build these images; values name them
 REGISTRY = {"kind": "localhost/house-platform", "everything": "localhost/house-platform"}
 
 
@@ -44,7 +45,7 @@ def test_container_runs_an_image_of_the_generated_file(workload: Workload) -> No
     own = {reference(workload.variant, image) for image in BUILT}
     for container in workload.containers:
         where = f"{workload.name}: {container['name']}"
-        if workload.item["metadata"]["name"] == "grafana":
+        if workload.item["metadata"]["name"] in FOREIGN:
             assert re.search(r":[^:@]+@sha256:[0-9a-f]{64}$", container["image"]), f"{where}: {container['image']}"
         else:
             assert container["image"] in own, f"{where}: {container['image']} is not in global.images"
@@ -54,17 +55,19 @@ def test_container_runs_an_image_of_the_generated_file(workload: Workload) -> No
 def test_registry_reaches_every_image(variant: str) -> None:
     """`global.imageRegistry` applies to containers, init containers, pods that Airflow creates, and test pods.
 
-    Grafana's image has a value of its own."""
+    The images of FOREIGN have values of their own."""
     env, arguments = VARIANTS[variant]
     mirror = ("--set", "global.imageRegistry=registry.example:5000/mirror")
     rendered_images = images(parse(text(env, *arguments, *mirror)))
     elsewhere = [image for image in rendered_images if not image.startswith("registry.example:5000/mirror/")]
-    assert [image for image in elsewhere if "grafana/grafana:" not in image] == []
-    own = ("--set", f"monitoring.grafana.image=registry.example:5000/mirror/grafana:1@sha256:{'a' * 64}")
+    assert {re.sub(r":.*", "", image.rsplit("/", 1)[-1]) for image in elsewhere} <= FOREIGN
+    digest = f"1@sha256:{'a' * 64}"
+    own = ("--set", f"monitoring.grafana.image=registry.example:5000/mirror/grafana:{digest}")
+    own += ("--set", f"monitoring.kubeStateMetrics.image=registry.example:5000/mirror/kube-state-metrics:{digest}")
     rendered_images = images(parse(text(env, *arguments, *mirror, *own)))
     assert [image for image in rendered_images if not image.startswith("registry.example:5000/mirror/")] == []
     used = {image.removeprefix("registry.example:5000/mirror/").partition(":")[0] for image in rendered_images}
-    assert used - {"grafana"} >= set(BUILT) - {"datasource"}, "the test did not see all images"
+    assert used - FOREIGN >= set(BUILT) - {"datasource"}, "the test did not see all images"
 
 
 def test_no_image_is_named_in_other_places(variant: str) -> None:
@@ -106,7 +109,7 @@ def traced(annotations: dict[str, str]) -> dict[str, str]:
 def test_every_pod_carries_commit_and_digest_of_its_image(workload: Workload) -> None:
     image = workload.pod["containers"][0]["image"]
     wanted = next((origin(name) for name in BUILT if reference(workload.variant, name) == image), {})
-    assert wanted or workload.item["metadata"]["name"] == "grafana", f"{workload.name}: no image of this repository"
+    assert wanted or workload.item["metadata"]["name"] in FOREIGN, f"{workload.name}: no image of this repository"
     assert traced(workload.annotations) == wanted, f"{workload.name}: take its annotations from lib.origin"
 
 

@@ -4,47 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
 from ci.common.paths import CHECKOUT
-from tests.kit.rendering import Object, Workload, find, name, objects, workloads
+from tests.charts.policies import NAMESPACE, admits, matches, policies
+from tests.kit.rendering import (
+    COMPONENTS,
+    KUBE_API,
+    Object,
+    Workload,
+    alone,
+    find,
+    name,
+    objects,
+    parse,
+    pod_template,
+    workloads,
+)
 
-NAMESPACE = "kubernetes.io/metadata.name"
+BOTH = ["Ingress", "Egress"]
+# Policies whose egress may reach every address, each with its reason.
+EVERYWHERE: dict[str, str] = {}
+DNS = {
+    "to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+    "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+}  # fmt: skip
 # Servers that are optional. Egress to a server that is not installed has no effect.
-OPTIONAL = {"grafana", "datasource"}
-
-
-def policies(workload: Workload) -> list[Object]:
-    """The NetworkPolicies that select a workload's pods."""
-    return [
-        item
-        for item in objects(workload.variant)
-        if item["kind"] == "NetworkPolicy"
-        and item["metadata"]["namespace"] == workload.namespace
-        and item["spec"]["podSelector"].get("matchLabels", {}).items() <= workload.labels.items()
-    ]
-
-
-def admits(server: Workload, client: Workload, port: int) -> bool:
-    """True if the server's policies admit the client's pods on a port."""
-    peers = [
-        peer
-        for policy in policies(server)
-        for rule in policy["spec"].get("ingress", [])
-        if port in [entry["port"] for entry in rule["ports"]]
-        for peer in rule["from"]
-    ]
-    return any(matches(peer, client, server.namespace) for peer in peers)
-
-
-def matches(peer: dict[str, Any], pods: Workload, own: str) -> bool:
-    """True if a peer of a policy in the namespace `own` selects these pods."""
-    space = peer.get("namespaceSelector", {}).get("matchLabels", {}).get(NAMESPACE, own)
-    return (
-        "podSelector" in peer
-        and space == pods.namespace
-        and peer["podSelector"].get("matchLabels", {}).items() <= pods.labels.items()
-    )
+OPTIONAL = {"grafana", "kube-state-metrics", "datasource"}
 
 
 def calls(workload: Workload) -> list[tuple[Workload | str, int]]:
@@ -62,9 +50,68 @@ def calls(workload: Workload) -> list[tuple[Workload | str, int]]:
     return targets
 
 
-def test_pod_is_isolated_in_both_directions(workload: Workload) -> None:
-    closed = {direction for policy in policies(workload) for direction in policy["spec"]["policyTypes"]}
-    assert closed == {"Ingress", "Egress"}, f"{workload.name}: its NetworkPolicies cover only {sorted(closed)}"
+def isolates(policy: Object, labels: dict[str, str]) -> bool:
+    """True if a policy selects pods by their labels, and closes both directions."""
+    selector = policy["spec"]["podSelector"].get("matchLabels", {})
+    return bool(selector) and selector.items() <= labels.items() and policy["spec"]["policyTypes"] == BOTH
+
+
+def everywhere(peer: dict[str, Any]) -> bool:
+    """True if a peer is every address, or every pod of the cluster."""
+    if block := peer.get("ipBlock", {}).get("cidr", ""):
+        return bool(block.endswith("/0"))
+    return not any(peer.get(selector) for selector in ("podSelector", "namespaceSelector"))
+
+
+def test_pod_is_isolated_by_a_policy_of_its_own(workload: Workload) -> None:
+    """It does not depend on the policy of its namespace, which another chart owns."""
+    assert any(isolates(policy, workload.labels) for policy in policies(workload)), (
+        f"{workload.name}: no NetworkPolicy selects its pods by label with policyTypes {BOTH}"
+    )
+
+
+@pytest.mark.parametrize("chart", COMPONENTS)
+def test_chart_alone_isolates_its_pods(chart: str) -> None:
+    items = parse(alone(chart, *KUBE_API))
+    own = [item for item in items if item["kind"] == "NetworkPolicy"]
+    for item in (item for item in items if pod_template(item)):
+        workload = Workload("", item)
+        same = [policy for policy in own if policy["metadata"]["namespace"] == workload.namespace]
+        assert any(isolates(policy, workload.labels) for policy in same), f"{workload.name}: its chart isolates no pod"
+
+
+@pytest.mark.parametrize("namespace", ["mlops", "mlops-jobs"])
+def test_namespace_denies_what_no_other_policy_allows(variant: str, namespace: str) -> None:
+    """Also for pods that belong to no chart. Policies add up, so it takes no connection away from the other pods."""
+    deny = find(objects(variant), "NetworkPolicy", "default-deny", namespace)["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": BOTH}
+
+
+def test_chart_alone_denies_nothing_to_pods_of_others() -> None:
+    """They may be in the same namespace."""
+    deny = [
+        item for item in parse(alone("postgres")) if item["kind"] == "NetworkPolicy" and not item["spec"]["podSelector"]
+    ]
+    assert deny == []
+
+
+def test_names_are_resolved_by_the_dns_of_the_cluster_only(workload: Workload) -> None:
+    """A DNS server elsewhere could carry data out of the cluster."""
+    rules = [rule for policy in policies(workload) for rule in policy["spec"].get("egress", [])]
+    resolving = [rule for rule in rules if 53 in [port["port"] for port in rule["ports"]]]
+    assert resolving, f"{workload.name}: cannot resolve names"
+    assert all(rule == DNS for rule in resolving), f"{workload.name}: {resolving}"
+
+
+def test_no_egress_reaches_every_address(variant: str) -> None:
+    reach = {
+        policy["metadata"]["name"]
+        for policy in objects(variant)
+        if policy["kind"] == "NetworkPolicy"
+        for rule in policy["spec"].get("egress", [])
+        if not rule.get("to") or any(everywhere(peer) for peer in rule["to"])
+    }
+    assert reach == set(EVERYWHERE)
 
 
 def test_every_rule_names_peers_and_ports(variant: str) -> None:
@@ -74,8 +121,7 @@ def test_every_rule_names_peers_and_ports(variant: str) -> None:
                 assert rule.get(peers), f"{name(policy)}: a rule of {direction} without peers admits everybody"
                 assert rule.get("ports"), f"{name(policy)}: a rule of {direction} without ports admits all ports"
                 for peer in rule[peers]:
-                    block = peer.get("ipBlock", {}).get("cidr", "")
-                    assert not block.endswith("/0"), f"{name(policy)}: {direction} of {block}"
+                    assert not everywhere(peer), f"{name(policy)}: {direction}: {peer}"
 
 
 def test_server_admits_every_client_that_may_call_it(workload: Workload) -> None:
@@ -136,17 +182,29 @@ def test_ingress_controller_reaches_exactly_the_pages_with_an_ingress(variant: s
     assert opened == pages
 
 
-def test_only_scheduler_and_prometheus_reach_the_kubernetes_api(variant: str) -> None:
+def test_only_pods_with_a_token_reach_the_kubernetes_api(variant: str) -> None:
     reach = {w.item["metadata"]["name"] for w in workloads(variant) for policy in policies(w)
              for rule in policy["spec"].get("egress", []) for peer in rule["to"]
              if peer.get("ipBlock", {}).get("cidr") == "10.46.0.1/32"
              and {"protocol": "TCP", "port": 6443} in rule["ports"]}  # fmt: skip
-    assert reach == {"airflow-scheduler", "prometheus"}
+    assert reach == {w.item["metadata"]["name"] for w in workloads(variant) if w.pod["automountServiceAccountToken"]}
 
 
-def test_other_pods_beside_the_stages_are_isolated(variant: str) -> None:
-    deny = find(objects(variant), "NetworkPolicy", "default-deny", "mlops-jobs")["spec"]
-    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+def test_client_that_belongs_to_no_chart_reaches_the_predictor_and_nothing_else(variant: str) -> None:
+    """docs/how-to/call-the-api.md promises this to every pod in the namespace with the label access/fastapi."""
+    selecting = {
+        item["metadata"]["name"]: item["spec"]
+        for item in objects(variant)
+        if item["kind"] == "NetworkPolicy"
+        and item["metadata"]["namespace"] == "mlops"
+        and item["spec"]["podSelector"].get("matchLabels", {}).items() <= {"access/fastapi": "true"}.items()
+    }
+    assert set(selecting) == {"default-deny", "fastapi-clients"}
+    dns, predictor = selecting["fastapi-clients"]["egress"]
+    assert dns == DNS
+    [server] = predictor["to"]
+    assert server["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "fastapi"}}
+    assert predictor["ports"] == [{"protocol": "TCP", "port": 8000}]
 
 
 def test_only_fetch_reaches_the_external_data_api(env: str) -> None:

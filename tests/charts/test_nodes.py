@@ -15,7 +15,18 @@ import pytest
 import yaml
 
 from ci.common.console import Failure
-from tests.kit.rendering import COMPONENTS, Object, Workload, find, objects, parse, pod_template, text, workloads
+from tests.kit.rendering import (
+    COMPONENTS,
+    JOB_STATES,
+    Object,
+    Workload,
+    find,
+    objects,
+    parse,
+    pod_template,
+    text,
+    workloads,
+)
 
 LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 ENDING = ("Job", "CronJob", "PodTemplate")  # their pods terminate by themselves
@@ -39,6 +50,7 @@ PLACES = {
         "prometheus.": {"prometheus"},
         "alertmanager.": {"alertmanager"},
         "grafana.": {"grafana"},
+        "kubeStateMetrics.": {"kube-state-metrics"},
     },
 }
 SELECTOR = {"pool": "of-a-test"}
@@ -197,6 +209,7 @@ def placed() -> dict[str, list[Object]]:
                                              ("affinity", AFFINITY))
                      for word in ("--set-json", f"{at}{key}={json.dumps(value)}")]  # fmt: skip
             optional = "fastapi.batch.enabled=true,monitoring.grafana.enabled=true,global.backup.enabled=true"
+            optional += f",monitoring.kubeStateMetrics.enabled=true,monitoring.kubeStateMetrics.image={JOB_STATES}"
             items = parse(text("kind", "--set", optional, *words))
             workloads_by_path[at] = [item for item in items if pod_template(item)]
     return workloads_by_path

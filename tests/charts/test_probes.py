@@ -44,6 +44,12 @@ def test_liveness_is_more_patient_than_readiness(workload: Workload) -> None:
             )
 
 
+def test_jobs_of_a_cronjob_run_one_at_a_time(workload: Workload) -> None:
+    """The alert JobFailed ends with a success that ended after the failed Job began; a newer Job must have had it."""
+    if workload.kind == "CronJob":
+        assert workload.item["spec"]["concurrencyPolicy"] == "Forbid", f"{workload.name}: concurrencyPolicy"
+
+
 def test_job_has_a_restart_policy_and_a_backoff_limit(workload: Workload) -> None:
     spec = workload.item.get("spec", {})
     job = {"Job": spec, "CronJob": spec.get("jobTemplate", {}).get("spec")}.get(workload.kind)

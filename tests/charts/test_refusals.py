@@ -83,6 +83,12 @@ CASES = {
     "monitoring.grafana={'enabled': true, 'image': ''}": (
         'monitoring.grafana.image ("") has no digest: set it to docker.io/grafana/grafana:<version>@sha256:<digest>'
     ),
+    "monitoring.kubeStateMetrics={'enabled': true}": (
+        'monitoring.kubeStateMetrics.image ("") has no digest: set it to <registry>/kube-state-metrics:<version>@'
+    ),
+    "monitoring.kubeStateMetrics.resources.limits.memory='8Mi'": (
+        "monitoring.kubeStateMetrics.resources.limits.memory (8Mi) is below"
+    ),
     # receivers of alerts
     "monitoring.alertmanager.receivers.pager.enabled=true": "Additional property pager is not allowed",
     "monitoring.alertmanager.receivers.webhook.url='https://x'": "Additional property url is not allowed",

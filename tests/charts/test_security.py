@@ -8,9 +8,12 @@ from ci.common.kube import JOBS, PLATFORM
 from ci.deploy import cluster_rights
 from tests.kit.rendering import Workload, find, name, objects, workloads
 
+KUBE_STATE = "kube-state-metrics"
+
 # The only workloads whose pods get a token for the Kubernetes API, each with its reason.
 CALLS_THE_API = {
     "airflow-scheduler": "starts a pod for each stage, follows it, reads its log and deletes it",
+    KUBE_STATE: "watches Jobs and CronJobs",
     "prometheus": "lists the nodes, and reads the metrics of their kubelets with the token",
 }
 
@@ -92,6 +95,22 @@ def test_right_on_nodes_belongs_to_the_account_of_prometheus(variant: str) -> No
             if "kubernetes_sd_configs" in job}  # fmt: skip
     nodes = [{"role": "node"}]
     assert jobs == {"kubelet": nodes, "cadvisor": nodes}, "other discovery needs other rights"
+
+
+def test_kube_state_metrics_only_sees_jobs_where_the_platform_has_jobs() -> None:
+    """It watches exactly the namespaces in which it has its right, and asks for no other kinds."""
+    rendered = objects("everything")
+    [args] = [w.containers[0]["args"] for w in workloads("everything") if w.item["metadata"]["name"] == KUBE_STATE]
+    options = dict(word.removeprefix("--").split("=") for word in args)
+    roles = {item["metadata"]["namespace"]: item["rules"] for item in rendered
+             if item["kind"] == "Role" and item["metadata"]["name"] == KUBE_STATE}  # fmt: skip
+    assert set(options["namespaces"].split(",")) == set(roles)
+    assert set(roles) >= {i["metadata"]["namespace"] for i in rendered if i["kind"] in ("Job", "CronJob")}
+    for space, rules in roles.items():
+        find(rendered, "RoleBinding", KUBE_STATE, space)
+        assert rules == [
+            {"apiGroups": ["batch"], "resources": options["resources"].split(","), "verbs": ["list", "watch"]}
+        ]
 
 
 def test_roles_have_no_wildcard(variant: str) -> None:

@@ -28,6 +28,8 @@ class Cluster:
         if "delete" in words:
             assert self.pods.pop(words[words.index("delete") + 1])
             return ""
+        if words[:2] == ("auth", "whoami"):
+            return "ana@house.example"
         assert "podtemplates" in words
         return "podtemplate/pipeline" if self.installed else ""
 
@@ -87,6 +89,15 @@ def test_pod_that_does_not_run_fails_with_its_reason_and_is_removed(on: Any, sta
     assert cluster.pods == {}
 
 
+def test_ledger_gets_the_user_of_this_machine_and_of_kubernetes(on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ana")
+    cluster = on(Cluster([RUNNING, ended(0)]))
+    assert commands.who() == "ana (Kubernetes user ana@house.example)"
+    monkeypatch.setattr(commands, "kube", lambda *_, **__: "")
+    assert commands.who() == "ana"
+    assert cluster.pods == {}
+
+
 def test_fails_without_the_platform(on: Any) -> None:
     on(Cluster([], installed=False))
     with pytest.raises(Failure, match="there is no PodTemplate pipeline in mlops-jobs: install the platform"):
@@ -96,9 +107,10 @@ def test_fails_without_the_platform(on: Any) -> None:
 def test_pod_is_the_template_of_the_chart_with_the_arguments() -> None:
     template = find(objects("kind"), "PodTemplate", "pipeline", "mlops-jobs")["template"]
     before = json.dumps(template)
-    pod = commands.pod(template, ["rollback", "--to", "3", "--reason", "it's --absurd"])
+    pod = commands.pod(template, ["rollback", "--to", "3", "--reason", "it's --absurd"], "ana")
     assert json.dumps(template) == before
     assert pod["spec"]["containers"][0].pop("args") == ["rollback", "--to", "3", "--reason", "it's --absurd"]
+    assert pod["spec"]["containers"][0]["env"].pop() == {"name": "ACTOR", "value": "ana"}
     expected = json.loads(before)
     del expected["spec"]["containers"][0]["args"]
     assert pod["spec"] == expected["spec"]

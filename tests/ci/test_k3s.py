@@ -87,10 +87,33 @@ def test_ranges_do_not_swallow_the_data_api(env: str) -> None:
 
 
 def test_the_file_that_the_api_server_is_told_of_is_the_one_to_install() -> None:
-    [argument] = read("config.yaml")["kube-apiserver-arg"]
-    assert argument == "admission-control-config-file=/etc/rancher/k3s/psa.yaml"
+    arguments = dict(argument.split("=") for argument in read("config.yaml")["kube-apiserver-arg"])
+    assert arguments["admission-control-config-file"] == "/etc/rancher/k3s/psa.yaml"
+    assert arguments["audit-policy-file"] == "/etc/rancher/k3s/audit.yaml"
     [plugin] = read("psa.yaml")["plugins"]
     assert plugin["configuration"]["defaults"]["enforce"] == "baseline"
+
+
+def test_audit_log_has_who_changed_a_secret_and_never_its_values() -> None:
+    policy = read("audit.yaml")
+    assert (policy["apiVersion"], policy["kind"]) == ("audit.k8s.io/v1", "Policy")
+    assert {rule["level"] for rule in policy["rules"]} == {"Metadata", "None"}, "Request has the values of a Secret"
+    everybody = [rule for rule in policy["rules"] if not {"users", "userGroups"} & rule.keys()]
+    assert everybody[0] == {"level": "Metadata", "resources": [{"group": "", "resources": ["secrets"]}]}
+    for rule in policy["rules"]:
+        if rule not in everybody:
+            who = [*rule.get("users", []), *rule.get("userGroups", [])]
+            assert rule["level"] == "None"
+            assert all(name.startswith("system:") for name in who), "people are never left out"
+            assert not {"system:admin", "system:masters", "system:authenticated"} & set(who)
+
+
+def test_folder_of_the_audit_log_is_made_and_the_log_is_bounded() -> None:
+    arguments = dict(argument.split("=") for argument in read("config.yaml")["kube-apiserver-arg"])
+    folder = Path(arguments["audit-log-path"]).parent
+    assert f"install -d -m 700 /etc/rancher/k3s {folder}\n" in (CHECKOUT / "ci/k3s/up.sh").read_text()
+    megabytes = int(arguments["audit-log-maxsize"]) * (int(arguments["audit-log-maxbackup"]) + 1)
+    assert f"at most {megabytes / 1000:.1f} GB" in (CHECKOUT / "ci/k3s/README.md").read_text()
 
 
 def test_registry_is_the_one_of_the_example() -> None:
@@ -100,10 +123,11 @@ def test_registry_is_the_one_of_the_example() -> None:
 
 def test_settings_are_in_place_before_k3s_is_installed_and_started(machine: Machine) -> None:
     done, calls = machine.up(str(machine.release))
+    files = " ".join(f"{machine.here}/{name}.yaml" for name in ("config", "psa", "audit"))
     assert done.returncode == 0, done.stderr
     assert calls == [
-        "install -d -m 700 /etc/rancher/k3s",
-        f"install -m 600 {machine.here}/config.yaml {machine.here}/psa.yaml /etc/rancher/k3s/",
+        "install -d -m 700 /etc/rancher/k3s /var/lib/rancher/k3s/server/logs",
+        f"install -m 600 {files} /etc/rancher/k3s/",
         "install -m 755 k3s /usr/local/bin/k3s",
         "install.sh true",
         "k3s kubectl get nodes -o name",

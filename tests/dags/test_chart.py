@@ -110,7 +110,8 @@ def test_pods_of_commands_have_the_same_rights_as_those_of_stages(
         for field in ("serviceAccountName", "automountServiceAccountToken", "restartPolicy", "volumes"):
             assert pod[field] == theirs[field], field
         assert theirs["securityContext"].items() <= pod["securityContext"].items()
-        assert {entry["name"] for entry in box["env"]} == {entry["name"] for entry in their_box["env"]} - {"RUN_ID"}
+        of_the_run = {"RUN_ID", "ACTOR"}
+        assert {entry["name"] for entry in box["env"]} == {entry["name"] for entry in their_box["env"]} - of_the_run
         for field in ("envFrom", "securityContext", "volumeMounts", "imagePullPolicy", "terminationMessagePolicy"):
             assert box[field] == their_box[field], field
         for part in ("requests", "limits"):

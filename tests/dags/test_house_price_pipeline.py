@@ -117,14 +117,16 @@ def test_references_are_produced_before_they_are_needed() -> None:
             produced |= set(stage.gives)
 
 
-def test_references_become_arguments(pipeline_dag: DAG) -> None:
+@pytest.mark.parametrize(("user", "actor"), [("admin", "Airflow user admin"), (None, "Airflow, without a user")])
+def test_references_become_arguments(pipeline_dag: DAG, user: str | None, actor: str) -> None:
     reported: dict[str, dict[str, object]] = {
         stage.name: {name: f"{name}-of-{stage.name}" for name in stage.gives} for stage in STAGES
     }
     values = {name: f"{name}-of-{stage.name}" for stage in reversed(STAGES) for name in stage.gives}
     for stage in STAGES:
         task = pipeline_dag.get_task(stage.name).prepare_for_execution()
-        task.render_template_fields({"ti": Results(reported), "run_id": "manual__1"})
+        dag_run = SimpleNamespace(triggering_user_name=user)
+        task.render_template_fields({"ti": Results(reported), "run_id": "manual__1", "dag_run": dag_run})
         expected = [word for name in stage.needs for word in (f"--{name.replace('_', '-')}", values[name])]
         assert task.arguments == [stage.name, *expected]
         env = {
@@ -138,6 +140,7 @@ def test_references_become_arguments(pipeline_dag: DAG) -> None:
             "COMMIT": COMMIT,
             "IMAGE_DIGEST": DIGEST,
             "RUN_ID": "manual__1",
+            "ACTOR": actor,
         }
 
 

@@ -133,6 +133,6 @@ def test_every_pod_is_valid_for_kubernetes(dags: dict[str, DAG]) -> None:
 def test_no_pod_spec_contains_a_secret(dags: dict[str, DAG]) -> None:
     for name, pod in rendered_pods(dags):
         env = jmespath.search("spec.containers[].env[].name", pod)
-        assert set(env) <= {"CODE_VERSION", "COMMIT", "IMAGE_DIGEST", "RUN_ID"}, (
+        assert set(env) <= {"CODE_VERSION", "COMMIT", "IMAGE_DIGEST", "RUN_ID", "ACTOR"}, (
             f"{name}: settings come from the ConfigMap and the Secret: {env}"
         )

@@ -174,6 +174,17 @@ def test_prometheus_scrapes_every_component(predictor: str) -> None:
         wait_for("all targets up", lambda: not down(), 90, every=3)
 
 
+def test_failed_run_fires_its_alert(predictor: str) -> None:
+    """The run to the end of the data failed, because batches are missing."""
+    with forward(PLATFORM, "service/prometheus", 9090) as prometheus:
+
+        def firing() -> bool:
+            active = httpx.get(f"{prometheus}/api/v1/alerts", timeout=20).json()["data"]["alerts"]
+            return "PipelineRunFailed" in {alert["labels"]["alertname"] for alert in active}
+
+        wait_for("the alert PipelineRunFailed", firing, 120, every=3)
+
+
 def test_only_alerts_with_a_cause_fire(predictor: str) -> None:
     """Also pending ones: an alert that is always on reaches nobody when it counts."""
     caused = {"BatchesMissing", "PipelineRunFailed", "DataSkewed", "Watchdog"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from ci.common import restricted_pod
 from ci.common.console import Failure, wait_for
-from ci.common.kube import PLATFORM, get, kube
+from ci.common.kube import PLATFORM, Object, as_list, get, kube
 from ci.common.sample_listing import LISTING
 from ci.images import values
 from ci.images.catalog import REGISTRY
@@ -25,6 +25,7 @@ from tests.kit.load_generator import CONTROL, LoadGenerator
 
 IMAGE = "predictor"  # has Python and httpx
 PROGRAM = Path(load_generator.__file__)
+LABELS = {"app.kubernetes.io/name": "test-clients", "access/fastapi": "true"}
 
 
 def control_plane() -> str:
@@ -49,12 +50,35 @@ def start_pod(name: str, node: str, command: list[str]) -> None:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"access/fastapi": "true"}},
+        "metadata": {"name": name, "labels": LABELS},
         "spec": spec,
     }
     kube("-n", PLATFORM, "delete", "pod", name, "--ignore-not-found", "--grace-period=0", "--force")
-    kube("-n", PLATFORM, "apply", "-f", "-", stdin=json.dumps(pod))
+    kube("-n", PLATFORM, "apply", "-f", "-", stdin=as_list([_policy(), pod]))
     kube("-n", PLATFORM, "wait", "pod", name, "--for=condition=Ready", "--timeout=180s", timeout=200)
+
+
+def _policy() -> Object:
+    """Egress to DNS and the predictor.
+
+    The chart fastapi has the same rules for its clients, but tests also run while that chart is upgraded or replaced,
+    and then the chart postgres may already deny what the chart fastapi does not allow yet.
+    """
+    dns = {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    }  # fmt: skip
+    predictor = {
+        "to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "fastapi"}}}],
+        "ports": [{"port": 8000}],
+    }
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "test-clients", "namespace": PLATFORM},
+        "spec": {"podSelector": {"matchLabels": LABELS}, "policyTypes": ["Egress"], "egress": [dns, predictor]},
+    }
 
 
 class Clients:

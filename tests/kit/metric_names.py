@@ -7,8 +7,8 @@ import re
 from core import metrics
 
 KEYWORDS = {
-    "absent", "and", "bool", "by", "changes", "clamp_min", "count", "histogram_quantile", "increase", "label_replace",
-    "max", "min", "offset", "on", "or", "rate", "sum", "time", "unless", "vector",
+    "absent", "and", "bool", "by", "changes", "clamp_min", "count", "histogram_count", "histogram_quantile", "increase",
+    "label_replace", "max", "min", "offset", "on", "or", "rate", "sum", "time", "unless", "vector",
 }  # fmt: skip
 
 

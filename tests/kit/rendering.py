@@ -35,8 +35,10 @@ RECEIVERS = {
     "heartbeat": ON,
     "privateAuthority": True,
 }
+JOB_STATES = f"registry.example/kube-state-metrics:v2@sha256:{'0' * 64}"  # this repository names no image of it
 EVERYTHING = (
     *("--set", "monitoring.grafana.enabled=true"),
+    *("--set", f"monitoring.kubeStateMetrics.enabled=true,monitoring.kubeStateMetrics.image={JOB_STATES}"),
     *("--set", "global.notifications.cidr=10.43.100.104/32,global.nodes.cidr=10.46.0.0/24"),
     *("--set-json", f"monitoring.alertmanager.receivers={json.dumps(RECEIVERS)}"),
     *("--set", "fastapi.batch.enabled=true,minio.buckets.batch.user=batch,minio.buckets.batch.versioned=false"),

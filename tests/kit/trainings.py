@@ -19,10 +19,11 @@ from core.model.estimates import baseline
 from datasource import recorded
 from datasource.settings import DatasourceSettings
 from pipeline.evaluation.scores import score
-from pipeline.rows import SPLITS, Split
+from pipeline.rows import SPLITS, Deferred, Split
 from pipeline.settings import PipelineSettings
 from pipeline.training.boosting import boost, dataset
-from pipeline.training.encoded import Part, training_matrix
+from pipeline.training.encoded import Part
+from pipeline.training.features import FeatureRows, Rows
 from pipeline.training.splits import split
 from pipeline.training.trainer import TrainingData, train_model
 from pipeline.validation.row_checks import valid_rows
@@ -64,7 +65,7 @@ def gain(parts: Parts, pipeline_settings: PipelineSettings, on: Split) -> Gain:
     platform = {name: build_features(part, encodings) for name, part in parts.items()} | {"train": matrix}
 
     def scores(matrices: dict[Split, np.ndarray], *features: tuple[str, ...]) -> dict[str, float]:
-        train, validation = ((matrices[name], price[name]) for name in ("train", "validation"))
+        train, validation = ([Deferred.of(Rows(matrices[name], price[name]))] for name in ("train", "validation"))
         data = dataset(train, pipeline_settings, None, *features)
         booster = boost(data, dataset(validation, pipeline_settings, data, *features), pipeline_settings)
         if not features:
@@ -77,7 +78,9 @@ def gain(parts: Parts, pipeline_settings: PipelineSettings, on: Split) -> Gain:
 def trained_on(train: pl.DataFrame, pipeline_settings: PipelineSettings) -> tuple[np.ndarray, Encodings]:
     """The training matrix, with masked fields, and the encodings for serving."""
     part = Part.of(train)
-    return training_matrix([part], part.sums, pipeline_settings.seed)[0], fit(part.sums)
+    sums = part.sums()
+    rows = FeatureRows.of_training([Deferred.of(part)], sums, pipeline_settings.seed)
+    return rows.select(np.arange(train.height)).features, fit(sums)
 
 
 def priced(booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:

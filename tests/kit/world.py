@@ -177,6 +177,6 @@ class World:
             steps = Counter((step["sha256"], step["state"]) for step in self.ledger.transitions(number))
             assert set(steps.values()) <= {1}, "a state was entered twice"
         for batch in self.usable():
-            clean = sum(rows.read_split(FolderStore(self.folder), [batch.batch_number], one).height
+            clean = sum(rows.read_batch(FolderStore(self.folder), batch.batch_number, one).height
                         for one in rows.SPLITS)  # fmt: skip
             assert clean == batch.valid, "a row was lost or counted twice"

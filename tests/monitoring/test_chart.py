@@ -14,19 +14,21 @@ from ci.common.paths import CHECKOUT
 from ci.deploy import charts
 from ci.monitoring import dashboard, dashboard_queries
 from ci.monitoring.alerts import ALERTS
+from tests.kit.rendering import JOB_STATES
 
 RUNBOOKS = sorted((CHECKOUT / "charts" / "monitoring" / "runbooks").glob("*.md"))
 VALUES = ("-f", str(CHECKOUT / "values" / "kind.yaml"), "-f", str(CHECKOUT / "tests" / "kit" / "images.yaml"))
 CLUSTER = ("--set", "global.kubeApi.cidr=10.46.0.1/32", "--set", "global.kubeApi.port=6443")
 BACKUPS = ("--set", "global.backup.enabled=true")
-GRAFANA = ("--set", "monitoring.grafana.enabled=true")
+OPTIONAL = ("--set", "monitoring.grafana.enabled=true")
+OPTIONAL += ("--set", f"monitoring.kubeStateMetrics.enabled=true,monitoring.kubeStateMetrics.image={JOB_STATES}")
 
 
 @pytest.fixture(scope="module")
 def objects() -> dict[tuple[str, str], dict[str, Any]]:
-    """Every object of the platform, Grafana and backups included, by kind and name."""
+    """Every object of the platform, with Grafana, kube-state-metrics and backups, by kind and name."""
     charts.dependencies()
-    rendered = charts.template("platform", *VALUES, *CLUSTER, *GRAFANA, *BACKUPS)
+    rendered = charts.template("platform", *VALUES, *CLUSTER, *OPTIONAL, *BACKUPS)
     items = [item for item in yaml.safe_load_all(rendered) if item]
     return {(item["kind"], item["metadata"]["name"]): item for item in items}
 

@@ -36,7 +36,6 @@ AIRFLOW__METRICS__LEGACY_NAMES_ON: "False"
 OTEL_EXPORTER_OTLP_ENDPOINT: http://prometheus:9090/api/v1/otlp
 OTEL_EXPORTER_OTLP_PROTOCOL: http/protobuf
 OTEL_METRIC_EXPORT_INTERVAL: "30000"
-OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION: explicit_bucket_histogram
 PIPELINE_IMAGE: {{ include "lib.image" (dict "root" $ "name" "pipeline") }}
 PIPELINE_COMMIT: {{ (include "lib.imageEntry" (dict "root" $ "name" "pipeline") | fromJson).commit | quote }}
 PIPELINE_PLACEMENT: {{ pick .Values.pipeline "nodeSelector" "tolerations" "affinity" | toJson | quote }}

@@ -64,6 +64,24 @@ spec:
     {{- end }}
 {{- end }}
 
+{{/*
+NetworkPolicy that denies every connection of every pod in a namespace, in both directions:
+(dict "name" "postgres" "namespace" "mlops"); `name` is the component that owns it. Policies add up, so a pod has the
+connections that its own policies allow, and a pod without a policy of its own has none.
+*/}}
+{{- define "lib.defaultDeny" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: default-deny
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "lib.labels" (dict "name" .name) | nindent 4 }}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress, Egress]
+{{- end }}
+
 {{- define "lib.jobsNamespace" -}}
 {{ dig "jobsNamespace" (printf "%s-jobs" .Release.Namespace) (.Values.global | default dict) }}
 {{- end }}
@@ -99,6 +117,7 @@ datasource: {name: datasource, port: 8000}
 prometheus: {name: prometheus, port: 9090}
 alertmanager: {name: alertmanager, port: 9093}
 grafana: {name: grafana, port: 3000}
+kube-state-metrics: {name: kube-state-metrics, port: 8080}
 {{- end }}
 
 {{/*

@@ -31,6 +31,9 @@ STARTUP_SECONDS = 600  # includes the pull of the image on a new node
 DEADLINE_SECONDS = 3600  # after this, the kubelet ends the pod
 LOST_SECONDS = 60  # after the deletion time of a pod that is still there
 
+# The user that started the DAG run. A run of the schedule has no user.
+ACTOR = "Airflow{{ ' user ' ~ dag_run.triggering_user_name if dag_run.triggering_user_name else ', without a user' }}"
+
 PRODUCERS = {reference: stage.name for stage in reversed(STAGES) for reference in stage.gives}
 
 
@@ -132,6 +135,7 @@ class StagePod(KubernetesPodOperator, SkipMixin):
                 k8s.V1EnvVar(name="COMMIT", value=settings.commit),
                 k8s.V1EnvVar(name="IMAGE_DIGEST", value=settings.digest),
                 k8s.V1EnvVar(name="RUN_ID", value="{{ run_id }}"),
+                k8s.V1EnvVar(name="ACTOR", value=ACTOR),
             ],
             env_from=[
                 k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=settings.config_map)),

@@ -10,14 +10,12 @@ import numpy as np
 
 from core.features.columns import TARGET
 from core.features.matrix import build_features
-from core.features.sums import Sums
 from core.listing.schema import RAW_SCHEMA
 from core.model.bundle import load_bundle
 from core.stores.registry import ModelVersion
 from datasource import synthetic
 from datasource.settings import DatasourceSettings
 from pipeline.settings import PipelineSettings
-from pipeline.training.encoded import Part
 from pipeline.training.splits import split
 from pipeline.training.trainer import TrainingData, train_model
 from pipeline.validation.row_checks import valid_rows
@@ -59,8 +57,7 @@ def train(folder: Path, trees: int) -> Served:
     import lightgbm
 
     parts = split(valid_rows(synthetic.generate(_BATCH, DatasourceSettings().seed, _SCALE)[0]))
-    learned = Part.of(parts["train"].head(_TRAIN_ROWS))
-    data = TrainingData([learned], Sums.total([learned.sums]), [Part.of(parts["validation"])], parts["test"])
+    data = TrainingData.of({**parts, "train": parts["train"].head(_TRAIN_ROWS)})
     settings = PipelineSettings.model_construct(num_boost_round=trees, early_stopping_rounds=trees, num_threads=1)
     cache = BundleCache(folder / "bundles")
     with cache.draft() as draft:

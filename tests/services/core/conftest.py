@@ -15,7 +15,7 @@ from core.model.booster import Booster
 from core.model.bundle import golden_sample, write_bundle
 from core.model.estimates import baseline
 from datasource import synthetic
-from pipeline.training.calibration import calibrate, calibration_rows
+from pipeline.training.calibration import calibrate
 from pipeline.training.encoded import Part
 
 
@@ -38,6 +38,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     booster = lightgbm.train({"objective": "regression", "num_leaves": 31, "verbose": -1, "num_threads": 2}, data, 30)
     folder = tmp_path_factory.mktemp("bundle")
     text = booster.model_to_string()
-    intervals = calibrate(Booster(text), encodings, calibration_rows([Part.of(rows)]))
+    intervals = calibrate(Booster(text), encodings, [Part.of(rows)])
     sha256 = write_bundle(folder, text, encodings, golden_sample(rows), intervals)
     return Trained(booster, matrix, rows, folder, sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from ci.common.paths import CHECKOUT
 from ci.local.processes import LocalPlatform, free_port
 from core.errors import LedgerAwayError, LedgerError, MissingTableError, RefusedRowsError
 from core.ledger import Ledger, migrations
@@ -486,6 +488,30 @@ def test_records_have_the_columns_of_their_queries(ledger: Ledger) -> None:
     for record, row in rows.items():
         assert row is not None
         assert set(row) == set(record.__annotations__), record.__name__
+
+
+def test_documented_query_says_who_moved_the_alias(dsn: str, ledger: Ledger) -> None:
+    """docs/how-to/operate.md has the query. A move of an earlier release has no actor."""
+    text = (CHECKOUT / "docs/how-to/operate.md").read_text()
+    [query] = re.findall(r'psql [^"]+-c "\s+(select [^"]+ from ledger\.champions [^"]+)"', text)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("insert into ledger.champions (version, kind, reason) values ('0', 'promotion', 'earlier')")
+    ledger.add_move("1", None, "promotion", "first", A)
+    with Ledger(dsn, run="manual__1", actor="Airflow user admin").exclusive() as transaction:
+        transaction.add_move("0", "1", "rollback", "absurd prices", A)
+    with psycopg.connect(dsn) as connection:
+        rows = [row[1:] for row in connection.execute(query).fetchall()]
+    assert rows == [
+        ("Airflow user admin", "rollback", "1", "0", "absurd prices", "manual__1"),
+        ("unknown", "promotion", None, "1", "first", "by hand"),
+        (None, "promotion", None, "0", "earlier", None),
+    ]
+
+
+def test_history_does_not_name_people(ledger: Ledger) -> None:
+    """The price service shows it without a login."""
+    ledger.add_move("1", None, "promotion", "first", A)
+    assert "actor" not in ledger.champions()[0]
 
 
 def test_verdict_needs_a_training(ledger: Ledger) -> None:

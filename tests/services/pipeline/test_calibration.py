@@ -11,7 +11,7 @@ from core.model.bundle import Bundle, load_bundle
 from core.model.intervals import GROUPS, LEVEL
 from datasource import synthetic
 from pipeline.evaluation.scores import coverage
-from pipeline.rows import Split
+from pipeline.rows import Deferred, Split
 from pipeline.settings import PipelineSettings
 from pipeline.training.calibration import _MIN_BIN_ROWS, _MIN_ROWS, calibrate, calibration_rows, fit_bins
 from pipeline.training.encoded import Part
@@ -120,7 +120,7 @@ def test_price_is_within_its_interval_even_if_the_model_is_always_wrong() -> Non
 
 def test_too_few_rows_give_no_intervals(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     def of(rows: pl.DataFrame) -> object:
-        return calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(rows)]))
+        return calibrate(bundle.booster, bundle.encodings, [Part.of(rows)])
 
     assert of(parts["validation"].head(_MIN_ROWS - 1)) is None
     assert of(parts["validation"].head(_MIN_ROWS)) is not None
@@ -128,11 +128,11 @@ def test_too_few_rows_give_no_intervals(parts: dict[Split, pl.DataFrame], bundle
 
 def test_group_without_rows_uses_the_group_with_fewer_fields(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     unseen = parts["validation"].with_columns(zip_code=99_998.0)
-    result = calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(unseen)]))
+    result = calibrate(bundle.booster, bundle.encodings, [Part.of(unseen)])
     assert result is not None
     assert len(result.groups) == GROUPS
     assert result.groups[3] == result.groups[2] != result.groups[1]
-    nothing = calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(without(unseen, "house_size"))]))
+    nothing = calibrate(bundle.booster, bundle.encodings, [Part.of(without(unseen, "house_size"))])
     assert nothing is not None
     sized, unsized = nothing.groups[7::8], nothing.groups[3::8]
     assert sized == unsized
@@ -141,6 +141,6 @@ def test_group_without_rows_uses_the_group_with_fewer_fields(parts: dict[Split, 
 
 def test_batches_are_calibrated_together(parts: dict[Split, pl.DataFrame], bundle: Bundle) -> None:
     validation = parts["validation"]
-    together = calibrate(bundle.booster, bundle.encodings, calibration_rows([Part.of(validation)]))
-    apart = [Part.of(validation[:1000]), Part.of(validation[1000:])]
+    together = calibrate(bundle.booster, bundle.encodings, [Part.of(validation)])
+    apart = [Deferred.of(Part.of(rows)) for rows in (validation[:1000], validation[1000:])]
     assert calibrate(bundle.booster, bundle.encodings, calibration_rows(apart)) == together == bundle.intervals

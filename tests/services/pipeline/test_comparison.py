@@ -13,6 +13,7 @@ from datasource import synthetic
 from pipeline.evaluation.comparison import compare, still_valid
 from pipeline.evaluation.gate import judge
 from pipeline.reports import batch_page
+from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.training.splits import split
 from pipeline.training.trainer import TrainingData, train_model
@@ -41,7 +42,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
 
 
 def test_record_has_both_models_and_is_json(holdout: pl.DataFrame, bundles: list[Bundle]) -> None:
-    evaluation = compare(holdout, [2, 4], bundles[1], bundles[0], SETTINGS)
+    evaluation = compare([Deferred.of(holdout)], [2, 4], bundles[1], bundles[0], SETTINGS)
     assert json.loads(json.dumps(evaluation)) == evaluation
     assert evaluation["champion"] is not None
     assert evaluation["challenger"]["mae"] < evaluation["champion"]["mae"]
@@ -54,7 +55,7 @@ def test_record_has_both_models_and_is_json(holdout: pl.DataFrame, bundles: list
 
 
 def test_first_model_has_no_champion_and_wins(holdout: pl.DataFrame, bundles: list[Bundle]) -> None:
-    evaluation = compare(holdout, [2], bundles[0], None, SETTINGS)
+    evaluation = compare([Deferred.of(holdout)], [2], bundles[0], None, SETTINGS)
     assert (evaluation["champion"], evaluation["champion_segments"], evaluation["rows"]) == (None, None, holdout.height)
     assert "interval" not in evaluation
     assert judge(evaluation, SETTINGS)[0]
@@ -63,7 +64,7 @@ def test_first_model_has_no_champion_and_wins(holdout: pl.DataFrame, bundles: li
 def test_evaluation_is_valid_until_another_batch_or_champion_comes(
     holdout: pl.DataFrame, bundles: list[Bundle]
 ) -> None:
-    evaluation = compare(holdout, [2, 4], bundles[0], None, SETTINGS)
+    evaluation = compare([Deferred.of(holdout)], [2, 4], bundles[0], None, SETTINGS)
     assert still_valid(evaluation, "run", None, [2, 4])
     assert not still_valid(evaluation, "run", None, [2, 4, 5])
     assert not still_valid(evaluation, "run", VERSION, [2, 4])

@@ -12,14 +12,15 @@ from core.features.columns import FIELDS, PLAIN
 from core.features.regression import fit
 from core.features.sums import Sums
 from core.features.training import training_features
-from core.features.unencoded import Columns
 from core.stores import layout
 from core.stores.objects import Store, open_store
 from datasource import synthetic
 from pipeline import rows
+from pipeline.rows import Deferred
 from pipeline.training import encoded
-from pipeline.training.encoded import Part, training_matrix
-from pipeline.training.masking import SHARE, masked_fields
+from pipeline.training.encoded import Part
+from pipeline.training.features import FeatureRows
+from pipeline.training.masking import SHARE, complete_rows, masked_fields
 from pipeline.validation.row_checks import valid_rows
 
 BATCHES = {number: valid_rows(synthetic.generate(number, seed=7, scale=0.005)[0]) for number in (0, 1, 4)}
@@ -40,8 +41,6 @@ def same(left: Part, right: Part) -> None:
         assert np.array_equal(codes, right.columns.codes[name])
     assert np.array_equal(left.price, right.price)
     assert np.array_equal(left.fold, right.fold)
-    assert fit(left.sums).to_json() == fit(right.sums).to_json()
-    assert np.array_equal(left.sums.cell, right.sums.cell)
 
 
 def test_stored_rows_equal_newly_encoded_ones(store: Store) -> None:
@@ -67,19 +66,21 @@ def test_rows_are_encoded_once_and_again_after_a_change(store: Store, monkeypatc
 
 
 def test_sums_of_batches_equal_the_sums_of_all_rows(store: Store) -> None:
-    parts = [encoded.read(store, number, "train") for number in BATCHES]
-    total = Sums.total([part.sums for part in parts])
+    parts = rows.defer_split(store, list(BATCHES), "train", encoded.read)
+    total = encoded.total_sums(parts)
     whole, learned = training_features(pl.concat(BATCHES.values()))
-    assert total.keys == Part.of(pl.concat(BATCHES.values())).sums.keys
+    assert total.keys == Part.of(pl.concat(BATCHES.values())).columns.keys
     result = fit(total)
     assert result.coefficients == pytest.approx(learned.coefficients, abs=2e-6)
     for name, table in learned.tables.items():
         assert result.tables[name].index == table.index
         assert np.array_equal(result.tables[name].rows, table.rows)
         assert result.tables[name].effect == pytest.approx(table.effect, abs=2e-6)
-    made, complete = training_matrix(parts, total, seed=7)
-    assert made[complete] == pytest.approx(whole[complete], rel=1e-5, abs=2e-5, nan_ok=True)
-    assert parts == [], "the parts are freed"
+    source = FeatureRows.of_training(parts, total, seed=7)
+    complete = np.flatnonzero(np.concatenate([complete_rows(part.read().columns, seed=7) for part in parts]))
+    made = source.select(complete)
+    assert made.features == pytest.approx(whole[complete], rel=1e-5, abs=2e-5, nan_ok=True)
+    assert np.array_equal(made.price, pl.concat(BATCHES.values())["price"].to_numpy()[complete])
 
 
 def test_rows_without_any_category_are_encoded() -> None:
@@ -88,8 +89,9 @@ def test_rows_without_any_category_are_encoded() -> None:
     )
     part = Part.of(listings.with_columns(zip_code=pl.lit(None, pl.Float64), brokered_by=pl.lit(None, pl.Float64)))
     assert all(list(keys) == [] for keys in part.columns.keys.values())
-    total = Sums.total([part.sums, Part.of(BATCHES[1]).sums])
-    assert np.isfinite(training_matrix([part], total, seed=7)[0][:, -1]).all()
+    total = Sums.total([part.sums(), Part.of(BATCHES[1]).sums()])
+    (made,) = FeatureRows.of_training([Deferred.of(part)], total, seed=7).pieces()
+    assert np.isfinite(made.read().features[:, -1]).all()
 
 
 def test_masks_do_not_depend_on_the_other_rows(store: Store) -> None:
@@ -113,11 +115,10 @@ def test_masked_rows_lack_many_combinations_of_fields() -> None:
 
 
 def test_complete_rows_are_marked(store: Store) -> None:
-    parts = [encoded.read(store, number, "train") for number in BATCHES]
-    total = Sums.total([part.sums for part in parts])
-    taken = [np.any(list(masked_fields(part.columns, 7).values()), axis=0) for part in parts]
-    whole = Columns.together([part.columns.learned(fit(total)) for part in parts])
-    made, complete = training_matrix(parts, total, seed=7)
-    assert np.array_equal(complete, ~np.concatenate(taken))
-    unknown = np.isnan(whole.plain).any(axis=1)
-    assert not np.isnan(made[complete & ~unknown, : len(PLAIN)]).any()
+    parts = rows.defer_split(store, list(BATCHES), "train", encoded.read)
+    for part, made in zip(parts, FeatureRows.of_training(parts, encoded.total_sums(parts), 7).pieces(), strict=True):
+        columns = part.read().columns
+        complete = complete_rows(columns, 7)
+        assert np.array_equal(complete, ~np.any(list(masked_fields(columns, 7).values()), axis=0))
+        unknown = np.isnan(columns.plain).any(axis=1)
+        assert not np.isnan(made.read().features[complete & ~unknown, : len(PLAIN)]).any()

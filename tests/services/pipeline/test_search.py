@@ -9,6 +9,7 @@ import pytest
 
 from core.stores.objects import Store, open_store
 from datasource import synthetic
+from pipeline.rows import SPLITS, Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.training.encoded import Part
 from pipeline.training.search import SPACE, relative_error, search
@@ -71,7 +72,8 @@ def test_another_seed_gives_other_trials(store: Store) -> None:
 
 def test_objective_is_the_error_after_training(store: Store) -> None:
     parts = split(valid_rows(synthetic.generate(4, seed=7, scale=0.005)[0]))
-    error = relative_error([Part.of(parts["train"])], [Part.of(parts["validation"])], seed=7)
+    train, validation = ([Deferred.of(Part.of(parts[name]))] for name in SPLITS[:2])
+    error = relative_error(train, validation, seed=7)
     quick = SETTINGS.model_copy(update={"num_boost_round": 40, "num_threads": 1})
     assert error(quick) == error(quick)
     assert error(quick) < error(quick.model_copy(update={"num_boost_round": 3}))

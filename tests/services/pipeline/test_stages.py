@@ -136,7 +136,7 @@ def test_pyfunc_of_the_champion_gives_the_prices_of_the_bundle(
     mlflow.set_tracking_uri(story.platform.mlflow_url)
     bundle = story.bundle(tmp_path)
     bundle.check_golden()
-    raw = rows.read_split(story.context.store, [0], "test").drop("price")
+    raw = rows.read_batch(story.context.store, 0, "test").drop("price")
     raw = raw.with_columns(city=pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.col("city")))
     loaded = mlflow.pyfunc.load_model(f"models:/{story.name}@champion")
     assert np.array_equal(loaded.predict(raw.to_pandas()), bundle.predict(raw))
@@ -386,7 +386,7 @@ def test_fault_of_the_data_api_neither_loses_nor_duplicates_rows(
         number = row["batch_number"]
         sent = synthetic.generate(number, DatasourceSettings().seed, SCALE)[0]
         assert rows.read(loop.context.store, loop.context.ledger.batch(number).raw_key).equals(sent)
-        clean = [rows.read_split(loop.context.store, [number], name).height for name in rows.SPLITS]
+        clean = [rows.read_batch(loop.context.store, number, name).height for name in rows.SPLITS]
         assert sum(clean) == row["valid"] == row["rows"] - row["quarantined"] - row["duplicates"]
     assert loop.context.ledger.gaps() == []
     assert loop.context.ledger.trainable_batches() == list(BATCHES)

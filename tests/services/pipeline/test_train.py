@@ -7,19 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import polars as pl
 import pytest
 
-from core.features.columns import FEATURES
+from core.features.columns import CATEGORICAL, FEATURES
 from core.features.sums import Sums
 from core.listing.schema import RAW_SCHEMA
 from core.model.bundle import load_bundle
+from core.model.estimates import baseline
+from core.stores import layout
+from core.stores.objects import Store, open_store
 from datasource import recorded, synthetic
+from pipeline import rows
 from pipeline.evaluation.scores import coverage, score
 from pipeline.rows import SPLITS, Split
 from pipeline.settings import PipelineSettings
+from pipeline.training import boosting, encoded, pieces
 from pipeline.training.encoded import Part
+from pipeline.training.features import FeatureRows
 from pipeline.training.splits import split
 from pipeline.training.trainer import TrainingData, train_model
 from pipeline.validation.row_checks import valid_rows
@@ -52,18 +59,18 @@ def test_features_beat_the_four_numeric_columns_on_recorded_listings() -> None:
 @pytest.mark.skipif(not RECORDING, reason="HOUSE_RECORDING_DIR names no folder of recorded listings")
 @pytest.mark.parametrize("number", [2, WHOLE])
 def test_recorded_listings_without_a_field_have_small_errors_and_nominal_coverage(number: int, tmp_path: Path) -> None:
-    rows = split(valid_rows(recorded.load(Path(RECORDING), number, 7, scale=0.05 if number != WHOLE else 1.0)))
+    listings = split(valid_rows(recorded.load(Path(RECORDING), number, 7, scale=0.05 if number != WHOLE else 1.0)))
     train_model(
-        TrainingData.of(dict(rows)), PipelineSettings.model_construct(num_threads=1, num_boost_round=300), tmp_path
+        TrainingData.of(listings), PipelineSettings.model_construct(num_threads=1, num_boost_round=300), tmp_path
     )
-    bundle, test = load_bundle(tmp_path), rows["test"]
+    bundle, test = load_bundle(tmp_path), listings["test"]
     actual = test["price"].to_numpy()
     whole = score(actual, bundle.predict(test))["mae"]
     for unknown in (("house_size",), ("bed",), ("bath",), ("acre_lot",), ("prev_sold_date",), ("house_size", "bed")):
         result = bundle.estimate(test.with_columns(pl.lit(None, RAW_SCHEMA[name]).alias(name) for name in unknown))
         assert 0.8 < np.median(actual / result.prices) < 1.25, unknown
         assert score(actual, result.prices)["mae"] < 1.25 * whole, unknown
-        assert within_chance(coverage(actual, result)["coverage"], test.height, rows["validation"].height), unknown
+        assert within_chance(coverage(actual, result)["coverage"], test.height, listings["validation"].height), unknown
 
 
 def test_same_rows_and_seed_give_the_same_bundle_in_any_process(tmp_path: Path) -> None:
@@ -80,11 +87,11 @@ def test_same_rows_and_seed_give_the_same_bundle_in_any_process(tmp_path: Path) 
 
 
 def test_bundle_has_the_scores_of_its_training(tmp_path: Path) -> None:
-    rows = parts()
-    trained = train_model(TrainingData.of(rows), SETTINGS, tmp_path)
+    listings = parts()
+    trained = train_model(TrainingData.of(listings), SETTINGS, tmp_path)
     bundle = load_bundle(tmp_path)
     for name in SPLITS[1:]:
-        price, result = rows[name]["price"].to_numpy(), bundle.estimate(rows[name])
+        price, result = listings[name]["price"].to_numpy(), bundle.estimate(listings[name])
         ranged = coverage(price, result) if name == "test" else {}
         assert score(price, result.prices) | ranged == trained.scores[name]
     assert trained.scores["test"]["coverage"] > 0.7
@@ -92,16 +99,73 @@ def test_bundle_has_the_scores_of_its_training(tmp_path: Path) -> None:
 
 
 def test_continued_model_keeps_its_trees_and_adds_new_ones(tmp_path: Path) -> None:
-    rows, new = parts(), split(valid_rows(synthetic.generate(2, seed=7, scale=0.008)[0]))
-    first = train_model(TrainingData.of(rows), SETTINGS, tmp_path / "first")
+    old, new = parts(), split(valid_rows(synthetic.generate(2, seed=7, scale=0.008)[0]))
+    first = train_model(TrainingData.of(old), SETTINGS, tmp_path / "first")
     start = (tmp_path / "first" / "model.txt").read_text()
     data = TrainingData.of(new)
-    data.sums = Sums.total([Part.of(rows["train"]).sums, data.sums])
+    data.sums = Sums.total([Part.of(old["train"]).sums(), data.sums])
     more = train_model(data, SETTINGS, tmp_path / "more", start)
     assert more.rounds > first.rounds
     assert tree(tmp_path / "more", 0) == tree(tmp_path / "first", 0)
     before = load_bundle(tmp_path / "first").predict(new["test"])
     assert score(new["test"]["price"].to_numpy(), before)["mae"] > more.scores["test"]["mae"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Clean rows of batches 1, 2 and 4."""
+    result = open_store(tmp_path_factory.mktemp("store").as_uri())
+    for number in (1, 2, 4):
+        for name, listings in split(valid_rows(synthetic.generate(number, seed=7, scale=0.005)[0])).items():
+            rows.write(result, layout.clean_key(number, name), listings)
+    return result
+
+
+def train_in_pieces(store: Store, folder: Path, piece_rows: int, trees: list[int], start: str | None = None) -> str:
+    """Train on batches 1, 2 and 4, the trees on some of them, and return the sha256 of the manifest."""
+    train, validation = (rows.defer_split(store, [1, 2, 4], name, encoded.read) for name in SPLITS[:2])
+    data = TrainingData(
+        [part for number, part in zip((1, 2, 4), train, strict=True) if number in trees],
+        encoded.total_sums(train),
+        validation,
+        rows.defer_split(store, [1, 2, 4], "test", rows.read_batch),
+    )
+    settings = SETTINGS.model_copy(update={"num_threads": 2, "num_boost_round": 20})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE_ROWS", piece_rows)
+        return train_model(data, settings, folder, start).manifest_sha256
+
+
+@pytest.mark.parametrize("mode", ["full", "window", "continue"])
+def test_size_of_the_pieces_does_not_change_the_bundle(store: Store, tmp_path: Path, mode: str) -> None:
+    start, trees = None, [1, 2, 4] if mode == "full" else [2, 4]
+    if mode == "continue":
+        train_in_pieces(store, tmp_path / "start", 10**6, [1])
+        start = (tmp_path / "start" / "model.txt").read_text()
+    whole, divided = (train_in_pieces(store, tmp_path / str(size), size, trees, start) for size in (10**6, 97))
+    assert divided == whole
+
+
+def test_pieces_give_the_trees_of_their_matrix(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the bins come from a sample of the rows."""
+    sampled = boosting.parameters(SETTINGS) | {"bin_construct_sample_cnt": 700, "num_iterations": 20}
+    monkeypatch.setattr(boosting, "parameters", lambda _: sampled)
+    monkeypatch.setattr(pieces, "PIECE_ROWS", 97)
+    parts = rows.defer_split(store, [1, 2, 4], "train", encoded.read)
+    source = FeatureRows.of_training(parts, encoded.total_sums(parts), SETTINGS.seed)
+    every = source.select(np.arange(source.count))
+    assert len(source.pieces()) > 20
+    assert source.count > 2 * 700
+    matrix = lightgbm.Dataset(
+        every.features,
+        np.log(every.price) - baseline(every.features),
+        feature_name=list(FEATURES),
+        categorical_feature=list(CATEGORICAL),
+        params=sampled,
+    )
+    divided = boosting.dataset(source.pieces(), SETTINGS)
+    texts = [lightgbm.train(sampled, data).model_to_string() for data in (divided, matrix)]
+    assert texts[0] == texts[1]
 
 
 def tree(folder: Path, number: int) -> str:

@@ -5,27 +5,22 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 import predictor.assembly
-from ci.common.console import wait_for
 from ci.local.processes import LocalPlatform
 from core.errors import BundleError
 from core.stores.registry import ModelVersion
 from predictor.assembly import create_app
-from predictor.serving.cache import BundleCache
 from predictor.settings import PredictorSettings
+from tests.kit.local_predictor import NAME, NOWHERE, keep_in
 from tests.kit.small_models import Model, train
 
-NAME = "house-price"
-NOWHERE = "http://127.0.0.1:9"
 ORIGIN = {"commit": "c" * 40, "image_tag": "0.1.0-0123456789ab", "image_digest": "sha256:" + "d" * 64}
 
 SETTINGS = PredictorSettings(
@@ -51,33 +46,6 @@ def keep_on_disk(local: LocalPlatform, model: Model) -> None:
     """Give the next predictor of a platform a model that served last, so that it needs no MLflow."""
     keep_in(local.folder / "bundles", model)
     local.mlflow_url = NOWHERE
-
-
-def keep_in(folder: Path, model: Model) -> None:
-    """Put a model that served last into a folder, for a predictor with this `BUNDLE_DIR`."""
-    cache = BundleCache(folder)
-    version = ModelVersion(NAME, "1", "run-1", {"manifest_sha256": model.sha256}, "")
-    with cache.draft() as draft:
-        shutil.copytree(model.folder, draft / "bundle")
-        cache.keep(version, draft / "bundle")
-    cache.add_served(version)
-
-
-@contextmanager
-def serving(local: LocalPlatform, model: Model, folder: Path, dsn: str, **settings: str) -> Iterator[str]:
-    """Run a predictor with a model and a ledger, but without MLflow; yields its URL. Its files are in `folder`."""
-    keep_in(folder / "bundles", model)
-    url = local.start_predictor(
-        mlflow_tracking_uri=NOWHERE,
-        ledger_dsn=dsn,
-        bundle_dir=str(folder / "bundles"),
-        prediction_log_dir=str(folder / "predictions"),
-        poll_seconds="3600",
-        **settings,
-    )
-    wait_for("the model", lambda: httpx.get(f"{url}/health/ready").status_code == 200, 30)
-    yield url
-    local.stop("predictor")
 
 
 @dataclass

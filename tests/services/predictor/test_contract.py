@@ -20,10 +20,9 @@ from schemathesis.config import SchemathesisConfig
 
 from ci.local.processes import LocalPlatform
 from core.listing.schema import LATEST_SALE, OLDEST_SALE
+from tests.kit.local_predictor import serving
 from tests.kit.small_models import Model
 from tests.services.ledgers import new_ledger
-
-from .conftest import serving
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 

@@ -14,12 +14,13 @@ from streamlit.testing.v1 import AppTest
 
 from ci.local.processes import LocalPlatform
 from predictor.pricing.listing import EXAMPLE
+from tests.kit.local_predictor import serving
 from tests.kit.small_models import Model
 from tests.services.ledgers import new_ledger
 from ui import price
 from ui.predictor import Predictor
 
-from .conftest import serving, until
+from .conftest import until
 
 pytestmark = pytest.mark.services
 

@@ -15,12 +15,11 @@ from ci.local.processes import LocalPlatform
 from core.stores.registry import ModelVersion
 from predictor.batch import job
 from predictor.serving.loader import LoadedModel
+from tests.kit.local_predictor import NAME, serving
 from tests.kit.small_models import Model, listings
 from tests.services.ledgers import new_ledger
 from ui import files
 from ui.predictor import Predictor
-
-from .conftest import NAME, serving
 
 pytestmark = pytest.mark.services
 

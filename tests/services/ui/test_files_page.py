@@ -72,7 +72,7 @@ class Page:
     @property
     def texts(self) -> str:
         shown = self.shown
-        parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.subheader]
+        parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.header]
         return "\n".join(part.value for part in parts)
 
     @property
@@ -143,7 +143,7 @@ def test_download_asks_for_nothing_and_a_new_upload_clears_the_prices() -> None:
     assert [button.label for button in shown.button] == ["Estimate the prices"]
     shown.button[0].click().run()
     assert len(page.sent) == 2
-    assert "others" in shown.subheader[0].value
+    assert "others" in shown.header[0].value
 
 
 def test_fault_of_the_file_is_shown_as_text() -> None:

@@ -10,37 +10,12 @@ import httpx
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.kit.prometheus_answers import WATCHDOG, alert, healthy, trend, vector
 from ui import operations
 from ui.prometheus import Prometheus
 
-WATCHDOG = {
-    "labels": {"alertname": "Watchdog", "severity": "none"},
-    "annotations": {"summary": "always"},
-    "state": "firing",
-    "activeAt": "2026-11-24T10:00:00.5Z",
-}
 LISTS = (operations.MODELS, operations.COMPONENTS, operations.MEMORY)
 PENDING = WATCHDOG | {"labels": {"alertname": "Slow", "severity": "critical"}, "state": "pending"}
-
-
-def alert(name: str, severity: str) -> dict[str, Any]:
-    annotations = {"summary": f"{name} <b>is</b> $5", "runbook_url": f"charts/monitoring/runbooks/{name}.md"}
-    return WATCHDOG | {"labels": {"alertname": name, "severity": severity}, "annotations": annotations}
-
-
-def vector(*series: tuple[dict[str, str], str]) -> dict[str, Any]:
-    return {"resultType": "vector", "result": [{"metric": labels, "value": [1.7e9, value]} for labels, value in series]}
-
-
-def healthy(query: str) -> dict[str, Any]:
-    """An answer of a healthy platform."""
-    if query == operations.MODELS:
-        return vector(({"name": "house-price", "version": "7"}, "2"))
-    if query == operations.COMPONENTS:
-        return vector(({"job": "fastapi"}, "1"), ({"job": "minio"}, "1"))
-    if query == operations.MEMORY:
-        return vector(*(({"pod": f"pod-{at}", "container": "main"}, str(at / 20)) for at in range(15)))
-    return vector(({}, "0.25"))
 
 
 def page(
@@ -60,9 +35,7 @@ def page(
         elif request.url.path == "/api/v1/query":
             data = instant(request.url.params["query"])
         else:
-            times = range(int(float(request.url.params["start"])), int(float(request.url.params["end"])), 3600)
-            series = {"metric": {"status": "2xx"}, "values": [[at, "1.5"] for at in times] + [[times[-1] + 1, "NaN"]]}
-            data = {"resultType": "matrix", "result": [series]}
+            data = trend(request.url.params)
         return httpx.Response(200, json={"status": "success", "data": data})
 
     def script(show, prometheus):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above

@@ -80,7 +80,7 @@ def page(name: str, answers: Answers, address: dict[str, str] | None = None, **s
 
 
 def texts(shown: AppTest) -> str:
-    parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.title, *shown.subheader, *shown.info]
+    parts = [*shown.error, *shown.warning, *shown.markdown, *shown.caption, *shown.title, *shown.header, *shown.info]
     parts += shown.success
     return "\n".join(part.value for part in parts)
 
@@ -126,7 +126,7 @@ def test_price_is_shown_with_its_explanation() -> None:
     assert r"the model expects a price of \$200,000" in texts(shown)
     table = shown.dataframe[0].value
     assert table["Feature"].tolist() == ["Area", "Status", "Bedrooms"]
-    assert table["Value"].tolist() == ["1276", "For sale", "unknown"]
+    assert table["Value"].tolist() == ["1,276", "For sale", "unknown"]
     assert table["Adds"].tolist() == [44_000.4, -790.0, 0.0]
 
 
@@ -410,11 +410,11 @@ def test_history_shows_the_live_error_of_each_version() -> None:
         {"model_version": "2", "count": 1, "mae": 20_000.0, "median_ape": 0.1, "coverage": 0.75},
     ]
     shown = page("history", {"/history": {"batches": [SKIPPED], "gaps": [], "champions": [], "live_errors": errors}})
-    assert "Live accuracy" in [each.value for each in shown.subheader]
+    assert "Live accuracy" in [each.value for each in shown.header]
     table = shown.dataframe[-1].value
     assert table["Version"].tolist() == ["2", "1"], "the newest first"
-    assert table["Median error"].tolist() == pytest.approx([10.0, 12.0])
-    assert table["In the interval"][0] == 75.0
+    assert table["Median error"].tolist() == pytest.approx([0.1, 0.12])
+    assert table["In the interval"][0] == 0.75
 
 
 def test_history_warns_of_rows_that_its_figures_leave_out() -> None:
@@ -504,8 +504,8 @@ def test_price_and_reasons_are_shown_as_charts_and_in_words() -> None:
     shown = estimate({"/explain": PRICE})
     assert len(charts_of(shown)) == 2, "the interval and the waterfall"
     text = texts(shown)
-    assert r"- Area **1276** adds \$44,000" in text
-    assert r"- Status **For sale** takes off \$790" in text
+    assert r"- The living area of **1,276** square feet adds \$44,000" in text
+    assert r"- The status (**For sale**) takes off \$790" in text
     assert "Bedrooms" not in text, "it neither adds nor takes off anything"
     without = estimate({"/explain": {**PRICE, "low": None, "high": None}})
     assert len(charts_of(without)) == 1, "no interval, no chart of it"
@@ -518,7 +518,9 @@ def test_text_of_a_visitor_is_shown_as_text(text: str) -> None:
     contributions = [{**PRICE["contributions"][1], "value": text}]
     sentence = estimates.sentences(PRICE | {"contributions": contributions})[0]
     for character in "<[*$!(":
-        assert re.search(rf"(?<!\\)\{character}", sentence.replace("Status **", "").replace("** takes", "")) is None
+        assert (
+            re.search(rf"(?<!\\)\{character}", sentence.replace("The status (**", "").replace("**) takes", "")) is None
+        )
 
 
 def test_moved_slider_asks_for_the_price_of_the_changed_listing_only() -> None:
@@ -661,7 +663,7 @@ def test_icon_of_the_pages_is_not_asked_from_another_host() -> None:
 @pytest.mark.parametrize(
     ("feature", "value", "text"),
     [("hedonic", 12.37, ""), ("city_premium", 0.41, ""), ("zip_code", 1001.0, "01001"), ("zip_code", None, "unknown"),
-     ("house_size", 1276.0, "1276"), ("street", 1698080.0, "1698080"), ("status", "for_sale", "For sale")],
+     ("house_size", 1276.0, "1,276"), ("street", 1698080.0, "1698080"), ("status", "for_sale", "For sale")],
 )  # fmt: skip
 def test_value_of_a_feature_is_formatted_for_people(feature: str, value: Any, text: str) -> None:
     assert feature_value({"feature": feature, "value": value}) == text

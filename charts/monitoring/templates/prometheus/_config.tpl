@@ -29,6 +29,11 @@ scrape_configs:
     static_configs:
       - targets: [grafana:3000]
   {{- end }}
+  {{- if .Values.kubeStateMetrics.enabled }}
+  - job_name: kube-state-metrics
+    static_configs:
+      - targets: [kube-state-metrics:8080]
+  {{- end }}
   {{- with .Values.targets }}
   {{- if .postgres }}
   - job_name: postgres-exporter

@@ -5,6 +5,7 @@ A component that is away does not fail a stage at once: the first use of its cli
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Context:
         Raises:
             OwnershipError: it belongs to another platform.
         """
-        ledger = Ledger(self.settings.ledger_dsn, run=self.dag_run)
+        ledger = Ledger(self.settings.ledger_dsn, run=self.dag_run, actor=self.actor)
         self.patiently("connect to the ledger", lambda: ledger.open_for(self.settings.platform_name))
         return ledger
 
@@ -91,3 +92,19 @@ class Context:
     def dag_run(self) -> str:
         """Id of the DAG run of this stage; `by hand` outside a DAG run."""
         return os.environ.get("RUN_ID", "by hand")
+
+    @property
+    def actor(self) -> str:
+        """The user that started this stage or command, for the ledger; outside a pod the user of this machine.
+
+        Airflow sets ACTOR to the user who started the DAG run, and `ci.deploy.commands` to the user who ran it.
+        """
+        return os.environ.get("ACTOR") or local_user()
+
+
+def local_user() -> str:
+    """Name of the user of this process on this machine; its number if it has no name, as in a pod."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        return f"user {os.getuid()}"

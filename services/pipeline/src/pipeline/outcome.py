@@ -1,7 +1,9 @@
-"""The result of a stage or a command, and the exception that ends a run early without an error."""
+"""The result of a stage or a command, its peak memory, and the exception that ends a run early without an error."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, TypedDict
 
 
@@ -17,3 +19,9 @@ class SkipRun(Exception):
     def __init__(self, reason: str, **facts: Any) -> None:
         super().__init__(reason)
         self.facts = facts
+
+
+def peak_mib() -> int:
+    """Peak memory of this process. `ru_maxrss` is not used, because a process inherits it from its parent."""
+    match = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(match[1]) // 1024 if match else 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Literal, TypeVar
 
 import polars as pl
 
@@ -12,6 +15,25 @@ from core.stores.objects import Store
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Kind = TypeVar("Kind", bound=Sized)
+Other = TypeVar("Other", bound=Sized)
+
+
+@dataclass(frozen=True)
+class Deferred(Generic[Kind]):
+    """Rows that are read each time they are needed, so that not all batches are in memory together."""
+
+    count: int
+    read: Callable[[], Kind]
+
+    @staticmethod
+    def of(rows: Kind) -> Deferred[Kind]:
+        """Rows that are in memory already."""
+        return Deferred(len(rows), lambda: rows)
+
+    def then(self, change: Callable[[Kind], Other]) -> Deferred[Other]:
+        """The same rows in another form, which is computed at each read."""
+        return Deferred(self.count, lambda: change(self.read()))
 
 
 def reports(store: Store, number: int) -> dict[str, str]:
@@ -32,6 +54,23 @@ def read(store: Store, key: str) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(store.get(key)))
 
 
-def read_split(store: Store, numbers: list[int], split: Split) -> pl.DataFrame:
-    """The rows of one split of several batches, in the order of `numbers`."""
-    return pl.concat([read(store, layout.clean_key(number, split)) for number in numbers])
+def read_batch(store: Store, number: int, split: Split) -> pl.DataFrame:
+    """The clean rows of one split of a batch."""
+    return read(store, layout.clean_key(number, split))
+
+
+def defer_split(
+    store: Store, numbers: list[int], split: Split, read_batch: Callable[[Store, int, Split], Kind]
+) -> list[Deferred[Kind]]:
+    """The rows of one split of several batches, in the order of `numbers`, each read by `read_batch`.
+
+    The counts come from the clean rows, of which only the number is decoded.
+    """
+    return [
+        Deferred(_count(store, layout.clean_key(number, split)), partial(read_batch, store, number, split))
+        for number in numbers
+    ]
+
+
+def _count(store: Store, key: str) -> int:
+    return int(pl.scan_parquet(io.BytesIO(store.get(key))).select(pl.len()).collect().item())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from core.settings import load
 from pipeline import COMMANDS, STAGES, Command, Stage
 from pipeline.arguments import parser
 from pipeline.context import Context
-from pipeline.outcome import SkipRun
+from pipeline.outcome import SkipRun, peak_mib
 from pipeline.patience import AWAY
 from pipeline.settings import PipelineSettings
 
@@ -64,12 +63,6 @@ def _outlook(stage: Stage | Command, error: HouseError) -> str:
     if isinstance(stage, Stage) and stage.needs and isinstance(error, AWAY):
         return ". The next run continues with this batch"
     return ""
-
-
-def peak_mib() -> int:
-    """Peak memory of this process. `ru_maxrss` is not used, because a process inherits it from its parent."""
-    match = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(match[1]) // 1024 if match else 0
 
 
 def report(result: Mapping[str, object]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui import history, model, operations, price
+from ui.language import _, choose
 from ui.predictor import Predictor
 from ui.prometheus import Prometheus
 from ui.settings import UiSettings, load
@@ -45,23 +46,25 @@ def _show_files() -> None:
 def main() -> None:
     """Show the selected page."""
     # the icon is a file: a browser would ask a font service for the picture of a named icon
-    st.set_page_config(page_title="House prices", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+    st.set_page_config(page_title=_("House prices"), page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
     pages = [
-        st.Page(lambda: price.show(_predictor()), title="Price", icon=":material/sell:", default=True),
-        st.Page(_show_files, title="Files", icon=":material/upload_file:", url_path="files"),
-        st.Page(lambda: history.show(_predictor()), title="History", icon=":material/history:", url_path="history"),
-        st.Page(lambda: model.show(_predictor()), title="Model", icon=":material/model_training:", url_path="model"),
+        st.Page(lambda: price.show(_predictor()), title=_("Price"), icon=":material/sell:", default=True),
+        st.Page(_show_files, title=_("Files"), icon=":material/upload_file:", url_path="files"),
+        st.Page(lambda: history.show(_predictor()), title=_("History"), icon=":material/history:", url_path="history"),
+        st.Page(lambda: model.show(_predictor()), title=_("Model"), icon=":material/model_training:", url_path="model"),
     ]
     if _settings().prometheus_url:
         pages.append(
             st.Page(
                 lambda: operations.show(_prometheus()),
-                title="Operations",
+                title=_("Operations"),
                 icon=":material/monitor_heart:",
                 url_path="operations",
             )
         )
     page = st.navigation(pages)
+    choose()
+    st.html(Path(__file__).with_name("print.css"))
     _links(_settings())
     page.run()
 

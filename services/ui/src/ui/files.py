@@ -11,6 +11,7 @@ import polars as pl
 import streamlit as st
 
 from ui.file_prices import ADDED, PricedRows, price_rows
+from ui.language import _, dollars, number, translated
 from ui.notices import trouble
 from ui.predictor import Json, Predictor, PredictorError
 from ui.table_files import (
@@ -24,10 +25,11 @@ from ui.table_files import (
     to_csv,
     to_parquet,
 )
-from ui.words import dollars, escaped
+from ui.words import escaped
 
 SHOWN_ROWS, SHOWN_ERRORS, SHOWN_NAMES = 100, 1_000, 12  # at most, on the page; the downloads have all
 VALUE_CHARACTERS = 100  # of an invalid value
+_PREFIX = "estimated_"  # of the added columns, if the file has such names
 _RESULT = "file result"  # in the session's state, so that a download does not ask for the prices again
 
 
@@ -43,10 +45,14 @@ class FileResult:
 
 def show(predictor: Predictor) -> None:
     """Show the upload, and the prices below it. A new upload replaces the prices of the last one."""
-    st.title("Prices of a file")
+    st.title(_("Prices of a file"))
     st.caption(
-        f"Upload a table of listings: CSV, Excel or Parquet, up to {MAX_ROWS:,} rows and {MAX_MEGABYTES} MB. Each row "
-        "gets the price that the page *Price* and the batch job give. Empty cells count as unknown."
+        _(
+            "Upload a table of listings: CSV, Excel or Parquet, up to {rows} rows and {size} MB. Each row gets the "
+            "price that the page *Price* and the batch job give. Empty cells count as unknown.",
+            rows=MAX_ROWS,
+            size=MAX_MEGABYTES,
+        )
     )
     try:
         fields: Json = predictor.schema()["properties"]
@@ -54,22 +60,24 @@ def show(predictor: Predictor) -> None:
         trouble(error)
         return
     st.download_button(
-        "Download a template",
+        _("Download a template"),
         template(fields),
         "listings.csv",
         "text/csv",
         on_click="ignore",
         icon=":material/table:",
-        help="A CSV file with a column for each field and one example. Excel can open it.",
+        help=_("A CSV file with a column for each field and one example. Excel can open it."),
     )
     upload = st.file_uploader(
-        "Listings",
+        _("Listings"),
         ["csv", "xlsx", "parquet"],
         key="listings file",
         on_change=_forget,
         max_upload_size=MAX_MEGABYTES,
-        help="The first row must have the names of the fields. The page reads the first sheet of an Excel file. A CSV "
-        "file must have commas between its columns, decimal points, and UTF-8 text.",
+        help=_(
+            "The first row must have the names of the fields. The page reads the first sheet of an Excel file. A CSV "
+            "file must have commas between its columns, decimal points, and UTF-8 text."
+        ),
     )
     if upload is not None and _RESULT not in st.session_state:
         result = _price_upload(predictor, upload.name, upload.getvalue(), fields)
@@ -89,25 +97,25 @@ def _price_upload(predictor: Predictor, name: str, content: bytes, fields: Json)
     try:
         table = read(name, content, fields)
     except TableFileError as error:
-        st.error(escaped(str(error)), icon=":material/error:")
+        st.error(escaped(translated(error.reason)), icon=":material/error:")
         return None
-    st.caption(f"Rows: {table.frame.height:,}.")
+    st.caption(_("Rows: {count}.", count=table.frame.height))
     _show_columns(table, fields)
     added = _added_names(table)
-    if not added or not st.button("Estimate the prices", type="primary", icon=":material/sell:"):
+    if not added or not st.button(_("Estimate the prices"), type="primary", icon=":material/sell:"):
         return None
     rows = table.frame.height
-    bar = st.progress(0.0, "Waiting for the predictor")
+    bar = st.progress(0.0, _("Waiting for the predictor"))
     try:
         priced = price_rows(
             predictor,
             lambda start, stop: table.listings(fields, start, stop),
             rows,
-            lambda done: bar.progress(done / rows, f"{done:,} of {rows:,} rows"),
+            lambda done: bar.progress(done / rows, _("{done} of {all} rows", done=done, all=rows)),
         )
     except PredictorError as error:
         trouble(error)
-        st.caption("The prices of the first rows were not kept. Press the button to start again.")
+        st.caption(_("The prices of the first rows were not kept. Press the button to start again."))
         return None
     finally:
         bar.empty()
@@ -123,14 +131,18 @@ def _show_columns(table: ListingTable, fields: Json) -> None:
         field = similar_field(column, missing)
         if field:
             st.warning(
-                f"Column {escaped(column)} is not a field of a listing. If it has the values of *{escaped(field)}*, "
-                "rename it and upload the file again.",
+                _(
+                    "Column {column} is not a field of a listing. If it has the values of *{field}*, rename it and "
+                    "upload the file again.",
+                    column=escaped(column),
+                    field=escaped(field),
+                ),
                 icon=":material/warning:",
             )
     if unknown:
-        st.caption(f"Columns that stay in the result but do not change a price: {_listed(unknown)}.")
+        st.caption(_("Columns that stay in the result but do not change a price: {names}.", names=_listed(unknown)))
     if missing:
-        st.caption(f"Fields without a column, which count as unknown: {_listed(missing)}.")
+        st.caption(_("Fields without a column, which count as unknown: {names}.", names=_listed(missing)))
 
 
 def _added_names(table: ListingTable) -> tuple[str, ...]:
@@ -139,16 +151,17 @@ def _added_names(table: ListingTable) -> tuple[str, ...]:
     if not set(names) & set(table.frame.columns):
         return names
     prefix = st.text_input(
-        "Prefix of the added columns",
-        "estimated_",
+        _("Prefix of the added columns"),
+        _PREFIX,
         max_chars=30,
-        help=f"The file already has a column with the name of an added one ({', '.join(names)}).",
+        help=_("The file already has a column with the name of an added one ({names}).", names=", ".join(names)),
     )
     prefixed = tuple(f"{prefix}{name}" for name in names)
     taken = [name for name in prefixed if name in table.frame.columns]
     if not taken:
         return prefixed
-    st.error(f"The file already has these columns: {_listed(taken)}. Enter another prefix.", icon=":material/error:")
+    message = _("The file already has these columns: {names}. Enter another prefix.", names=_listed(taken))
+    st.error(message, icon=":material/error:")
     return ()
 
 
@@ -169,25 +182,28 @@ def _error_table(table: ListingTable, priced: PricedRows) -> pl.DataFrame:
 
 def _show_result(result: FileResult) -> None:
     """Show figures, the first rows, the errors, and the downloads."""
-    st.subheader(f"Prices of {escaped(result.name)}")
-    price, low, high, version, *_ = result.added
+    st.header(_("Prices of {file}", file=escaped(result.name)))
+    price, low, high, version = result.added[:4]
     prices = result.output[price]
     columns = st.columns(3)
-    columns[0].metric("Rows with a price", f"{len(prices) - prices.null_count():,}")
-    columns[1].metric("Rows with errors", f"{prices.null_count():,}")
+    columns[0].metric(_("Rows with a price"), number(len(prices) - prices.null_count()))
+    columns[1].metric(_("Rows with errors"), number(prices.null_count()))
     median = prices.median()
-    columns[2].metric("Median price", dollars(median) if isinstance(median, float) else "none")
+    columns[2].metric(_("Median price"), dollars(median) if isinstance(median, float) else _("none"))
     versions = result.output[version].drop_nulls().unique(maintain_order=True).to_list()
     if len(versions) > 1:
         st.warning(
-            f"The model changed while the file was priced: the rows have prices of versions {', '.join(versions)}. For "
-            "prices of one version, upload the file again.",
+            _(
+                "The model changed while the file was priced: the rows have prices of versions {versions}. For prices "
+                "of one version, upload the file again.",
+                versions=", ".join(versions),
+            ),
             icon=":material/warning:",
         )
     _show_downloads(result)
     if result.errors.height:
         _show_errors(result.errors)
-    st.markdown(f"**The first {min(len(prices), SHOWN_ROWS):,} rows**")
+    st.markdown(_("**The first {count} rows**", count=min(len(prices), SHOWN_ROWS)))
     in_dollars = {name: st.column_config.NumberColumn(format="dollar") for name in (price, low, high)}
     order = [*result.added, *(name for name in result.output.columns if name not in result.added)]
     st.dataframe(result.output.head(SHOWN_ROWS).select(order), hide_index=True, column_config=in_dollars)
@@ -199,7 +215,7 @@ def _show_downloads(result: FileResult) -> None:
     formats = (("CSV", to_csv, "text/csv"), ("Parquet", to_parquet, "application/vnd.apache.parquet"))
     for column, (name, write, kind) in zip(st.columns((1, 1, 2)), formats, strict=False):
         column.download_button(
-            f"Download {name}",
+            _("Download {format}", format=name),
             partial(write, result.output),
             f"{stem}-prices.{name.lower()}",
             kind,
@@ -210,20 +226,28 @@ def _show_downloads(result: FileResult) -> None:
 
 
 def _show_errors(errors: pl.DataFrame) -> None:
-    st.markdown("**Errors**")
+    st.markdown(_("**Errors**"))
     st.caption(
-        "These rows have no price. In a CSV or Excel file, the header is row 1. Parquet has no header, so row 1 is the "
-        "first listing."
+        _(
+            "These rows have no price. In a CSV or Excel file, the header is row 1. Parquet has no header, so row 1 is "
+            "the first listing."
+        )
     )
-    st.dataframe(errors.head(SHOWN_ERRORS), hide_index=True)
+    titles = {"Row": _("Row"), "Field": _("Field"), "Value": _("Value"), "Rule": _("Rule")}
+    st.dataframe(errors.head(SHOWN_ERRORS), hide_index=True, column_config=titles)
     if errors.height > SHOWN_ERRORS:
         st.caption(
-            f"The table has the first {SHOWN_ERRORS:,} of {errors.height:,} errors. The downloads have all of them, in "
-            "the column with errors."
+            _(
+                "The table has the first {shown} of {all} errors. The downloads have all of them, in the column with "
+                "errors.",
+                shown=SHOWN_ERRORS,
+                all=errors.height,
+            )
         )
 
 
 def _listed(names: Sequence[str]) -> str:
     """Names for Markdown; after the first ones only their number."""
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(escaped(name) or "(no name)" for name in names[:SHOWN_NAMES]) + more
+    listed = ", ".join(escaped(name) or _("(no name)") for name in names[:SHOWN_NAMES])
+    rest = len(names) - SHOWN_NAMES
+    return _("{names} and {count} more", names=listed, count=rest) if rest > 0 else listed

@@ -11,8 +11,11 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from ui import charts
+from ui.language import _, dollars, number, percent, plural, translated
 from ui.prometheus import FiringAlert, Prometheus, PrometheusError, Sample
-from ui.words import dollars, plain
+from ui.texts import marked
+from ui.words import plain
 
 TREND_SECONDS = 6 * 3600
 QUERIES_AT_ONCE = 8
@@ -20,28 +23,24 @@ _USED = 'job="fastapi", handler=~"/predict|/explain|/feedback"'
 
 
 def _per_second(value: float) -> str:
-    return f"{value:.1f} / s"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{number(value, 1)} / s"
 
 
 def _seconds(value: float) -> str:
-    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.1f} s"
+    return f"{number(1000 * value)} ms" if value < 1 else f"{number(value, 1)} s"
 
 
 def _duration(seconds: float) -> str:
     """A duration in its largest unit, such as `3 h`."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+    for size, unit in ((86400, _("days")), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return f"{number(seconds / size)} {unit}"
+    return f"{number(seconds)} s"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of the page."""
+    """One number of the page. `title` and `explanation` are translated when it is shown."""
 
     title: str
     query: str
@@ -51,7 +50,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Trend:
-    """One chart of the page. `label` names the label that tells its lines apart; `axis` is a number format."""
+    """One chart of the page, with a title to translate.
+
+    `label` names the label that tells its lines apart; `axis` is a number format.
+    """
 
     title: str
     query: str
@@ -60,25 +62,28 @@ class Trend:
 
 
 FIGURES = (
-    Figure("Requests", f"sum(rate(http_requests_total{{{_USED}}}[5m]))", _per_second,
-           "Requests for prices and with true prices, in the last five minutes"),
-    Figure("Failed", f'(sum(rate(http_requests_total{{{_USED}, status="5xx"}}[5m])) or vector(0))'
-           f" / (sum(rate(http_requests_total{{{_USED}}}[5m])) > 0)", _percent,
-           "Share of these requests that were answered with 5xx"),
-    Figure("Latency (p99)", "histogram_quantile(0.99, sum by (le) (rate(house_predict_seconds_bucket[5m])))", _seconds,
-           "99 of 100 requests for prices take less time in the service"),
-    Figure("Model in service for", "time() - min(house_model_loaded_timestamp_seconds > 0)", _duration,
-           "Since the oldest pod loaded its model"),
-    Figure("Last pipeline run", "time() - max(house_last_run_timestamp_seconds > 0)", _duration,
-           "Since a stage last wrote to the ledger"),
-    Figure("Last full backup", 'time() - max(house_backup_last_success_timestamp_seconds{kind="full"} > 0)', _duration,
-           "Since the last full backup ended"),
-    Figure("Holdout error", 'max(house_holdout_mae_dollars{model="champion"})'
+    Figure(marked("Requests"), f"sum(rate(http_requests_total{{{_USED}}}[5m]))", _per_second,
+           marked("Requests for prices and with true prices, in the last five minutes")),
+    Figure(marked("Failed"), f'(sum(rate(http_requests_total{{{_USED}, status="5xx"}}[5m])) or vector(0))'
+           f" / (sum(rate(http_requests_total{{{_USED}}}[5m])) > 0)", percent,
+           marked("Share of these requests that were answered with 5xx")),
+    Figure(marked("Latency (p99)"),
+           "histogram_quantile(0.99, sum by (le) (rate(house_predict_seconds_bucket[5m])))", _seconds,
+           marked("99 of 100 requests for prices take less time in the service")),
+    Figure(marked("Model in service for"), "time() - min(house_model_loaded_timestamp_seconds > 0)", _duration,
+           marked("Since the oldest pod loaded its model")),
+    Figure(marked("Last pipeline run"), "time() - max(house_last_run_timestamp_seconds > 0)", _duration,
+           marked("Since a stage last wrote to the ledger")),
+    Figure(marked("Last full backup"),
+           'time() - max(house_backup_last_success_timestamp_seconds{kind="full"} > 0)', _duration,
+           marked("Since the last full backup ended")),
+    Figure(marked("Holdout error"), 'max(house_holdout_mae_dollars{model="champion"})'
            ' or max(house_holdout_mae_dollars{model="challenger"})', dollars,
-           "Mean absolute error of the champion on the holdout of the last verdict; of the first model its own"),
-    Figure("Free space",
-           "min(minio_cluster_capacity_usable_free_bytes) / min(minio_cluster_capacity_usable_total_bytes)", _percent,
-           "Free space of the volume of the object store"),
+           marked("Mean absolute error of the champion on the holdout of the last verdict; of the first model "
+                  "its own")),
+    Figure(marked("Free space"),
+           "min(minio_cluster_capacity_usable_free_bytes) / min(minio_cluster_capacity_usable_total_bytes)", percent,
+           marked("Free space of the volume of the object store")),
 )  # fmt: skip
 MODELS = "count by (name, version) (house_model_info)"
 COMPONENTS = "min by (job) (up)"
@@ -87,8 +92,9 @@ MEMORY = (
     ' / max by (pod, container) (container_spec_memory_limit_bytes{container!=""} > 0)'
 )
 TRENDS = (
-    Trend("Requests per second", f"sum by (status) (rate(http_requests_total{{{_USED}}}[5m]))", "status", ",.1f"),
-    Trend("Latency (p99, seconds)",
+    Trend(marked("Requests per second"),
+          f"sum by (status) (rate(http_requests_total{{{_USED}}}[5m]))", "status", ",.1f"),
+    Trend(marked("Latency (p99, seconds)"),
           "histogram_quantile(0.99, sum by (handler, le) (rate(house_predict_seconds_bucket[5m])))", "handler", ",.3f"),
 )  # fmt: skip
 QUERIES = (*(figure.query for figure in FIGURES), *(trend.query for trend in TRENDS), MODELS, COMPONENTS, MEMORY)
@@ -96,13 +102,13 @@ QUERIES = (*(figure.query for figure in FIGURES), *(trend.query for trend in TRE
 
 def show(prometheus: Prometheus) -> None:
     """Show firing alerts, figures, trends, components and memory."""
-    st.title("Operations")
+    st.title(_("Operations"))
     try:
         alerts, samples = _ask(prometheus)
     except PrometheusError as error:
         st.error(
-            f"**{error}** `make doctor ARGS=--installed` and `make status` say what is wrong. Prices do not need "
-            "Prometheus.",
+            f"**{translated(error.reason)}** "
+            + _("`make doctor ARGS=--installed` and `make status` say what is wrong. Prices do not need Prometheus."),
             icon=":material/error:",
         )
         return
@@ -137,35 +143,37 @@ def _ask(prometheus: Prometheus) -> tuple[list[FiringAlert], dict[str, list[Samp
 def _alerts(alerts: list[FiringAlert], components: list[Sample]) -> None:
     if not alerts:
         up = sum(sample.value == 1 for sample in components)
-        st.success(f"No alert fires. {up} of {len(components)} components answer.", icon=":material/check_circle:")
+        message = _("No alert fires. {up} of {all} components answer.", up=up, all=len(components))
+        st.success(message, icon=":material/check_circle:")
         return
-    st.error(f"**{len(alerts)} {'alert fires' if len(alerts) == 1 else 'alerts fire'}.**", icon=":material/warning:")
+    st.error(plural("**{count} alert fires.**", "**{count} alerts fire.**", len(alerts)), icon=":material/warning:")
     rows = [
         {
-            "Severity": alert.severity,
-            "Alert": alert.name,
-            "Summary": alert.summary,
-            "Since": f"{datetime.fromisoformat(alert.since).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-            "Runbook": alert.runbook,
+            _("Severity"): alert.severity,
+            _("Alert"): alert.name,
+            _("Summary"): alert.summary,
+            _("Since"): f"{datetime.fromisoformat(alert.since).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            _("Runbook"): alert.runbook,
         }
         for alert in alerts
     ]
-    st.dataframe(rows, hide_index=True, column_config={"Summary": st.column_config.TextColumn(width="large")})
+    st.dataframe(rows, hide_index=True, column_config={_("Summary"): st.column_config.TextColumn(width="large")})
 
 
 def _figures(samples: dict[str, list[Sample]]) -> None:
     models = ", ".join(f"{one.labels['name']} {one.labels['version']}" for one in samples[MODELS])
-    st.markdown(f"Model in service: **{plain(models or 'none')}**")
+    st.markdown(_("Model in service: **{models}**", models=plain(models or _("none"))))
     for start in range(0, len(FIGURES), 4):
         for figure, column in zip(FIGURES[start : start + 4], st.columns(4), strict=False):
             values = samples[figure.query]
-            column.metric(figure.title, figure.text(values[0].value) if values else "no data", help=figure.explanation)
+            value = figure.text(values[0].value) if values else _("no data")
+            column.metric(_(figure.title), value, help=_(figure.explanation))
 
 
 def _trend(trend: Trend, samples: list[Sample]) -> None:
-    st.markdown(f"**{trend.title}, last {_duration(TREND_SECONDS)}**")
+    st.markdown(_("**{title}, last {time}**", title=_(trend.title), time=_duration(TREND_SECONDS)))
     if not samples:
-        st.caption("No data yet.")
+        st.caption(_("No data yet."))
         return
     end = max(one.at for one in samples)
     frame = pd.DataFrame(
@@ -180,9 +188,9 @@ def _trend(trend: Trend, samples: list[Sample]) -> None:
             color=alt.Color("line:N", title=None, legend=alt.Legend(orient="top")),
             tooltip=["time:T", "line:N", alt.Tooltip("value:Q", format=trend.axis)],
         )
-        .properties(height=240)
+        .properties(height=240, description=_(trend.title))
     )
-    st.altair_chart(chart, width="stretch")
+    st.altair_chart(charts.localized(chart), width="stretch")
 
 
 def _moment(at: float) -> str:
@@ -190,19 +198,19 @@ def _moment(at: float) -> str:
 
 
 def _components(components: list[Sample]) -> None:
-    st.markdown("**Components**")
+    st.markdown(_("**Components**"))
     rows = [
-        {"Component": one.labels["job"], "Answers": "yes" if one.value == 1 else "no"}
+        {_("Component"): one.labels["job"], _("Answers"): _("yes") if one.value == 1 else _("no")}
         for one in sorted(components, key=lambda one: (one.value, one.labels["job"]))
     ]
     st.dataframe(rows, hide_index=True)
 
 
 def _memory(shares: list[Sample]) -> None:
-    st.markdown("**Memory of containers, as a share of their limits**")
+    st.markdown(_("**Memory of containers, as a share of their limits**"))
     rows = [
-        {"Pod": one.labels["pod"], "Container": one.labels["container"], "Used": one.value}
+        {_("Pod"): one.labels["pod"], _("Container"): one.labels["container"], _("Used"): one.value}
         for one in sorted(shares, key=lambda one: -one.value)[:10]
     ]
-    config = {"Used": st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")}
+    config = {_("Used"): st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")}
     st.dataframe(rows, hide_index=True, column_config=config)

@@ -7,9 +7,9 @@ import math
 import streamlit as st
 
 from ui.fields import limit, titles
+from ui.language import _, dollars
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
-from ui.words import dollars
 
 FIELDS = ("house_size", "acre_lot", "bed", "bath")
 
@@ -27,13 +27,13 @@ def show(predictor: Predictor, listing: Json, price: float, fields: Json) -> Non
     names = [name for name in FIELDS if name in fields and listing.get(name)]
     if not names:
         return
-    st.subheader("Try other values")
+    st.header(_("Try other values"))
     changed = dict(listing)
     for name, column in zip(names, st.columns(len(names)), strict=True):
         with column:
             changed[name] = _slider(name, fields[name], listing[name])
     if changed == listing:
-        st.caption("Move a slider to see how the price changes.")
+        st.caption(_("Move a slider to see how the price changes."))
         return
     try:
         answer = predictor.price(changed)
@@ -44,12 +44,12 @@ def show(predictor: Predictor, listing: Json, price: float, fields: Json) -> Non
     else:
         change = answer["price"] - price
         sign = "+" if change >= 0 else "-"
-        st.metric("Price with these values", dollars(answer["price"]), f"{sign}{dollars(abs(change))}")
+        st.metric(_("Price with these values"), dollars(answer["price"]), f"{sign}{dollars(abs(change))}")
 
 
 def _slider(name: str, field: Json, value: float) -> float:
     """A slider from about a half of the value to twice the value, in whole steps if the value is whole."""
-    title, maximum = field.get("title", name), limit(field, "maximum")
+    title, maximum = _(field.get("title", name)), limit(field, "maximum")
     most = 2 * value if maximum is None else min(2 * value, maximum)
     key = f"other {name} {value}"  # another value is another slider, which starts there
     if isinstance(value, int):

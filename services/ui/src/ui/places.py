@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from ui.language import _
 from ui.notices import trouble
 from ui.predictor import Json, Predictor, PredictorError
 
@@ -15,11 +16,11 @@ LONGEST = 60  # characters of a query
 def show(predictor: Predictor) -> None:
     """Show the search, and the places that it found."""
     query = st.text_input(
-        "Find the place",
+        _("Find the place"),
         key=QUERY,
         max_chars=LONGEST,
-        placeholder="ZIP code or city",
-        help="Fills in state, city and ZIP code of a place that the model knows. You can also enter them yourself.",
+        placeholder=_("ZIP code or city"),
+        help=_("Fills in state, city and ZIP code of a place that the model knows. You can also enter them yourself."),
     )
     if not query:
         return
@@ -29,18 +30,18 @@ def show(predictor: Predictor) -> None:
         trouble(error)
         return
     if not places:
-        st.caption("The model knows no place that begins like this: enter state, city and ZIP code below.")
+        st.caption(_("The model knows no place that begins like this: enter state, city and ZIP code below."))
         return
     key = f"place {query}"
     st.selectbox(
-        "Known places",
+        _("Known places"),
         range(len(places)),
         None,
         lambda at: _name(places[at]),
         key=key,
         on_change=_fill,
         args=(key, places),
-        placeholder="Choose one",
+        placeholder=_("Choose one"),
     )
 
 
@@ -54,4 +55,5 @@ def _fill(key: str, places: list[Json]) -> None:
 
 def _name(place: Json) -> str:
     zip_code = f"{place['zip_code']} " if place["zip_code"] else ""
-    return f"{zip_code}{place['city']}, {place['state']} ({place['sales']:,} sales)"
+    sales = _("{count} sales", count=place["sales"])
+    return f"{zip_code}{place['city']}, {place['state']} ({sales})"

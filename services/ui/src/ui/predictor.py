@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from ui.texts import Text
+
 Json = dict[str, Any]
 
 PREDICT, EXPLAIN, FEEDBACK, PLACES = "/predict", "/explain", "/feedback", "/places"
@@ -16,7 +18,7 @@ _WAIT_SECONDS = 1.0  # after a refusal without a valid `Retry-After`
 
 
 class PredictorError(Exception):
-    """A failed request. `happened` says what happened, and `advice` what the user can do."""
+    """A failed request. `happened` says what happened, and `advice` what the user can do. Both are English."""
 
     def __init__(self, happened: str, advice: str) -> None:
         super().__init__(f"{happened} {advice}")
@@ -28,7 +30,7 @@ class InvalidValuesError(PredictorError):
     """The predictor refused values of a form. `fields` maps the name of a field to the message for it."""
 
     def __init__(self, fields: dict[str, str]) -> None:
-        super().__init__("Some values are not valid.", "Change them and try again.")
+        super().__init__(Text("Some values are not valid."), Text("Change them and try again."))
         self.fields = fields
 
 
@@ -45,7 +47,7 @@ class RefusedListingsError(PredictorError):
     """The predictor refused a list. `values` has the first errors in order of position, at most `REPORTED_ERRORS`."""
 
     def __init__(self, values: list[RefusedValue]) -> None:
-        super().__init__("Some rows are not valid.", "Change them and try again.")
+        super().__init__(Text("Some rows are not valid."), Text("Change them and try again."))
         self.values = values
 
 
@@ -117,47 +119,54 @@ class Predictor:
             response = self._http.request(method, path, content=content, headers=headers, params=params)
         except httpx.TimeoutException as late:
             raise PredictorError(
-                f"The predictor at `{self.url}` did not answer in time.", "Try again in a moment."
+                Text("The predictor at `{url}` did not answer in time.", url=self.url), _LATER
             ) from late
         except httpx.TransportError as away:
             raise PredictorError(
-                f"The predictor at `{self.url}` cannot be reached.", "Check that its pods are running, then try again."
+                Text("The predictor at `{url}` cannot be reached.", url=self.url),
+                Text("Check that its pods are running, then try again."),
             ) from away
         if response.status_code == 422:
             raise _invalid(response.json()["detail"], isinstance(body, list))
         if response.status_code == 401:
             raise PredictorError(
-                "The predictor refused the API key of this page.",
-                "The page sends the first of API_KEYS in the Secret `fastapi`. Restart both pods after a change of it.",
+                Text("The predictor refused the API key of this page."),
+                Text(
+                    "The page sends the first of API_KEYS in the Secret `fastapi`. Restart both pods after a change of "
+                    "it."
+                ),
             )
         if response.status_code == 429:
-            raise RetryLaterError(
-                "Too many visitors use this page at present.", "Try again in a moment.", _seconds(response)
-            )
+            raise RetryLaterError(Text("Too many visitors use this page at present."), _LATER, _seconds(response))
         if response.status_code == 413:
-            raise ListTooLargeError("The request is too large for the predictor.", "Send fewer rows or shorter texts.")
+            raise ListTooLargeError(
+                Text("The request is too large for the predictor."), Text("Send fewer rows or shorter texts.")
+            )
         if response.status_code == 404 and path == FEEDBACK:
             raise PredictorError(
-                "The ledger does not have this estimate, so the true price was not stored.",
-                "Estimates reach the ledger some seconds after the answer: try again in a moment. If the message "
-                "stays, the estimate was deleted after its retention, or `fastapi.config.predictionLog` is off.",
+                Text("The ledger does not have this estimate, so the true price was not stored."),
+                Text(
+                    "Estimates reach the ledger some seconds after the answer: try again in a moment. If the message "
+                    "stays, the estimate was deleted after its retention, or `fastapi.config.predictionLog` is off."
+                ),
             )
         if response.status_code == 404 and path == PLACES:
             return {"places": []}
         if response.status_code == 503:
-            advice = _ADVICE.get(path, "Try again in a moment.")
+            advice = _ADVICE.get(path, _LATER)
             raise RetryLaterError(sentence(_detail(response)), advice, _seconds(response))
         if response.is_error:
             request_id = response.headers.get("X-Request-ID", "unknown")
             raise PredictorError(
-                f"The predictor answered with an error ({response.status_code}).",
-                f"Its log has the cause: search for the request id {request_id}.",
+                Text("The predictor answered with an error ({code}).", code=response.status_code),
+                Text("Its log has the cause: search for the request id {id}.", id=request_id),
             )
         answer: Json = response.json()
         return answer
 
 
-_NO_MODEL = (
+_LATER = Text("Try again in a moment.")
+_NO_MODEL = Text(
     "Prices are available after a pipeline run has promoted a model: start or check a run of `house_price_pipeline` "
     "in Airflow. This page needs no restart."
 )
@@ -165,9 +174,9 @@ _ADVICE = {
     PREDICT: _NO_MODEL,
     EXPLAIN: _NO_MODEL,
     PLACES: _NO_MODEL,
-    FEEDBACK: "The true price was not stored: try again in a moment.",
+    FEEDBACK: Text("The true price was not stored: try again in a moment."),
     "/model": _NO_MODEL,
-    "/history": "The ledger's database may be starting. Prices do not need it.",
+    "/history": Text("The ledger's database may be starting. Prices do not need it."),
 }
 
 
@@ -175,7 +184,7 @@ def _detail(response: httpx.Response) -> str:
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return "the predictor is not available"
+        return Text("The predictor is not available.")
 
 
 def _invalid(errors: list[Json], is_list: bool) -> PredictorError:
@@ -187,7 +196,10 @@ def _invalid(errors: list[Json], is_list: bool) -> PredictorError:
     ]
     if not values:  # a list that is not JSON, which names no row
         rules = "; ".join(error["msg"] for error in errors)
-        return PredictorError(f"The predictor refused the rows: {rules}.", "Report this error, because it is a bug.")
+        return PredictorError(
+            Text("The predictor refused the rows: {rules}.", rules=rules),
+            Text("Report this error, because it is a bug."),
+        )
     return RefusedListingsError(values)
 
 
@@ -201,4 +213,6 @@ def _seconds(response: httpx.Response) -> float:
 
 def sentence(text: str) -> str:
     """A text with a capital letter at the start and a full stop at the end."""
+    if isinstance(text, Text):
+        return text
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -10,6 +10,7 @@ import streamlit as st
 
 from ui import estimate, other_values, places, question_link, sold
 from ui.fields import OLDEST, example, is_whole, kinds, limit, titles
+from ui.language import _
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
 from ui.words import readable
@@ -28,8 +29,8 @@ class PricedListing:
 
 def show(predictor: Predictor) -> None:
     """Show the form, and the estimate below it."""
-    st.title("What is the house worth?")
-    st.caption("The form holds an example: change the values that you know, and clear the others.")
+    st.title(_("What is the house worth?"))
+    st.caption(_("The form holds an example: change the values that you know, and clear the others."))
     try:
         schema = predictor.schema()
     except PredictorError as error:
@@ -37,10 +38,11 @@ def show(predictor: Predictor) -> None:
         return
     fields: Json = schema["properties"]
     priced: PricedListing | None = st.session_state.get(_ESTIMATE)
-    places.show(predictor)
+    with st.container(key="screen-only-search"):  # print.css leaves it out on paper
+        places.show(predictor)
     with st.form("listing"):
         listing = _fields(fields, priced.listing if priced else question_link.read(fields) or _example(fields))
-        submitted = st.form_submit_button("Estimate the price", type="primary", icon=":material/sell:")
+        submitted = st.form_submit_button(_("Estimate the price"), type="primary", icon=":material/sell:")
     if submitted:
         priced = _estimate(predictor, {name: value for name, value in listing.items() if value is not None}, fields)
         st.session_state[_ESTIMATE] = priced
@@ -49,8 +51,9 @@ def show(predictor: Predictor) -> None:
     if priced:
         estimate.show_price(priced.answer)
         feedback = schema.get("$defs", {}).get("Feedback", {})  # missing in answers of an earlier release
-        sold.show(predictor, priced.answer["request_id"], feedback.get("properties", {}).get("price", {}))
-        other_values.show(predictor, priced.listing, priced.answer["price"], fields)
+        with st.container(key="screen-only-forms"):
+            sold.show(predictor, priced.answer["request_id"], feedback.get("properties", {}).get("price", {}))
+            other_values.show(predictor, priced.listing, priced.answer["price"], fields)
         estimate.show_reasons(priced.answer)
 
 
@@ -68,7 +71,7 @@ def _fields(fields: Json, first: Json) -> Json:
                 listing[name] = _field(name, fields[name], first.get(name))
     rest = [name for name in fields if name not in listing]
     if rest:
-        with st.expander("More"):
+        with st.expander(_("More")):
             for name, column in zip(rest, st.columns(len(rest)), strict=True):
                 with column:
                     listing[name] = _field(name, fields[name], first.get(name))
@@ -80,11 +83,11 @@ def _field(name: str, field: Json, first: Any) -> Any:
 
     The first value is set in the session's state, because users can clear only inputs that have no default.
     """
-    title, accepted, whole = field.get("title", name), kinds(field), is_whole(field)
+    title, accepted, whole = _(field.get("title", name)), kinds(field), is_whole(field)
     if "date" in accepted and first is not None:
         first = date.fromisoformat(first)
     st.session_state.setdefault(name, first)
-    shared: Json = {"key": name, "placeholder": "unknown"}
+    shared: Json = {"key": name, "placeholder": _("unknown")}
     if "known" in field:
         return st.selectbox(title, field["known"], None, readable, accept_new_options=True, **shared)
     if "date" in accepted:
@@ -99,7 +102,7 @@ def _field(name: str, field: Json, first: Any) -> Any:
 def _estimate(predictor: Predictor, listing: Json, fields: Json) -> PricedListing | None:
     """Ask for a price. None, and a notice on the page, if there is none."""
     try:
-        with st.spinner("Waiting for the predictor"):
+        with st.spinner(_("Waiting for the predictor")):
             return PricedListing(listing, predictor.explain(listing))
     except InvalidValuesError as error:
         invalid(error, titles(fields))

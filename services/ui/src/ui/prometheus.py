@@ -10,11 +10,17 @@ from typing import Any
 
 import httpx
 
+from ui.texts import Text
+
 Labels = dict[str, str]
 
 
 class PrometheusError(Exception):
-    """Prometheus did not answer a query. The text has the reason."""
+    """Prometheus did not answer a query, for this `reason`."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -89,14 +95,16 @@ class Prometheus:
             response = self._http.get(f"/api/v1/{path}", params=parameters)
             answer = response.json()
         except httpx.TimeoutException as late:
-            raise PrometheusError(f"Prometheus at `{self.url}` did not answer in time.") from late
+            raise PrometheusError(Text("Prometheus at `{url}` did not answer in time.", url=self.url)) from late
         except httpx.TransportError as away:
-            raise PrometheusError(f"Prometheus at `{self.url}` cannot be reached.") from away
+            raise PrometheusError(Text("Prometheus at `{url}` cannot be reached.", url=self.url)) from away
         except ValueError as other:
-            raise PrometheusError(f"`{self.url}` does not answer like Prometheus ({response.status_code}).") from other
+            raise PrometheusError(
+                Text("`{url}` does not answer like Prometheus ({code}).", url=self.url, code=response.status_code)
+            ) from other
         if not isinstance(answer, dict) or answer.get("status") != "success":
             error = answer.get("error") if isinstance(answer, dict) else None
-            raise PrometheusError(f"Prometheus refused a query: {error or response.status_code}.")
+            raise PrometheusError(Text("Prometheus refused a query: {error}.", error=error or response.status_code))
         data: dict[str, Any] = answer["data"]
         return data
 

@@ -8,12 +8,14 @@ from datetime import date, datetime
 import streamlit as st
 
 from ui.fields import OLDEST, is_whole, kinds, limit
+from ui.language import PARAMETER
 from ui.predictor import Json
 
 
 def write(listing: Json) -> None:
-    """Put a listing into the address."""
-    st.query_params.from_dict({name: str(value) for name, value in listing.items()})
+    """Put a listing into the address, which keeps the language."""
+    kept = {PARAMETER: st.query_params[PARAMETER]} if PARAMETER in st.query_params else {}
+    st.query_params.from_dict(kept | {name: str(value) for name, value in listing.items()})
 
 
 def read(fields: Json) -> Json:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
+from ui.language import _, dollars
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
+from ui.texts import marked
+from ui.words import plain
 
-TITLE = "It sold for"
+TITLE = marked("It sold for")
 
 
 def show(predictor: Predictor, request_id: str, field: Json) -> None:
@@ -21,23 +24,23 @@ def show(predictor: Predictor, request_id: str, field: Json) -> None:
     """
     with st.form(f"sold {request_id}"):
         price = st.number_input(
-            TITLE,
+            _(TITLE),
             _whole(field.get("minimum")),
             _whole(field.get("maximum")),
             value=None,
             step=1_000,
-            placeholder="US dollars",
-            help=field.get("description"),
+            placeholder=_("US dollars"),
+            help=_limits(field),
             key=f"price {request_id}",  # the next estimate begins with an empty input
         )
-        submitted = st.form_submit_button("Send the true price", icon=":material/task_alt:")
+        submitted = st.form_submit_button(_("Send the true price"), icon=":material/task_alt:")
     if submitted:
         _send(predictor, request_id, price)
 
 
 def _send(predictor: Predictor, request_id: str, price: float | None) -> None:
     if price is None:
-        st.warning("Enter the price for which the house was sold, in US dollars.", icon=":material/warning:")
+        st.warning(_("Enter the price for which the house was sold, in US dollars."), icon=":material/warning:")
         return
     try:
         stored = predictor.feedback(request_id, price)
@@ -47,10 +50,21 @@ def _send(predictor: Predictor, request_id: str, price: float | None) -> None:
         trouble(error)
     else:
         st.success(
-            f"The true price \\${stored['price']:,.0f} is stored for request `{stored['request_id']}`. The page "
-            "*History* counts it under *Live accuracy*. To correct it, send another price.",
+            _(
+                "The true price {price} is stored for request `{request}`. The page *History* counts it under *Live "
+                "accuracy*. To correct it, send another price.",
+                price=plain(dollars(stored["price"])),
+                request=stored["request_id"],
+            ),
             icon=":material/task_alt:",
         )
+
+
+def _limits(field: Json) -> str | None:
+    if not field:
+        return None
+    least, most = _whole(field.get("minimum")), _whole(field.get("maximum"))
+    return _("Price for which the house was sold, in US dollars: {least} to {most}.", least=least, most=most)
 
 
 def _whole(limit: float | None) -> int | None:

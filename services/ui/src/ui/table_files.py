@@ -19,6 +19,7 @@ import polars as pl
 
 from ui.fields import example, kinds
 from ui.predictor import Json
+from ui.texts import Text
 
 MAX_ROWS = 100_000
 MAX_COLUMNS = 64  # a listing has 11 fields
@@ -31,7 +32,11 @@ _CELL = re.compile(rb"""\br=["']([A-Z]{1,4})([0-9]{1,9})["']""")
 
 
 class TableFileError(Exception):
-    """A file that cannot be priced. The text says what is wrong with it and what to do."""
+    """A file that cannot be priced. `reason` says what is wrong with it and what to do."""
+
+    def __init__(self, template: str, **values: object) -> None:
+        self.reason = Text(template, **values)
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True)
@@ -80,19 +85,25 @@ def read(name: str, content: bytes, fields: Json) -> ListingTable:
     suffix = PurePath(name).suffix.lower()
     if suffix not in _READERS:
         raise TableFileError(
-            f"The name {name} does not end with {', '.join(_READERS)}: save the table in such a format."
+            "The name {name} does not end with {suffixes}: save the table in such a format.",
+            name=name,
+            suffixes=", ".join(_READERS),
         )
     if not content:
-        raise TableFileError(f"{name} is empty.")
+        raise TableFileError("{name} is empty.", name=name)
     if len(content) > _MAX_BYTES:
-        raise TableFileError(f"{name} has more than {MAX_MEGABYTES} MB: split it, or use the batch job.")
+        raise TableFileError(
+            "{name} has more than {limit} MB: split it, or use the batch job.", name=name, limit=MAX_MEGABYTES
+        )
     try:
         table = _READERS[suffix](content)
     except _DAMAGES as error:
         reason = str(error).partition("\n")[0]
-        raise TableFileError(f"{name} is damaged, or it is not a {suffix} file: {reason}") from error
+        raise TableFileError(
+            "{name} is damaged, or it is not a {suffix} file: {reason}", name=name, suffix=suffix, reason=reason
+        ) from error
     if table.frame.is_empty():
-        raise TableFileError(f"{name} has no rows of listings.")
+        raise TableFileError("{name} has no rows of listings.", name=name)
     _check_height(table.frame.height)
     _check_texts(table.frame)
     _check_fields(table.frame.columns, fields)
@@ -146,13 +157,14 @@ def _read_csv(content: bytes) -> ListingTable:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableFileError(
-            f"The file is not UTF-8 text (byte {error.start + 1:,}): save it as CSV UTF-8, or upload it as .xlsx."
+            "The file is not UTF-8 text (byte {position}): save it as CSV UTF-8, or upload it as .xlsx.",
+            position=error.start + 1,
         ) from error
     lines = io.StringIO(text[:_MAX_HEADER_CHARACTERS], newline="")
     names = next(csv.reader(lines), [])
     if lines.tell() == _MAX_HEADER_CHARACTERS < len(text):
         raise TableFileError(
-            f"The first row has more than {_MAX_HEADER_CHARACTERS:,} characters: put only names there."
+            "The first row has more than {limit} characters: put only names there.", limit=_MAX_HEADER_CHARACTERS
         )
     _check_names(names)
 
@@ -172,7 +184,9 @@ def _read_parquet(content: bytes) -> ListingTable:
     _check_height(rows.select(pl.len()).collect().item())  # reads the metadata only
     for name, kind in schema.items():
         if kind.is_nested() or kind in (pl.Binary, pl.Object, pl.Duration):
-            raise TableFileError(f"Column {name} has the type {kind}: remove it, or change it to numbers or texts.")
+            raise TableFileError(
+                "Column {name} has the type {kind}: remove it, or change it to numbers or texts.", name=name, kind=kind
+            )
     return ListingTable(rows.collect(), False, 1)
 
 
@@ -241,17 +255,23 @@ def _check_names(names: Sequence[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         named = ", ".join(repr(name) for name in repeated)
-        raise TableFileError(f"Several columns have the same name: {named}. Rename or remove all but one.")
+        raise TableFileError("Several columns have the same name: {names}. Rename or remove all but one.", names=named)
 
 
 def _check_width(columns: int) -> None:
     if columns > MAX_COLUMNS:
-        raise TableFileError(f"The table has {columns:,} columns, at most {MAX_COLUMNS} are allowed: remove some.")
+        raise TableFileError(
+            "The table has {columns} columns, at most {limit} are allowed: remove some.",
+            columns=columns,
+            limit=MAX_COLUMNS,
+        )
 
 
 def _check_height(rows: int) -> None:
     if rows > MAX_ROWS:
-        raise TableFileError(f"The table has more than {MAX_ROWS:,} rows: split the file, or use the batch job.")
+        raise TableFileError(
+            "The table has more than {limit} rows: split the file, or use the batch job.", limit=MAX_ROWS
+        )
 
 
 def _check_texts(frame: pl.DataFrame) -> None:
@@ -269,7 +289,9 @@ def _check_fields(names: Sequence[str], fields: Json) -> None:
             "The columns are separated by semicolons or tabs: save the file with commas and decimal points, or upload "
             "it as .xlsx."
         )
-    raise TableFileError(f"No column is a field of a listing. Use these names in the first row: {', '.join(fields)}.")
+    raise TableFileError(
+        "No column is a field of a listing. Use these names in the first row: {names}.", names=", ".join(fields)
+    )
 
 
 _READERS: dict[str, Callable[[bytes], ListingTable]] = {

@@ -1,18 +1,39 @@
-"""Formats values for people."""
+"""Words for values of listings and features."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from ui.language import _, number
+from ui.texts import marked
+
+# Features with a subject of their own in sentences. The others have their title and their value.
+_SUBJECTS = {
+    "house_size": marked("The living area of {value} square feet"),
+    "acre_lot": marked("The lot of {value} acres"),
+    "bed": marked("The number of bedrooms ({value})"),
+    "bath": marked("The number of bathrooms ({value})"),
+    "status": marked("The status ({value})"),
+    "state": marked("The state ({value})"),
+    "zip_code": marked("The ZIP code ({value})"),
+    "years_since_sale": marked("The time since the last sale ({value} years)"),
+    "state_premium": marked("The price level of the state"),
+    "city_premium": marked("The price level of the city"),
+    "zip_premium": marked("The price level of the ZIP code"),
+    "broker_premium": marked("The price level of the broker"),
+    "hedonic": marked("The combination of size, place and status"),
+}
+
 
 def readable(value: float | str | None) -> str:
     """A value of a listing or of a feature: `for_sale` becomes `For sale`; names of places do not change."""
     if value is None:
-        return "unknown"
+        return _("unknown")
     if isinstance(value, str):
-        return value.replace("_", " ").capitalize() if "_" in value or value.islower() else value
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+        return _(value.replace("_", " ").capitalize()) if "_" in value or value.islower() else value
+    digits = next(digits for digits in (0, 1, 2) if digits == 2 or round(value, 2) == round(value, digits))
+    return number(value, digits)
 
 
 def feature_value(contribution: Mapping[str, Any]) -> str:
@@ -20,14 +41,21 @@ def feature_value(contribution: Mapping[str, Any]) -> str:
     feature, value = contribution["feature"], contribution["value"]
     if feature.endswith("_premium") or feature == "hedonic":
         return ""
-    if feature == "zip_code" and value is not None:
+    if value is not None and feature == "zip_code":
         return f"{int(value):05d}"
+    if value is not None and feature in ("street", "brokered_by"):
+        return f"{int(value)}"  # an id, not a quantity
     return readable(value)
 
 
-def dollars(amount: float) -> str:
-    """An amount of US dollars without cents. In Markdown, use `plain` on it."""
-    return f"${amount:,.0f}"
+def subject(contribution: Mapping[str, Any]) -> str:
+    """A feature with its value as the subject of a sentence, as Markdown."""
+    value = feature_value(contribution)
+    bold = f"**{escaped(value)}**" if value else ""
+    template = _SUBJECTS.get(contribution["feature"])
+    if template and contribution["value"] is not None:
+        return _(template, value=bold)
+    return f"{escaped(_(contribution['title']))} {bold}".rstrip()
 
 
 def plain(text: str) -> str:

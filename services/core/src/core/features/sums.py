@@ -6,8 +6,9 @@ own price never reaches its features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -43,8 +44,12 @@ class Sums:
         return Sums(keys, cells, cell, broker, moments)
 
     @staticmethod
-    def total(parts: Sequence[Sums]) -> Sums:
-        """Sums of the rows of all parts."""
+    def total(parts: Iterable[Sums]) -> Sums:
+        """Sums of the rows of all parts, at least one. Two are in memory at a time, if `parts` is a generator."""
+        return reduce(Sums._plus, parts)
+
+    def _plus(self, other: Sums) -> Sums:
+        parts = self, other
         keys = {name: in_order({key for part in parts for key in part.keys[name]}) for name in COLUMNS}
         new = [{name: positions(part.keys[name], keys[name]) for name in COLUMNS} for part in parts]
         every = np.concatenate(
@@ -81,25 +86,3 @@ def _sums(group: np.ndarray, groups: int, fold: np.ndarray, z: np.ndarray) -> np
     where, length = group * FOLDS + fold, groups * FOLDS
     columns = [np.bincount(where, z[:, at], length) for at in range(z.shape[1])]
     return np.stack(columns, axis=1).reshape(groups, FOLDS, z.shape[1])
-
-
-def to_arrays(sums: Sums) -> dict[str, np.ndarray]:
-    """Sums without their keys, as arrays. Folds of groups without rows, which are most of them, are left out."""
-    arrays = {"cells": sums.cells, "moments": sums.moments}
-    for name, values in (("cell", sums.cell), ("broker", sums.broker)):
-        flat = values.reshape(-1, values.shape[-1])
-        arrays[f"{name}_at"] = np.flatnonzero(flat[:, 0])
-        arrays[f"{name}_sums"] = flat[arrays[f"{name}_at"]]
-    return arrays
-
-
-def from_arrays(keys: Mapping[str, Sequence[Key]], arrays: Mapping[str, np.ndarray]) -> Sums:
-    """Inverse of `to_arrays`."""
-
-    def dense(name: str, groups: int) -> np.ndarray:
-        out = np.zeros((groups * FOLDS, arrays["moments"].shape[-1]))
-        out[arrays[f"{name}_at"]] = arrays[f"{name}_sums"]
-        return out.reshape(groups, FOLDS, -1)
-
-    cell, broker = dense("cell", len(arrays["cells"])), dense("broker", len(keys[BROKER]) + 1)
-    return Sums(keys, arrays["cells"], cell, broker, arrays["moments"])

@@ -46,8 +46,8 @@ class Columns:
         codes = {name: np.concatenate([part.codes[name] for part in parts]) for name in COLUMNS}
         return Columns(np.concatenate([part.plain for part in parts]), parts[0].keys, codes)
 
-    def take(self, rows: np.ndarray) -> Columns:
-        """A selection of the rows."""
+    def take(self, rows: slice | np.ndarray) -> Columns:
+        """A selection of the rows. A slice shares their memory."""
         return Columns(self.plain[rows], self.keys, {name: codes[rows] for name, codes in self.codes.items()})
 
     def learned(self, encodings: Encodings) -> Columns:

@@ -54,15 +54,16 @@ class Ledger(Ownership, Calls, Decisions, Trainings, Trust, Predictions, History
                 raise LedgerError(
                     f"another promotion or rollback is still running after {seconds} s: try again"
                 ) from taken
-            yield _InTransaction(connection, self._run)
+            yield _InTransaction(connection, self._run, self._actor)
 
 
 class _InTransaction(Ledger):
     """A ledger whose calls all belong to one transaction, which ends outside of it."""
 
-    def __init__(self, connection: Connection, run: str) -> None:
+    def __init__(self, connection: Connection, run: str, actor: str) -> None:
         self._connection = connection
         self._run = run
+        self._actor = actor
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:

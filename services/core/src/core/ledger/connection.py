@@ -39,7 +39,14 @@ _KEEPALIVE: dict[str, Any] = {
 class Database:
     """Opens one connection per call: stages are short, and a call with a lost connection can be repeated."""
 
-    def __init__(self, dsn: str, connect_timeout: int = 5, statement_timeout: int = 30, run: str = "by hand") -> None:
+    def __init__(
+        self,
+        dsn: str,
+        connect_timeout: int = 5,
+        statement_timeout: int = 30,
+        run: str = "by hand",
+        actor: str = "unknown",
+    ) -> None:
         """Store the settings; no connection is opened yet.
 
         Args:
@@ -47,9 +54,11 @@ class Database:
             connect_timeout: seconds.
             statement_timeout: seconds.
             run: name of the writer, stored with the rows.
+            actor: who started the writer, stored with moves of the champion's alias.
         """
         self._dsn = dsn
         self._run = run
+        self._actor = actor
         self._connect_timeout = connect_timeout
         self._options = f"-c statement_timeout={statement_timeout * 1000}"
 

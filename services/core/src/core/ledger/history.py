@@ -103,7 +103,7 @@ class History(Database):
         return {row["kind"]: row["at"] for row in rows}
 
     def champions(self) -> list[ChampionRow]:
-        """Every move of the champion's alias, in order."""
+        """Every move of the champion's alias, in order, without who made it: the price service needs no login."""
         with self._connect() as connection:
             rows = connection.execute(
                 "select version, before, kind, reason, run, at from ledger.champions order by id"

@@ -118,13 +118,13 @@ class Trainings(Batches):
             return [str(row["run_id"]) for row in rows]
 
     def add_move(self, version: str, before: str | None, kind: str, reason: str, manifest_sha256: str) -> None:
-        """Record that the champion's alias moves from version `before` to `version`.
+        """Record that the champion's alias moves from version `before` to `version`, with the run and who started it.
 
         `kind` is `promotion` or `rollback`. Predictors serve the version only with this hash.
         """
         with self._connect() as connection:
             connection.execute(
-                "insert into ledger.champions (version, before, kind, reason, run, manifest_sha256)"
-                " values (%s, %s, %s, %s, %s, %s)",
-                [version, before, kind, reason, self._run, manifest_sha256],
+                "insert into ledger.champions (version, before, kind, reason, run, actor, manifest_sha256)"
+                " values (%s, %s, %s, %s, %s, %s, %s)",
+                [version, before, kind, reason, self._run, self._actor, manifest_sha256],
             )

@@ -38,6 +38,7 @@ from core.model.intervals import Intervals
 MANIFEST = "manifest.json"
 INTERVALS = "ranges.json"
 FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")  # and INTERVALS, if the model has them
+_GOLDEN_ROWS = 12
 _CLOSE = 1e-9  # relative; another processor may round the last bits of exp() otherwise
 
 
@@ -205,8 +206,12 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def golden_sample(raw: pl.DataFrame, rows: int = 12) -> pl.DataFrame:
-    """Listings to record with a model: `rows` of `raw`, evenly spread, and one listing that has only nulls."""
-    step = max(1, raw.height // rows)
+def golden_sample(raw: pl.DataFrame) -> pl.DataFrame:
+    """Listings to record with a model: those at `golden_positions`, and one listing that has only nulls."""
     nulls: Sequence[dict[str, None]] = [{}]
-    return pl.concat([raw.select(RAW_SCHEMA.keys())[::step][:rows], parse_listings(nulls)])
+    return pl.concat([raw.select(RAW_SCHEMA.keys())[golden_positions(raw.height)], parse_listings(nulls)])
+
+
+def golden_positions(rows: int) -> np.ndarray:
+    """Positions of at most `_GOLDEN_ROWS` of the rows, evenly spread."""
+    return np.arange(0, rows, max(1, rows // _GOLDEN_ROWS))[:_GOLDEN_ROWS]

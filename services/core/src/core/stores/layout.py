@@ -5,7 +5,7 @@
     reports/0003.json, .html              its validation report
     fingerprints/0003.parquet             a hash of each of its valid rows
     clean/0003/train.parquet              its clean rows, one object per split
-    encoded/0003/train.npz                features and sums of these rows, see pipeline.training.encoded
+    encoded/0003/train.npz                these rows as numbers, see pipeline.training.encoded
     profiles/<profile>/0003-<sha256>.parquet   its distribution, see pipeline.decision.drift
     search/<name>.json                    the trials of a search for parameters
     platform.json                         the platform that owns the store, see pipeline.ownership
@@ -49,7 +49,7 @@ def clean_key(number: int, split: str) -> str:
 
 
 def encoded_key(number: int, split: str) -> str:
-    """Key of the features and sums of one split of a batch's clean rows."""
+    """Key of one split of a batch's clean rows as numbers."""
     return f"encoded/{number:04d}/{split}.npz"
 
 

@@ -19,10 +19,12 @@ from core.model.bundle import golden_sample, load_bundle, write_bundle
 from core.model.compatibility import MLFLOW
 from pipeline.context import Context
 from pipeline.outcome import Outcome
+from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import FAILURES, Rehearsal
 from pipeline.training.boosting import boost, dataset
-from pipeline.training.encoded import Part, training_matrix
+from pipeline.training.encoded import Part
+from pipeline.training.features import FeatureRows
 
 _ROWS = 90
 _TREE = {"num_boost_round": 1, "min_data_in_leaf": 5}
@@ -123,10 +125,11 @@ def grow(settings: PipelineSettings, folder: Path) -> str:
     """Write a bundle of one tree, and return the sha256 of its manifest."""
     rows, settings = listings(), settings.model_copy(update=_TREE)
     part = Part.of(rows)
-    matrix = training_matrix([part], part.sums, settings.seed)[0], part.price
-    train = dataset(matrix, settings)
-    booster = boost(train, dataset(matrix, settings, train), settings)
-    return write_bundle(folder, booster.model_to_string(), fit(part.sums), golden_sample(rows))
+    sums = part.sums()
+    pieces = FeatureRows.of_training([Deferred.of(part)], sums, settings.seed).pieces()
+    train = dataset(pieces, settings)
+    booster = boost(train, dataset(pieces, settings, train), settings)
+    return write_bundle(folder, booster.model_to_string(), fit(sums), golden_sample(rows))
 
 
 def listings() -> pl.DataFrame:

@@ -57,7 +57,7 @@ def gather(context: Context, tracking: Tracking, batch: int) -> Evidence:
 
     Reads the clean rows of this batch only; other batches contribute their stored profiles.
     """
-    listings = pl.concat([rows.read_split(context.store, [batch], split) for split in rows.SPLITS])
+    listings = pl.concat([rows.read_batch(context.store, batch, split) for split in rows.SPLITS])
     labelled = drift.labels(listings)
     rows.write(context.store, _profile_key(context, batch), drift.profile(labelled))
     pending = sorted({*context.ledger.untrained_batches(), batch})
@@ -94,7 +94,7 @@ def _profile(context: Context, batches: list[int]) -> pl.DataFrame:
     for number in batches:
         key = _profile_key(context, number)
         if not context.store.exists(key):
-            clean = [rows.read_split(context.store, [number], split) for split in rows.SPLITS]
+            clean = [rows.read_batch(context.store, number, split) for split in rows.SPLITS]
             rows.write(context.store, key, drift.profile(drift.labels(pl.concat(clean))))
         parts.append(rows.read(context.store, key))
     return drift.add(parts)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
 from core.model.bundle import Bundle
 from core.stores.registry import ModelVersion
+from pipeline.evaluation import holdout
 from pipeline.evaluation.gate import gain_interval, guarded_segments, row_blocks
 from pipeline.evaluation.record import Evaluation
 from pipeline.evaluation.scores import coverage, score, segments
+from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
 
 
 def compare(
-    holdout: pl.DataFrame,
+    rows: Sequence[Deferred[pl.DataFrame]],
     batches: list[int],
     challenger: Bundle,
     champion: Bundle | None,
@@ -24,14 +28,14 @@ def compare(
 
     The evaluation also has the coverage of the prediction intervals, for people: no rule of the gate uses it.
     """
-    actual = holdout["price"].to_numpy()
-    estimates = challenger.estimate(holdout)
+    listings, estimates = holdout.estimate(rows, challenger.estimate)
+    actual = listings["price"].to_numpy()
     priced = estimates.prices
     evaluation: Evaluation = {
         "batches": batches,
-        "rows": holdout.height,
+        "rows": listings.height,
         "challenger": score(actual, priced) | coverage(actual, estimates),
-        "challenger_segments": segments(holdout, priced),
+        "challenger_segments": segments(listings, priced),
         "champion": None,
         "champion_version": None,
         "champion_segments": None,
@@ -39,16 +43,16 @@ def compare(
     }
     if champion is None:
         return evaluation
-    estimates = champion.estimate(holdout)
+    _, estimates = holdout.estimate(rows, champion.estimate)
     before = estimates.prices
     errors = np.abs(before - actual), np.abs(priced - actual)
-    blocks = row_blocks(holdout["zip_code"].to_numpy())
+    blocks = row_blocks(listings["zip_code"].to_numpy())
     return {
         **evaluation,
         "champion": score(actual, before) | coverage(actual, estimates),
-        "champion_segments": segments(holdout, before),
+        "champion_segments": segments(listings, before),
         "interval": gain_interval(*errors, blocks, settings.gain_confidence, settings.seed),
-        "guarded_segments": guarded_segments(holdout, before, *errors),
+        "guarded_segments": guarded_segments(listings, before, *errors),
     }
 
 

@@ -49,7 +49,7 @@ def run(context: Context, run_id: str) -> EvaluateOutcome:
             bundle = champion_bundle(context, champion)
         except BundleError as error:  # predictors refuse it, so there is nothing to compare with
             unusable = str(error)
-    holdout = rows.read_split(context.store, batches, "test")
+    holdout = rows.defer_split(context.store, batches, "test", rows.read_batch)
     evaluation = compare(holdout, batches, challenger, bundle, context.settings)
     evaluation["champion_version"], evaluation["champion_unusable"] = version, unusable
     evaluation["promoted"], evaluation["reason"] = judge(evaluation, context.settings)

@@ -8,16 +8,16 @@ from typing import NotRequired
 
 from core.errors import DataError
 from core.features.columns import FINGERPRINT
-from core.features.sums import Sums
 from pipeline import rows
 from pipeline.context import Context
 from pipeline.evaluation.record import Scores
-from pipeline.outcome import Outcome
+from pipeline.outcome import Outcome, peak_mib
 from pipeline.reports import card
 from pipeline.settings import PipelineSettings
 from pipeline.tracking import Tracking, lineage_tags
 from pipeline.training import encoded
 from pipeline.training.boosting import parameters
+from pipeline.training.pieces import PIECE_ROWS, pieces
 from pipeline.training.plan import Plan, make_plan
 from pipeline.training.trainer import TrainingData, train_model
 
@@ -67,6 +67,7 @@ def run(context: Context, batch: int) -> TrainOutcome:
         folder = Path(scratch) / "bundle"
         result = train_model(data, settings, folder, plan.start)
         params = {"mode": plan.mode, **parameters(settings), "rounds": result.rounds, **counts}
+        params |= {"piece_rows": PIECE_ROWS, "train_pieces": len(pieces(data.train))}
         facts = card.Facts(
             used,
             reason,
@@ -74,13 +75,14 @@ def run(context: Context, batch: int) -> TrainOutcome:
             params,
             result.scores,
             result.gain,
-            data.test,
+            result.test,
             result.estimates,
             result.sample,
             result.contributions,
             result.without,
         )  # fmt: skip - one argument per line would take a third of this function
-        tracking.log_training(params, result.scores, {"feature_importance": card.summary(facts)})
+        measured = {**result.scores, "peak": {"mib": peak_mib()}}
+        tracking.log_training(params, measured, {"feature_importance": card.summary(facts)})
         tracking.log_texts(rows.reports(context.store, batch) | card.texts(facts))
         tracking.log_bundle(folder, result.manifest_sha256)
         run_id: str = active.info.run_id
@@ -97,12 +99,12 @@ def run(context: Context, batch: int) -> TrainOutcome:
 
 def _read(context: Context, plan: Plan, batches: list[int]) -> TrainingData:
     """Rows of the planned batches for the trees; sums, validation and test rows of all batches."""
-    train = {number: encoded.read(context.store, number, "train") for number in batches}
+    train, validation = (rows.defer_split(context.store, batches, split, encoded.read) for split in rows.SPLITS[:2])
     return TrainingData(
-        [train[number] for number in plan.batches],
-        Sums.total([part.sums for part in train.values()]),
-        [encoded.read(context.store, number, "validation") for number in batches],
-        rows.read_split(context.store, batches, "test"),
+        [part for number, part in zip(batches, train, strict=True) if number in plan.batches],
+        encoded.total_sums(train),
+        validation,
+        rows.defer_split(context.store, batches, "test", rows.read_batch),
     )
 
 

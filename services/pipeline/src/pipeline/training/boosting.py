@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from core.features.columns import BASELINE, CATEGORICAL, FEATURES
 from core.model.estimates import baseline
+from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
-
-Rows = tuple[np.ndarray, np.ndarray]  # feature matrix, and prices in dollars
+from pipeline.training.features import Rows
+from pipeline.training.pieces import last_kept
 
 
 def boost(
@@ -48,28 +50,70 @@ def boost(
 
 
 def dataset(
-    rows: Rows,
+    pieces: Sequence[Deferred[Rows]],
     settings: PipelineSettings,
     like: lightgbm.Dataset | None = None,
     features: Sequence[str] = FEATURES,
-    whole: bool = False,
+    again: bool = False,
 ) -> lightgbm.Dataset:
     """Rows in LightGBM's own form, which takes a quarter of the memory of the matrix.
 
     The target is the logarithm of the price, minus the baseline if that is among the features. So errors are relative,
-    extreme prices do not dominate, and the trees can reach prices beyond those of the training rows. With `whole` the
-    matrix is kept too: training that continues a model needs it to compute that model's predictions.
+    extreme prices do not dominate, and the trees can reach prices beyond those of the training rows.
+
+    One piece is in memory at a time, and the result does not depend on the division into pieces. Each is read twice: a
+    first time for the rows that the bins come from. With `again` they can be read once more: training that continues a
+    model needs them to compute that model's predictions.
     """
-    data = lightgbm.Dataset(
-        rows[0],
-        label=np.log(rows[1]) - (baseline(rows[0]) if BASELINE in features else 0.0),
+    targets = [np.empty(piece.count, dtype=np.float32) for piece in pieces]
+    data = _Dataset(
+        [_Piece(piece, target, BASELINE in features) for piece, target in zip(last_kept(pieces), targets, strict=True)],
         reference=like,
         feature_name=list(features),
         categorical_feature=[name for name in CATEGORICAL if name in features],
         params=parameters(settings),
-        free_raw_data=not whole,
+        free_raw_data=not again,
     )
-    return data.construct()
+    return data.construct().set_label(np.concatenate(targets))
+
+
+class _Piece(lightgbm.Sequence):
+    """A piece for LightGBM, which asks for single rows to choose the bins, and then for all rows."""
+
+    batch_size = sys.maxsize
+
+    def __init__(self, piece: Deferred[Rows], target: np.ndarray, has_baseline: bool) -> None:
+        """Read nothing yet. The target of the rows is written to `target` when LightGBM asks for all rows."""
+        self._piece, self._target, self._has_baseline = piece, target, has_baseline
+
+    def __len__(self) -> int:
+        return self._piece.count
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows = self._piece.read()
+        if not isinstance(index, slice):
+            return rows.features[index].astype(np.float64)
+        self._target[:] = np.log(rows.price) - (baseline(rows.features) if self._has_baseline else 0.0)
+        return rows.features[index]
+
+
+class _Dataset(lightgbm.Dataset):
+    """A dataset of `_Piece`s with exactly the content that LightGBM gives to a dataset of their matrix."""
+
+    def get_params(self) -> dict[str, Any]:
+        """All parameters. For pieces, LightGBM would ignore some that choose and filter bins, such as the seed."""
+        return dict(self.params or {})
+
+    def _set_init_score_by_predictor(self, predictor: Any, data: list[_Piece], used_indices: None) -> _Dataset:  # noqa: ARG002 - LightGBM's signature
+        """Start from the predictions of the model that is continued.
+
+        LightGBM calls this after all rows are in the dataset. A prediction between two pieces can change the number of
+        OpenMP threads, for which the dataset has its buffers, and the process would crash.
+        """
+        if predictor is None:
+            return self
+        self.set_init_score(np.concatenate([predictor.predict(piece[:], raw_score=True) for piece in data]))
+        return self
 
 
 def parameters(settings: PipelineSettings) -> dict[str, Any]:

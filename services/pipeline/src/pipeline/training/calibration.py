@@ -6,7 +6,7 @@ rows, and the errors are measured again for each group of `core.model.intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from core.features.unencoded import Columns
 from core.model.booster import Booster
 from core.model.estimates import prices
 from core.model.intervals import GROUPS, KNOWN, LEVEL, Bins, Intervals, knowledge_of_many
+from pipeline.rows import Deferred
 from pipeline.training.encoded import Part
 
 _SHAPE = tuple(KNOWN.values())
@@ -28,24 +29,21 @@ _MIN_BIN_ROWS = 500  # if there are several bins; the standard error of a tail o
 _MIN_ROWS = round(2 / (1 - LEVEL)) - 1  # with fewer rows, the tail below an interval has less than one row
 _DIGITS = 6  # significant digits of a factor
 
-CalibrationRows = list[tuple[Columns, np.ndarray]]  # features that need no encodings, and prices in dollars
 
-
-def calibration_rows(parts: Iterable[Part]) -> CalibrationRows:
+def calibration_rows(parts: Sequence[Deferred[Part]]) -> list[Part]:
     """At most `_MAX_ROWS` rows of a split for `calibrate`, evenly spread."""
-    rows = [(part.columns, part.price) for part in parts]
-    step = max(1, -(-sum(len(price) for _, price in rows) // _MAX_ROWS))
-    return [(columns.take(np.arange(0, len(price), step)), price[::step]) for columns, price in rows]
+    step = max(1, -(-sum(part.count for part in parts) // _MAX_ROWS))
+    return [part.read()[np.arange(0, part.count, step)] for part in parts]
 
 
-def calibrate(booster: Booster, encodings: Encodings, rows: CalibrationRows) -> Intervals | None:
+def calibrate(booster: Booster, encodings: Encodings, rows: Sequence[Part]) -> Intervals | None:
     """Prediction intervals of a model, from rows that it was not trained on; None if there are too few rows.
 
     A group without rows, for example because no row has a living area, gets the intervals of the group without that
     field.
     """
-    columns = Columns.together([one.learned(encodings) for one, _ in rows])
-    actual = np.concatenate([price for _, price in rows])
+    columns = Columns.together([part.columns.learned(encodings) for part in rows])
+    actual = np.concatenate([part.price for part in rows])
     most_known = [int(column.max()) for column in _answers(knowledge_of_many(matrix(columns, encodings)))]
     groups: list[Bins] = []
     for group in range(GROUPS):

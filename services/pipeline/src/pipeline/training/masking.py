@@ -22,3 +22,8 @@ def masked_fields(columns: Columns, seed: int) -> dict[str, np.ndarray]:
     drawn = draws(columns, seed)
     chosen, chance = next(drawn) < SHARE, next(drawn) ** 2
     return {field: chosen & (next(drawn) < chance) for field in FIELDS}
+
+
+def complete_rows(columns: Columns, seed: int) -> np.ndarray:
+    """The training rows in which no field is masked, bool (rows,)."""
+    return ~np.logical_or.reduce(list(masked_fields(columns, seed).values()))

@@ -8,24 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 
 from core.features.columns import FINGERPRINT
-from core.features.matrix import matrix
 from core.features.regression import fit
-from core.features.sums import Sums
 from core.stores import layout
 from core.stores.objects import Store
+from pipeline import rows
 from pipeline.context import Context
-from pipeline.rows import Split
+from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.training import encoded
-from pipeline.training.boosting import Rows, boost, dataset
-from pipeline.training.encoded import Part, training_matrix
+from pipeline.training.boosting import boost, dataset
+from pipeline.training.encoded import Part
+from pipeline.training.features import FeatureRows
+from pipeline.training.pieces import spread
 
 # The hyperparameters and their bounds. Early stopping sets the number of rounds.
 SPACE: dict[str, optuna.distributions.BaseDistribution] = {
@@ -84,24 +84,19 @@ def _clipped(within: Any, value: float) -> float:
     return clipped
 
 
-def relative_error(parts: list[Part], validation: list[Part], seed: int) -> Callable[[PipelineSettings], float]:
+def relative_error(
+    train: Sequence[Deferred[Part]], validation: Sequence[Deferred[Part]], seed: int
+) -> Callable[[PipelineSettings], float]:
     """The objective: trains on train rows; returns the mean absolute error of the log price on validation rows."""
-    total = Sums.total([part.sums for part in parts])
-    train = _rows(parts, training_matrix(list(parts), total, seed)[0])
-    encodings = fit(total)
-    unseen = _rows(validation, np.concatenate([matrix(part.columns, encodings) for part in validation]))
-    step = -(-len(train[1]) // _MAX_TRAIN_ROWS)
-    some = train[0][::step], train[1][::step]
+    total = encoded.total_sums(train)
+    source, unseen = FeatureRows.of_training(train, total, seed), FeatureRows.of_unseen(validation, fit(total))
+    some = Deferred.of(source.select(spread(source.count, _MAX_TRAIN_ROWS)))
 
     def error(settings: PipelineSettings) -> float:
-        data = dataset(some, settings)  # built for each trial, because it depends on the settings
-        return float(boost(data, dataset(unseen, settings, data), settings).best_score["valid_0"]["l1"])
+        data = dataset([some], settings)  # built for each trial, because it depends on the settings
+        return float(boost(data, dataset(unseen.pieces(), settings, data), settings).best_score["valid_0"]["l1"])
 
     return error
-
-
-def _rows(parts: list[Part], features: np.ndarray) -> Rows:
-    return features, np.concatenate([part.price for part in parts])
 
 
 def best_settings(context: Context, batches: list[int], trials: int) -> PipelineSettings:
@@ -111,6 +106,5 @@ def best_settings(context: Context, batches: list[int], trials: int) -> Pipeline
     start = [getattr(settings, name) for name in SPACE]
     identity = json.dumps([FINGERPRINT, versions, settings.seed, start, sorted(SPACE)])
     name = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    splits: tuple[Split, Split] = ("train", "validation")
-    train, validation = ([encoded.read(context.store, number, split) for number in batches] for split in splits)
+    train, validation = (rows.defer_split(context.store, batches, split, encoded.read) for split in rows.SPLITS[:2])
     return search(relative_error(train, validation, settings.seed), settings, trials, context.store, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +16,19 @@ from core.features.regression import fit
 from core.features.sums import Sums
 from core.features.unencoded import Columns
 from core.model.booster import Booster
-from core.model.bundle import golden_sample, write_bundle
+from core.model.bundle import golden_positions, golden_sample, write_bundle
 from core.model.estimates import Estimates, contributions, estimates, prices
 from core.model.intervals import Intervals
+from pipeline.evaluation import holdout
 from pipeline.evaluation.scores import coverage, score
-from pipeline.rows import Split
+from pipeline.rows import Deferred, Split
 from pipeline.settings import PipelineSettings
-from pipeline.training.boosting import Rows, boost, dataset
+from pipeline.training.boosting import boost, dataset
 from pipeline.training.calibration import calibrate, calibration_rows
-from pipeline.training.encoded import Part, training_matrix
+from pipeline.training.encoded import Part
+from pipeline.training.features import FeatureRows
+from pipeline.training.masking import complete_rows
+from pipeline.training.pieces import select, spread
 
 _MAX_SCORED_ROWS = 20_000  # of train and of validation
 _MAX_EXPLAINED_ROWS = 400  # test rows with SHAP values
@@ -36,21 +41,24 @@ _TOGETHER = (("zip_code", "city", "state"), ("bed", "bath"), ("bed", "bath", "ho
 class TrainingData:
     """Input of a training: rows for the trees, sums of all batches for the encodings, and rows to measure errors."""
 
-    train: list[Part]
+    train: list[Deferred[Part]]
     sums: Sums
-    validation: list[Part]
-    test: pl.DataFrame
+    validation: list[Deferred[Part]]
+    test: list[Deferred[pl.DataFrame]]
 
     @staticmethod
     def of(parts: dict[Split, pl.DataFrame]) -> TrainingData:
         """Training data from the clean rows of each split, as one batch."""
         train = Part.of(parts["train"])
-        return TrainingData([train], train.sums, [Part.of(parts["validation"])], parts["test"])
+        validation = Part.of(parts["validation"])
+        return TrainingData([Deferred.of(train)], train.sums(), [Deferred.of(validation)], [Deferred.of(parts["test"])])
 
     def counts(self) -> dict[str, int]:
         """Number of rows per split, as `train_rows`, `validation_rows`, `test_rows`."""
-        train, validation = (sum(len(part.price) for part in parts) for parts in (self.train, self.validation))
-        return {"train_rows": train, "validation_rows": validation, "test_rows": self.test.height}
+        train, validation, test = (
+            sum(part.count for part in parts) for parts in (self.train, self.validation, self.test)
+        )
+        return {"train_rows": train, "validation_rows": validation, "test_rows": test}
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class TrainingResult:
     rounds: int
     gain: list[float]  # per feature: how much it lowered the loss
     scores: dict[str, dict[str, float]]  # per split
+    test: pl.DataFrame  # columns `holdout.KEPT` of the test rows
     estimates: Estimates  # of the test rows
     sample: np.ndarray  # feature matrix of some test rows, (rows, len(FEATURES))
     contributions: np.ndarray  # of the features to the logarithm of their prices, (rows, len(FEATURES))
@@ -70,47 +79,41 @@ class TrainingResult:
 def train_model(
     data: TrainingData, settings: PipelineSettings, folder: Path, start: str | None = None
 ) -> TrainingResult:
-    """Train a model, and write its bundle to `folder`.
-
-    Empties `data.train` and `data.validation` to free memory. `start` is the text of a model to continue.
-    """
-    encodings, whole = fit(data.sums), start is not None
-    # Each matrix is freed before the next step, because LightGBM's own copy takes a quarter of its memory.
-    price = _prices(data.train)
-    features, complete = training_matrix(data.train, data.sums, settings.seed)
-    train = dataset((features, price), settings, whole=whole)
-    scored = {"train": _sample(features, price, complete)}
-    del features
-    calibration = calibration_rows(data.validation)
-    price = _prices(data.validation)
-    features = np.concatenate([matrix(part.columns, encodings) for part in data.validation])
-    data.validation.clear()
-    validation = dataset((features, price), settings, train, whole=whole)
-    scored["validation"] = _sample(features, price)
-    del features
+    """Train a model, and write its bundle to `folder`. `start` is the text of a model to continue."""
+    encodings, again = fit(data.sums), start is not None
+    source = FeatureRows.of_training(data.train, data.sums, settings.seed)
+    train = dataset(source.pieces(), settings, again=again)
+    scored = {"train": source.select(_complete(source, settings.seed))}
+    del source  # the encodings of five folds
+    unseen = FeatureRows.of_unseen(data.validation, encodings)
+    validation = dataset(unseen.pieces(), settings, train, again=again)
     booster = boost(train, validation, settings, progress=100, start=start)
     text = booster.model_to_string()
     gain = booster.feature_importance("gain").tolist()
     del booster, train, validation
     model = Booster(text)
-    intervals = calibrate(model, encodings, calibration)
-    test = build_features(data.test, encodings), data.test["price"].to_numpy()
-    estimated = estimates(model, intervals, test[0])
-    scores = {name: score(price, prices(model, features)) for name, (features, price) in scored.items()}
-    scores["test"] = score(test[1], estimated.prices) | coverage(test[1], estimated)
-    sample = test[0][:: -(-len(test[0]) // _MAX_EXPLAINED_ROWS)]
+    intervals = calibrate(model, encodings, calibration_rows(data.validation))
+    test, estimated = holdout.estimate(
+        data.test, lambda listings: estimates(model, intervals, build_features(listings, encodings))
+    )
+    price = test["price"].to_numpy()
+    scored["validation"] = unseen.select(spread(unseen.count, _MAX_SCORED_ROWS))
+    scores = {name: score(rows.price, prices(model, rows.features)) for name, rows in scored.items()}
+    scores["test"] = score(price, estimated.prices) | coverage(price, estimated)
+    sample = build_features(_listings(data.test, spread(test.height, _MAX_EXPLAINED_ROWS)), encodings)
     shap = contributions(model, sample, encodings)[1]
-    without = _scores_without_fields(data.test, model, encodings, intervals)
+    some = _listings(data.test, spread(test.height, _MAX_INCOMPLETE_ROWS))
+    without = _scores_without_fields(some, model, encodings, intervals)
     # Golden listings come from test rows, which the model was not trained on.
-    manifest = write_bundle(folder, text, encodings, golden_sample(data.test), intervals)
-    return TrainingResult(model.rounds, gain, scores, estimated, sample, shap, without, manifest)
+    golden = golden_sample(_listings(data.test, golden_positions(test.height)))
+    manifest = write_bundle(folder, text, encodings, golden, intervals)
+    return TrainingResult(model.rounds, gain, scores, test, estimated, sample, shap, without, manifest)
 
 
 def _scores_without_fields(
-    test: pl.DataFrame, model: Booster, encodings: Encodings, intervals: Intervals | None
+    some: pl.DataFrame, model: Booster, encodings: Encodings, intervals: Intervals | None
 ) -> dict[str, dict[str, float]]:
     """Scores of some test rows with all fields, without each field, without `_TOGETHER`, and without any field."""
-    some = test[:: max(1, -(-test.height // _MAX_INCOMPLETE_ROWS))]
     columns, price = Columns.of(some).learned(encodings), some["price"].to_numpy()
     result = {}
     for fields in ((), *((field,) for field in FIELDS), *_TOGETHER, tuple(FIELDS)):
@@ -120,12 +123,11 @@ def _scores_without_fields(
     return result
 
 
-def _prices(parts: list[Part]) -> np.ndarray:
-    return np.concatenate([part.price for part in parts])
+def _complete(source: FeatureRows, seed: int) -> np.ndarray:
+    """Positions of at most `_MAX_SCORED_ROWS` training rows without masked fields, evenly spread."""
+    complete = np.flatnonzero(np.concatenate([complete_rows(part.read().columns, seed) for part in source.parts]))
+    return complete[spread(len(complete), _MAX_SCORED_ROWS)]
 
 
-def _sample(features: np.ndarray, price: np.ndarray, complete: np.ndarray | None = None) -> Rows:
-    """At most `_MAX_SCORED_ROWS` of the (complete) rows, evenly spread, because predictions take time."""
-    kept = np.arange(len(price)) if complete is None else np.flatnonzero(complete)
-    kept = kept[:: max(1, -(-len(kept) // _MAX_SCORED_ROWS))]
-    return features[kept], price[kept]
+def _listings(parts: Sequence[Deferred[pl.DataFrame]], positions: np.ndarray) -> pl.DataFrame:
+    return pl.concat(select(parts, positions))
