@@ -84,8 +84,13 @@ def mlflow(fed: Fed) -> Iterator[str]:
         yield url
 
 
+@pytest.hookimpl(trylast=True)  # after pytest's own order by parameters of fixtures
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: the charts alone, the memory of the idle platform, the other tests, and last the node tests."""
-    order = {"test_alone.py": 1, "test_idle.py": 2, "test_nodes.py": 4}
+    """Order the tests: the charts alone, the memory of the idle platform, the other tests, pages, and last the nodes.
+
+    The tests of the pages in a browser are in another folder and use the same platform. Other folders come first.
+    """
+    order = {"test_alone.py": 1, "test_idle.py": 2, "test_pages.py": 4, "test_nodes.py": 5}
     here = Path(__file__).parent
-    items.sort(key=lambda item: order.get(item.path.name, 3) if item.path.parent == here else 0)
+    ours = (here, here.parent / "pages")
+    items.sort(key=lambda item: order.get(item.path.name, 3) if item.path.parent in ours else 0)

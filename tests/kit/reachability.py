@@ -36,6 +36,7 @@ REACHES: dict[str, set[str]] = {
     "fastapi": {"mlflow:5000", "postgres:5432", *_PREDICTOR},
     "fastapi-batch": {"mlflow:5000", "postgres:5432", "minio:9000"},
     "grafana": {"prometheus:9090"},
+    "kube-state-metrics": {API_SERVER},
     "minio": set(),
     "minio-provision": {"minio:9000"},
     "mlflow": {"postgres:5432", "minio:9000"},
@@ -45,7 +46,7 @@ REACHES: dict[str, set[str]] = {
     "postgres-exporter": {"postgres:5432"},
     "prometheus": {
         *("minio:9000", "mlflow:5000", "streamlit:8501", "datasource:8000", "alertmanager:9093", "grafana:3000"),
-        *("postgres-exporter:9187", *_PREDICTOR, API_SERVER),
+        *("postgres-exporter:9187", "kube-state-metrics:8080", *_PREDICTOR, API_SERVER),
     },
     "streamlit": {"prometheus:9090", *_PREDICTOR},
     "client of the predictor": _PREDICTOR,
