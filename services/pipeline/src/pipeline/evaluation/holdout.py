@@ -23,8 +23,11 @@ def estimate(
         listings = piece.read()
         kept.append(listings.select(KEPT))
         estimated.append(model(listings))
-    low, high = (
-        None if ends[0] is None else np.concatenate(ends)
-        for ends in ([one.low for one in estimated], [one.high for one in estimated])
-    )
-    return pl.concat(kept, rechunk=True), Estimates(np.concatenate([one.prices for one in estimated]), low, high)
+    prices = np.concatenate([one.prices for one in estimated])
+    low, high = _together([one.low for one in estimated]), _together([one.high for one in estimated])
+    return pl.concat(kept, rechunk=True), Estimates(prices, low, high)
+
+
+def _together(ends: list[np.ndarray | None]) -> np.ndarray | None:
+    present = [end for end in ends if end is not None]
+    return np.concatenate(present) if present else None

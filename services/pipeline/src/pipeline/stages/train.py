@@ -81,7 +81,7 @@ def run(context: Context, batch: int) -> TrainOutcome:
             result.contributions,
             result.without,
         )  # fmt: skip - one argument per line would take a third of this function
-        measured = {**result.scores, "peak": {"mib": peak_mib()}}
+        measured: dict[str, Scores] = {**result.scores, "peak": {"mib": peak_mib()}}
         tracking.log_training(params, measured, {"feature_importance": card.summary(facts)})
         tracking.log_texts(rows.reports(context.store, batch) | card.texts(facts))
         tracking.log_bundle(folder, result.manifest_sha256)

@@ -92,7 +92,8 @@ class _Piece(lightgbm.Sequence):
     def __getitem__(self, index: Any) -> np.ndarray:
         rows = self._piece.read()
         if not isinstance(index, slice):
-            return rows.features[index].astype(np.float64)
+            row: np.ndarray = rows.features[index].astype(np.float64)
+            return row
         self._target[:] = np.log(rows.price) - (baseline(rows.features) if self._has_baseline else 0.0)
         return rows.features[index]
 
@@ -104,7 +105,7 @@ class _Dataset(lightgbm.Dataset):
         """All parameters. For pieces, LightGBM would ignore some that choose and filter bins, such as the seed."""
         return dict(self.params or {})
 
-    def _set_init_score_by_predictor(self, predictor: Any, data: list[_Piece], used_indices: None) -> _Dataset:  # noqa: ARG002 - LightGBM's signature
+    def _set_init_score_by_predictor(self, predictor: Any, data: Any, used_indices: Any) -> _Dataset:  # noqa: ARG002 - LightGBM's signature
         """Start from the predictions of the model that is continued.
 
         LightGBM calls this after all rows are in the dataset. A prediction between two pieces can change the number of

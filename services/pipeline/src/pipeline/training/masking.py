@@ -26,4 +26,5 @@ def masked_fields(columns: Columns, seed: int) -> dict[str, np.ndarray]:
 
 def complete_rows(columns: Columns, seed: int) -> np.ndarray:
     """The training rows in which no field is masked, bool (rows,)."""
-    return ~np.logical_or.reduce(list(masked_fields(columns, seed).values()))
+    complete: np.ndarray = ~np.logical_or.reduce(list(masked_fields(columns, seed).values()))
+    return complete

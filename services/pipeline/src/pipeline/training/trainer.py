@@ -126,7 +126,8 @@ def _scores_without_fields(
 def _complete(source: FeatureRows, seed: int) -> np.ndarray:
     """Positions of at most `_MAX_SCORED_ROWS` training rows without masked fields, evenly spread."""
     complete = np.flatnonzero(np.concatenate([complete_rows(part.read().columns, seed) for part in source.parts]))
-    return complete[spread(len(complete), _MAX_SCORED_ROWS)]
+    positions: np.ndarray = complete[spread(len(complete), _MAX_SCORED_ROWS)]
+    return positions
 
 
 def _listings(parts: Sequence[Deferred[pl.DataFrame]], positions: np.ndarray) -> pl.DataFrame:
