@@ -82,7 +82,9 @@ def waterfall(answer: Json) -> alt.LayerChart:
     )
     amount = base.mark_text(align="left", dx=4).encode(x="right:Q", text="amount:N")
     height = 26 * len(bars) + 100  # with axis and legend
-    return localized((length + amount).properties(height=height, description=_("How the values lead to the price")))
+    description = _("How the values lead to the price")
+    chart: alt.LayerChart = (length + amount).properties(height=height, description=description)
+    return localized(chart)
 
 
 def interval(answer: Json) -> alt.LayerChart:
@@ -93,12 +95,15 @@ def interval(answer: Json) -> alt.LayerChart:
     base = alt.Chart(frame).encode(tooltip=tooltip)
     length = base.mark_bar(height=14, color="#b9cfe9").encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=180, color="#2f6db5").encode(x="price:Q")
-    return localized((length + point).properties(height=70, description=_("The price within its interval")))
+    description = _("The price within its interval")
+    chart: alt.LayerChart = (length + point).properties(height=70, description=description)
+    return localized(chart)
 
 
 def localized(chart: Chart) -> Chart:
     """The chart with numbers in the format of the page's language."""
-    return chart.configure(locale=alt.Locale(number=alt.NumberLocale(**chart_locale())))
+    shown: Chart = chart.configure(locale=alt.Locale(number=alt.NumberLocale(**chart_locale())))
+    return shown
 
 
 def _label(contribution: Json) -> str:
