@@ -19,6 +19,8 @@ from pipeline import STAGES, Stage
 
 from .conftest import COMMIT, DAGS, DIGEST
 
+BY_ADMIN = SimpleNamespace(triggering_user_name="admin")  # what templates read of a DAG run
+
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
@@ -117,16 +119,14 @@ def test_references_are_produced_before_they_are_needed() -> None:
             produced |= set(stage.gives)
 
 
-@pytest.mark.parametrize(("user", "actor"), [("admin", "Airflow user admin"), (None, "Airflow, without a user")])
-def test_references_become_arguments(pipeline_dag: DAG, user: str | None, actor: str) -> None:
+def test_references_become_arguments(pipeline_dag: DAG) -> None:
     reported: dict[str, dict[str, object]] = {
         stage.name: {name: f"{name}-of-{stage.name}" for name in stage.gives} for stage in STAGES
     }
     values = {name: f"{name}-of-{stage.name}" for stage in reversed(STAGES) for name in stage.gives}
     for stage in STAGES:
         task = pipeline_dag.get_task(stage.name).prepare_for_execution()
-        dag_run = SimpleNamespace(triggering_user_name=user)
-        task.render_template_fields({"ti": Results(reported), "run_id": "manual__1", "dag_run": dag_run})
+        task.render_template_fields({"ti": Results(reported), "run_id": "manual__1", "dag_run": BY_ADMIN})
         expected = [word for name in stage.needs for word in (f"--{name.replace('_', '-')}", values[name])]
         assert task.arguments == [stage.name, *expected]
         env = {
@@ -140,7 +140,7 @@ def test_references_become_arguments(pipeline_dag: DAG, user: str | None, actor:
             "COMMIT": COMMIT,
             "IMAGE_DIGEST": DIGEST,
             "RUN_ID": "manual__1",
-            "ACTOR": actor,
+            "ACTOR": "Airflow user admin",
         }
 
 
@@ -188,11 +188,20 @@ def test_dag_processor_accepts_the_dags(tmp_path: Path) -> None:
     assert tasks == [stage.name for stage in STAGES]
 
 
+def test_run_of_the_schedule_has_no_user(dags: dict[str, DAG]) -> None:
+    [task] = dags["house_price_rollback"].tasks
+    [template] = [item.value for item in task.env_vars if item.name == "ACTOR"]
+    nobody = {"dag_run": SimpleNamespace(triggering_user_name=None)}
+    assert task.render_template(template, nobody) == "Airflow, without a user"
+
+
 def test_rollback_uses_version_and_reason_of_the_form(dags: dict[str, DAG]) -> None:
     dag = dags["house_price_rollback"]
     [task] = dag.tasks
     ready = task.prepare_for_execution()
-    ready.render_template_fields({"params": {"to": "3", "reason": "it's --absurd"}, "run_id": "manual__1"})
+    ready.render_template_fields(
+        {"params": {"to": "3", "reason": "it's --absurd"}, "run_id": "manual__1", "dag_run": BY_ADMIN}
+    )
     assert ready.arguments == ["rollback", "--to=3", "--reason=it's --absurd"]
     with pytest.raises(ParamValidationError):
         dag.params.validate()
