@@ -52,7 +52,7 @@ def _no_series(job: str) -> str:
     return f'max by (config) ({_JOBS} config="{job}"}}) unless on () up{{job="{job}"}}'
 
 
-# Airflow sends its timers as native histograms: there are no series with the suffix _count.
+# Airflow exports its timers as native histograms. Series with the suffix _count do not exist.
 _FAILED_RUNS = "airflow_dagrun_duration_failed_milliseconds"
 # Failed means that the Job has given up. kube_job_status_failed also counts attempts before a success.
 _FAILED_JOB = 'kube_job_failed{condition="true"} == 1'

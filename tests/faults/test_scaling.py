@@ -7,7 +7,7 @@ import time
 import pytest
 
 from ci.common.console import say, wait_for
-from ci.common.kube import PLATFORM, get, kube
+from ci.common.kube import PLATFORM, get, kube, trouble
 from ci.deploy import platform, runs, workloads
 from tests.kit.clients import Clients
 
@@ -36,8 +36,7 @@ def ready_pods() -> dict[str, str]:
     return {
         pod["metadata"]["name"]: pod["spec"]["nodeName"]
         for pod in items
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+        if "deletionTimestamp" not in pod["metadata"] and not trouble(pod)
     }
 
 

@@ -9,17 +9,8 @@ from pathlib import Path
 from ci.local.processes import LocalPlatform
 from core.ledger import Ledger
 from tests.kit import local_predictor, prometheus_answers
+from tests.kit.history import EVIDENCE, SCORES
 from tests.kit.small_models import train
-
-SCORES = {"mae": 33_005.2, "rmse": 40_815.4, "r2": 0.52, "mape": 0.16}
-EVIDENCE = {
-    "champion": {"version": "1", "rows": 51_000, "mae": 32_000.0, "holdout_mae": 30_000.0},
-    "columns": [
-        {"column": "price", "psi": 3.1, "ks": 0.4, "unseen": None, "moved": True},
-        {"column": "city", "psi": None, "ks": None, "unseen": 0.02, "moved": False},
-    ],
-    "run_id": "77ab",
-}
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import ui
 from core.listing.schema import RANGES
 from predictor.http.feedback import Feedback
 from predictor.pricing.listing import form_schema
+from tests.kit.history import EVIDENCE, SCORES
 from ui import charts, history, model, price
 from ui import estimate as estimates
 from ui.predictor import Predictor
@@ -337,7 +338,6 @@ SKIPPED = STORED | {"state": "used", "valid": 4055, "quarantined": 0, "duplicate
     "reason": "4,055 rows are fewer than 10,000",
     "decided_at": "2026-11-24T10:31:00+00:00",
 }  # fmt: skip
-SCORES = {"mae": 33_005.2, "rmse": 40_815.4, "r2": 0.52, "mape": 0.16}
 REJECTED = SKIPPED | {
     "batch_number": 4,
     "sha256": "ef",
@@ -377,14 +377,6 @@ def test_history_shows_rows_decisions_and_verdicts_with_their_reasons() -> None:
     assert len(shown.get("vega_lite_chart")) == 2
 
 
-EVIDENCE = {
-    "champion": {"version": "1", "rows": 51_000, "mae": 32_000.0, "holdout_mae": 30_000.0},
-    "columns": [
-        {"column": "price", "psi": 3.1, "ks": 0.4, "unseen": None, "moved": True},
-        {"column": "city", "psi": None, "ks": None, "unseen": 0.02, "moved": False},
-    ],
-    "run_id": "77ab",
-}
 MOVES = [
     {"version": "1", "before": None, "kind": "promotion", "reason": "it is the first model"},
     {"version": "2", "before": "1", "kind": "promotion", "reason": "MAE is better"},
