@@ -17,7 +17,7 @@ networking:
   ipFamily: ipv4
   podSubnet: {settings.POD_CIDR}
   serviceSubnet: {settings.SERVICE_CIDR}
-  kubeProxyMode: nftables
+  kubeProxyMode: iptables
   apiServerAddress: {engine.api_address}
   apiServerPort: {port}
 nodes:

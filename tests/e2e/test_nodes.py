@@ -20,7 +20,9 @@ from ci.common.console import say, wait_for
 from ci.common.kube import JOBS, PLATFORM, environment, get, kube, kubectl
 from ci.deploy import runs, up, workloads
 from tests.kit.clients import Clients
+from tests.kit.reachability import DNS, expected
 
+from . import probes
 from .conftest import Fed
 
 pytestmark = pytest.mark.e2e
@@ -228,3 +230,22 @@ def test_the_platform_survives_a_restart_of_docker(fed: Fed) -> None:
     with runs.airflow() as airflow:
         assert runs.run_once(airflow).state == "success"
     assert get("-n", PLATFORM, "pods")["items"]
+
+
+def test_afterwards_every_node_reaches_every_service(fed: Fed) -> None:
+    """Names and addresses of Services lead to their pods from each node, after all that happened to the nodes."""
+    await_all(300)
+    callers, targets = probes.clients(), probes.services()
+    targets[DNS] = probes.dns()
+    nodes = [*workers(), settings.CONTROL_PLANE]
+    wanted = {
+        f"{client} on {node}": expected(client, set(targets)) for node in nodes for client in ("pipeline", "prometheus")
+    }
+    pods = [
+        probes.pod(name, *callers[name.partition(" ")[0]], targets, wanted[name], name.rpartition(" ")[2])
+        for name in wanted
+    ]
+    with probes.ended(pods) as reached:
+        missing = {name: sorted(wanted[name] - reached[name]) for name in wanted}
+    say(f"{len(nodes)} nodes, {len(targets)} targets: {sum(len(one) for one in reached.values())} connections")
+    assert not any(missing.values()), missing

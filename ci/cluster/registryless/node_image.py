@@ -71,8 +71,8 @@ def build(docker: Mapping[str, str]) -> str:
     shutil.rmtree(context, ignore_errors=True)
     with phase("build the node image"):
         base = _base(docker)
-        nft = _nft(docker, base, context / "nft")
-        programs.write_images(nft, context / "images")
+        filters = _packet_filters(docker, base, context / "filters")
+        programs.write_images(filters, context / "images")
         _write_context(context / "node")
         stage = image.replace(":", "-stage:")
         _docker(docker, "build", "-q", "--build-arg", f"BASE={base}", "-t", stage, str(context / "node"))
@@ -113,10 +113,15 @@ def _base(docker: Mapping[str, str]) -> str:
     return base
 
 
-def _nft(docker: Mapping[str, str], base: str, folder: Path) -> dict[str, LayerEntry]:
-    """The program nft with its libraries and its loader, copied out of the base."""
+def _packet_filters(docker: Mapping[str, str], base: str, folder: Path) -> dict[str, LayerEntry]:
+    """The programs nft and iptables with their libraries and their loader, copied out of the base."""
     folder.mkdir(parents=True)
-    script = "tar -chf - -C / usr/sbin/nft $(ldd /usr/sbin/nft | grep -o '/[^ ]*' | sort -u | cut -c 2-)"
+    script = (
+        'files="/usr/sbin/nft /usr/sbin/iptables /usr/sbin/iptables-save /usr/sbin/iptables-restore '
+        '$(echo /usr/lib/*/xtables/*.so)"; '
+        "libraries=$(ldd $files | grep -v ':$' | grep -o '/[^ ]*' | sort -u); "
+        "tar -chf - -C / $(echo $files $libraries | sed 's,/,,; s, /, ,g')"
+    )
     archive = folder / "files.tar"
     container = _docker(docker, "create", "--entrypoint", "sh", base, "-c", f"{script} > /files.tar").strip()
     try:

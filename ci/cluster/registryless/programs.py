@@ -136,10 +136,10 @@ def recipe_key(recipe: Recipe) -> str:
     return digest.hexdigest()[:12]
 
 
-def image_recipes(nft: dict[str, LayerEntry]) -> dict[str, Recipe]:
+def image_recipes(filters: dict[str, LayerEntry]) -> dict[str, Recipe]:
     """The images that a node needs, by the names that kubeadm and kind's manifests give them.
 
-    `nft` holds the program nft with its libraries, which kube-proxy and the pod network run.
+    `filters` holds the programs nft (for the pod network) and iptables (for kube-proxy) with their libraries.
     """
     kubernetes = version("k8s.io/kubernetes")
     binaries = {"usr": LayerEntry(), "usr/local": LayerEntry(), "usr/local/bin": LayerEntry()}
@@ -150,7 +150,7 @@ def image_recipes(nft: dict[str, LayerEntry]) -> dict[str, Recipe]:
     images = {f"{registry}/{name}:{kubernetes}": control_plane
               for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")}  # fmt: skip
     images[f"{registry}/etcd:{etcd_tag()}"] = control_plane
-    images[f"{registry}/kube-proxy:{kubernetes}"] = Recipe({**USERS, **binaries, **links, **nft})
+    images[f"{registry}/kube-proxy:{kubernetes}"] = Recipe({**USERS, **binaries, **links, **filters})
     images[f"{registry}/pause:{PAUSE_TAG}"] = Recipe({"pause": LayerEntry(file=pause())}, entrypoint=("/pause",),
                                                      user="65535:65535")  # fmt: skip
     images[f"{registry}/coredns/coredns:{version('github.com/coredns/coredns')}"] = _alone(
@@ -162,7 +162,7 @@ def image_recipes(nft: dict[str, LayerEntry]) -> dict[str, Recipe]:
     )
     images[local_path_image()] = _alone("local-path-provisioner")
     images[netpold_image()] = Recipe(
-        {**{path: entry for path, entry in binaries.items() if not entry.file}, **nft,
+        {**{path: entry for path, entry in binaries.items() if not entry.file}, **filters,
          "usr/local/bin/netpold": LayerEntry(file=program("netpold"))}
     )  # fmt: skip
     images[probe_image()] = probe_recipe()
@@ -191,9 +191,9 @@ def _alone(name: str, user: str = "65534:65534") -> Recipe:
     return Recipe({**USERS, name: LayerEntry(file=program(name))}, entrypoint=(f"/{name}",), user=user)
 
 
-def write_images(nft: dict[str, LayerEntry], folder: Path) -> None:
+def write_images(filters: dict[str, LayerEntry], folder: Path) -> None:
     """Write one OCI archive for each image into `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for number, (name, recipe) in enumerate(image_recipes(nft).items()):
+    for number, (name, recipe) in enumerate(image_recipes(filters).items()):
         oci_image.write(name, recipe, folder / f"{number:02}.tar")
