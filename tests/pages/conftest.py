@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from ci.common.kube import PLATFORM, forward
+from ci.common.kube import PLATFORM, forward, kube
 from ci.local.processes import LocalPlatform
 
 from . import browser as browsers
@@ -16,6 +16,7 @@ from . import platform
 from .browser import Tab
 
 Visit = Callable[..., Tab]
+Lose = Callable[[], None]
 
 
 @pytest.fixture(
@@ -53,3 +54,14 @@ def visit(browser: Browser, site: str) -> Iterator[Visit]:
     yield visit
     for tab in tabs:
         tab.page.context.close()
+
+
+@pytest.fixture
+def lose_predictor(site: str, request: pytest.FixtureRequest) -> Lose:
+    """Kills all predictors at once, on this machine all worker processes. Others take their places."""
+    if request.node.callspec.params["site"] == "cluster":
+        return lambda: kube(
+            *("-n", PLATFORM, "delete", "pods", "-l", "app.kubernetes.io/name=fastapi", "--grace-period=0", "--force")
+        )
+    local: LocalPlatform = request.getfixturevalue("local")
+    return lambda: platform.kill_workers(local.pid("predictor"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,12 @@ def serving(local: LocalPlatform, folder: Path) -> Iterator[str]:
     with local_predictor.serving(local, model, folder, dsn) as predictor, prometheus_answers.serving() as prometheus:
         yield local.start_ui(predictor, prometheus_url=prometheus)
         local.stop("ui")
+
+
+def kill_workers(gunicorn: int) -> None:
+    """Kill all worker processes of a gunicorn, which starts others."""
+    for child in Path(f"/proc/{gunicorn}/task/{gunicorn}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
 
 
 def _write_history(dsn: str) -> None:

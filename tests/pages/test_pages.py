@@ -10,9 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from .browser import TIMEOUT, Tab
-from .conftest import Visit
+from .conftest import Lose, Visit
 
 MARKUP = "<img src='x' onerror='alert(1)'> <b>bold **bold** [link](javascript:alert(1)) $x$ :red[red]"
+LONG_FILE_ROWS = 30_000  # take some seconds
 PATHS = ("", "files", "history", "model", "operations")
 expect.set_options(TIMEOUT)
 
@@ -124,6 +125,30 @@ def test_markup_in_a_city_name_is_shown_as_text(visit: Visit) -> None:
     expect(tab.page.get_by_role("heading", name=MARKUP)).to_be_visible()
     expect(tab.page.get_by_text("Columns that stay in the result")).to_contain_text(MARKUP)
     assert not markup(tab)
+    assert not tab.exceptions()
+
+
+def test_file_is_priced_although_the_predictor_is_lost_in_the_middle(visit: Visit, lose_predictor: Lose) -> None:
+    """All prices are there at the end: the page waits, or the visitor presses a button to continue."""
+    tab = visit("files")
+    content = "city,state,zip_code,bed,house_size\n" + "Agawam,Massachusetts,1001,3,1500\n" * LONG_FILE_ROWS
+    upload = {"name": "long.csv", "mimeType": "text/csv", "buffer": content.encode()}
+    tab.page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(upload)  # type: ignore[arg-type]
+    tab.page.get_by_role("button", name="Estimate the prices").click()
+    expect(tab.page.get_by_text(re.compile(rf"[1-9],000 of {LONG_FILE_ROWS:,} rows"))).to_be_visible()
+    lose_predictor()
+    finished = metric(tab, "Rows with a price")
+    button = tab.page.get_by_role("button", name="Continue")
+    for _ in range(10):
+        finished.or_(button).first.wait_for()
+        tab.settle()
+        if finished.count():
+            break
+        expect(tab.page.get_by_text("rows are finished, and their prices are kept")).to_be_visible()
+        tab.page.wait_for_timeout(5_000)
+        button.click()
+        button.wait_for(state="detached")
+    expect(finished).to_have_text(f"{LONG_FILE_ROWS:,}")
     assert not tab.exceptions()
 
 

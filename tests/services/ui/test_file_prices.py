@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +53,13 @@ def price_of(listing: Any) -> float:
 def priced(answer: Callable[[httpx.Request], httpx.Response], rows: list[Json]) -> tuple[PricedRows, list[int]]:
     """The prices of rows, and the reported progress."""
     progress: list[int] = []
-    predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
-    return price_rows(predictor, lambda start, stop: rows[start:stop], len(rows), progress.append), progress
+    result = PricedRows.none(len(rows))
+    price_rows(client(answer), lambda start, stop: rows[start:stop], result, lambda _: progress.append(result.done))
+    return result, progress
+
+
+def client(answer: Callable[[httpx.Request], httpx.Response]) -> Predictor:
+    return Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
 
 
 def test_reported_errors_are_as_many_as_the_predictor_reports() -> None:
@@ -149,6 +155,50 @@ def test_predictor_that_stays_busy_ends_the_run_after_some_attempts(waits: list[
         priced(answer, [{"street": 3}])
     assert len(waits) == file_prices.ATTEMPTS - 1
     assert len(answer.refusals) == 100 - file_prices.ATTEMPTS
+
+
+@pytest.mark.usefixtures("waits")
+@settings(deadline=None)
+@given(
+    wrong=some.lists(some.sampled_from([(), (), ("bed",), ("bed", "city")]), min_size=1, max_size=60),
+    faults=some.lists(some.booleans(), max_size=80),
+)
+def test_rows_priced_with_interruptions_are_those_priced_without(
+    wrong: list[tuple[str, ...]], faults: list[bool]
+) -> None:
+    """The connection fails before any request, any number of times. Each call continues after the finished rows."""
+    bad = {"bed": -1, "city": 5}
+    rows = [{"street": at, **{name: bad[name] for name in names}} for at, names in enumerate(wrong)]
+    checked, sequence = Checked(7), iter(faults)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if next(sequence, False):
+            raise httpx.ConnectError("refused")
+        return checked(request)
+
+    result, predictor = PricedRows.none(len(rows)), client(answer)
+    while result.done < len(rows):
+        with suppress(PredictorError):
+            price_rows(predictor, lambda start, stop: rows[start:stop], result, lambda _: None)
+    undisturbed, _ = priced(Checked(7), rows)
+    assert [price and price.price for price in result.prices] == [price and price.price for price in undisturbed.prices]
+    assert result.errors == undisturbed.errors
+
+
+def test_lost_connection_is_reported_and_the_request_is_sent_again(waits: list[float]) -> None:
+    answer, lost = Checked(), [True, True]
+
+    def sometimes(request: httpx.Request) -> httpx.Response:
+        if lost and lost.pop():
+            raise httpx.ReadError("connection reset by peer")
+        return answer(request)
+
+    reports: list[str] = []
+    result = PricedRows.none(1)
+    price_rows(client(sometimes), lambda *_: [{"street": 3}], result, lambda error: reports.append(str(error or "")))
+    assert result.prices[0]
+    assert len(waits) == 2
+    assert ["cannot be reached" in text for text in reports] == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -193,13 +193,36 @@ def test_error_while_a_file_is_priced_keeps_the_upload_and_the_button(monkeypatc
     page = Page(answer)
     shown = page.price(THREE)
     assert "No model is loaded yet." in page.texts
-    assert "were not kept" in page.texts
+    assert shown.button[0].label == "Estimate the prices"
     assert len(waits) == file_prices.ATTEMPTS - 1
     assert not shown.metric
     busy = False
     shown.button[0].click().run()
     assert shown.metric[0].value == "3"
     assert not shown.error
+
+
+def test_file_continues_after_the_rows_that_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_prices, "sleep", lambda _: None)
+    monkeypatch.setattr(file_prices, "ROWS_PER_REQUEST", 2)
+    away = True
+
+    def answer(listings: list[dict[str, Any]]) -> httpx.Response:
+        if away and len(listings) == 1:
+            raise httpx.ConnectError("refused")
+        return price_each(listings)
+
+    page = Page(answer)
+    shown = page.price(THREE)
+    assert "cannot be reached" in page.texts
+    assert "The first 2 of 3 rows are finished" in page.texts
+    assert not shown.metric
+    away, sent = False, len(page.sent)
+    assert shown.button[0].label == "Continue"
+    shown.button[0].click().run()
+    assert [len(listings) for listings in page.sent[sent:]] == [1]
+    assert not shown.error
+    assert page.output["price"].to_list() == [100_000.1 * bed for bed in (1, 2, 3)]
 
 
 def test_change_of_the_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from ui.predictor import (
 # Far below the default of `fastapi.config.maxListings`, so that other clients do not wait for a whole file and the
 # progress bar moves. A predictor with a lower limit answers 413, and gets shorter lists.
 ROWS_PER_REQUEST = 1_000
-ATTEMPTS = 6  # of a request that the predictor refuses with 429 or 503
+ATTEMPTS = 6  # of a request that the predictor refuses for now, or does not answer
 LONGEST_WAIT_SECONDS = 10.0  # between two attempts
 ADDED: dict[str, pl.DataType] = {
     "price": pl.Float64(),  # US dollars, as are `low` and `high`; null if `error` is not null
@@ -60,12 +60,21 @@ class RowError(NamedTuple):
         return f"{self.field}: {self.rule}" if self.field else self.rule
 
 
-@dataclass(frozen=True)
+@dataclass
 class PricedRows:
-    """The prices of all rows in their order, None for a row with errors; and the errors in the order of the rows."""
+    """The prices of all rows in their order, None for a row with errors; and the errors in the order of the rows.
+
+    The first `done` rows are finished.
+    """
 
     prices: list[RowPrice | None]
     errors: list[RowError]
+    done: int = 0
+
+    @staticmethod
+    def none(total: int) -> PricedRows:
+        """No row is finished."""
+        return PricedRows([None] * total, [])
 
     def columns(self) -> pl.DataFrame:
         """The columns `ADDED`, one row per row."""
@@ -81,39 +90,41 @@ class PricedRows:
 
 
 def price_rows(
-    predictor: Predictor, listings: Callable[[int, int], list[Json]], total: int, report: Callable[[int], object]
-) -> PricedRows:
-    """Price all rows. Rows that the predictor refuses get their errors, and the others get their prices.
+    predictor: Predictor,
+    listings: Callable[[int, int], list[Json]],
+    priced: PricedRows,
+    report: Callable[[RetryLaterError | None], object],
+) -> None:
+    """Price the rows after the first `priced.done`. Rows that the predictor refuses get errors, the others prices.
 
     Args:
         predictor: gives the prices.
         listings: the rows from a start to before a stop, as `POST /predict` takes them.
-        total: number of rows.
-        report: gets the number of finished rows after each request.
+        priced: gets the prices and errors. After an exception it has those of the finished rows, and another call
+            continues after them.
+        report: is called after each request, with the reason if the request failed and will be sent again.
 
     Raises:
         PredictorError: the predictor does not answer; also after `ATTEMPTS` of a request.
     """
-    priced = PricedRows([None] * total, [])
-    start, size, largest = 0, ROWS_PER_REQUEST, ROWS_PER_REQUEST
-    while start < total:
-        stop = min(start + size, total)
-        part = _Part(start, listings(start, stop))
+    total, size, largest = len(priced.prices), ROWS_PER_REQUEST, ROWS_PER_REQUEST
+    while priced.done < total:
+        stop = min(priced.done + size, total)
+        part = _Part(priced.done, listings(priced.done, stop))
         try:
-            _price_part(predictor, part, priced)
+            _price_part(predictor, part, priced, report)
         except ListTooLargeError:
-            if stop - start == 1:
-                priced.errors.append(RowError(start, "", _TOO_LARGE))
-                start, largest = stop, ROWS_PER_REQUEST  # this row was the cause, not the number of rows
+            if stop - priced.done == 1:
+                priced.errors.append(RowError(priced.done, "", _TOO_LARGE))
+                priced.done, largest = stop, ROWS_PER_REQUEST  # this row was the cause, not the number of rows
             else:
-                size = largest = (stop - start) // 2
+                size = largest = (stop - priced.done) // 2
         else:
             # After an answer full of errors, the next list is short: a long one would be sent many times over.
             complete = part.stop == stop
-            size = min(2 * (size if complete else part.stop - start), largest)
-            start = part.stop
-        report(start)
-    return priced
+            size = min(2 * (size if complete else part.stop - priced.done), largest)
+            priced.done = part.stop
+        report(None)
 
 
 class _Part:
@@ -139,18 +150,20 @@ class _Part:
         return errors
 
 
-def _price_part(predictor: Predictor, part: _Part, priced: PricedRows) -> None:
+def _price_part(
+    predictor: Predictor, part: _Part, priced: PricedRows, report: Callable[[RetryLaterError], object]
+) -> None:
     """Price the rows of a part up to its `stop`, which moves towards its start if an answer is full of errors.
 
     Raises:
         ListTooLargeError: the predictor accepts only shorter lists; nothing was added.
-        PredictorError: see `price_rows`.
+        PredictorError: see `price_rows`; nothing was added.
     """
     errors: list[RowError] = []
     answer: Json | None = None
     while part.rows and answer is None:
         try:
-            answer = _ask(predictor, list(part.rows.values()))
+            answer = _ask(predictor, list(part.rows.values()), report)
         except RefusedListingsError as refused:
             errors += part.refuse(refused.values)
     priced.errors.extend(error for error in sorted(errors, key=lambda each: each.row) if error.row < part.stop)
@@ -158,12 +171,13 @@ def _price_part(predictor: Predictor, part: _Part, priced: PricedRows) -> None:
         _add(priced, list(part.rows), answer)
 
 
-def _ask(predictor: Predictor, listings: list[Json]) -> Json:
+def _ask(predictor: Predictor, listings: list[Json], report: Callable[[RetryLaterError], object]) -> Json:
     """The answer for a list. Waits as long as the predictor asks for, and sends the list again."""
     for _ in range(ATTEMPTS - 1):
         try:
             return predictor.prices(listings)
         except RetryLaterError as refusal:
+            report(refusal)
             sleep(min(refusal.seconds, LONGEST_WAIT_SECONDS))
     return predictor.prices(listings)
 

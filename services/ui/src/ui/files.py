@@ -9,11 +9,12 @@ from pathlib import PurePath
 
 import polars as pl
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from ui.file_prices import ADDED, PricedRows, price_rows
 from ui.language import _, dollars, number, translated
 from ui.notices import trouble
-from ui.predictor import Json, Predictor, PredictorError
+from ui.predictor import Json, Predictor, PredictorError, RetryLaterError
 from ui.table_files import (
     MAX_MEGABYTES,
     MAX_ROWS,
@@ -30,7 +31,9 @@ from ui.words import escaped
 SHOWN_ROWS, SHOWN_ERRORS, SHOWN_NAMES = 100, 1_000, 12  # at most, on the page; the downloads have all
 VALUE_CHARACTERS = 100  # of an invalid value
 _PREFIX = "estimated_"  # of the added columns, if the file has such names
-_RESULT = "file result"  # in the session's state, so that a download does not ask for the prices again
+# In the session's state: the result, so that a download does not ask for the prices again; and a file of which only the
+# first rows are finished.
+_RESULT, _UNFINISHED = "file result", "unfinished file"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ class FileResult:
     output: pl.DataFrame  # the columns of the file, and then `added`
     added: tuple[str, ...]  # names of the columns `ADDED`, in their order
     errors: pl.DataFrame  # Row, Field, Value and Rule of each error
+
+
+@dataclass
+class UnfinishedFile:
+    """A file that is being priced, or whose pricing stopped because of an `error`."""
+
+    upload: str  # id of the upload
+    priced: PricedRows
+    error: PredictorError | None = None
 
 
 def show(predictor: Predictor) -> None:
@@ -80,47 +92,77 @@ def show(predictor: Predictor) -> None:
         ),
     )
     if upload is not None and _RESULT not in st.session_state:
-        result = _price_upload(predictor, upload.name, upload.getvalue(), fields)
+        result = _price_upload(predictor, upload, fields)
         if result:
             st.session_state[_RESULT] = result
+            st.session_state.pop(_UNFINISHED, None)
     if _RESULT in st.session_state:
         _show_result(st.session_state[_RESULT])
 
 
 def _forget() -> None:
     """Clear the prices of the last file."""
-    st.session_state.pop(_RESULT, None)
+    for name in (_RESULT, _UNFINISHED):
+        st.session_state.pop(name, None)
 
 
-def _price_upload(predictor: Predictor, name: str, content: bytes, fields: Json) -> FileResult | None:
+def _price_upload(predictor: Predictor, upload: UploadedFile, fields: Json) -> FileResult | None:
     """Show what the file has, and the button. The prices after the button was pressed, else None."""
     try:
-        table = read(name, content, fields)
+        table = read(upload.name, upload.getvalue(), fields)
     except TableFileError as error:
         st.error(escaped(translated(error.reason)), icon=":material/error:")
         return None
     st.caption(_("Rows: {count}.", count=table.frame.height))
     _show_columns(table, fields)
     added = _added_names(table)
-    if not added or not st.button(_("Estimate the prices"), type="primary", icon=":material/sell:"):
+    file = _unfinished(upload.file_id, table.frame.height)
+    notice, action = st.empty(), st.empty()  # both disappear when the button is pressed
+    label = _("Continue") if file.priced.done else _("Estimate the prices")
+    if not added or not action.button(label, type="primary", icon=":material/sell:"):
+        with notice.container():
+            _show_unfinished(file)
         return None
-    rows = table.frame.height
-    bar = st.progress(0.0, _("Waiting for the predictor"))
+    action.empty()
+    st.session_state[_UNFINISHED] = file
+    file.error = None
     try:
-        priced = price_rows(
-            predictor,
-            lambda start, stop: table.listings(fields, start, stop),
-            rows,
-            lambda done: bar.progress(done / rows, _("{done} of {all} rows", done=done, all=rows)),
-        )
+        _price_rows(predictor, table, fields, file.priced)
     except PredictorError as error:
-        trouble(error)
-        st.caption(_("The prices of the first rows were not kept. Press the button to start again."))
-        return None
+        file.error = error
+        st.rerun()  # shows the error, and the button with its new label
+    columns = file.priced.columns().rename(dict(zip(ADDED, added, strict=True)))
+    return FileResult(upload.name, table.frame.hstack(columns), added, _error_table(table, file.priced))
+
+
+def _unfinished(upload: str, rows: int) -> UnfinishedFile:
+    """This upload with its finished rows."""
+    file: UnfinishedFile | None = st.session_state.get(_UNFINISHED)
+    return file if file and file.upload == upload else UnfinishedFile(upload, PricedRows.none(rows))
+
+
+def _show_unfinished(file: UnfinishedFile) -> None:
+    """Show the error that ended the pricing of a file, and which rows are finished."""
+    if file.error:
+        trouble(file.error)
+    done, rows = file.priced.done, len(file.priced.prices)
+    if done:
+        st.caption(_("The first {done} of {all} rows are finished, and their prices are kept.", done=done, all=rows))
+
+
+def _price_rows(predictor: Predictor, table: ListingTable, fields: Json, priced: PricedRows) -> None:
+    """Price the remaining rows, with a progress bar."""
+    rows = table.frame.height
+    bar = st.progress(priced.done / rows, _("Waiting for the predictor"))
+
+    def report(failed: RetryLaterError | None) -> None:
+        text = _("{done} of {all} rows", done=priced.done, all=rows)
+        bar.progress(priced.done / rows, f"{text}. {translated(failed.happened)}" if failed else text)
+
+    try:
+        price_rows(predictor, partial(table.listings, fields), priced, report)
     finally:
         bar.empty()
-    columns = priced.columns().rename(dict(zip(ADDED, added, strict=True)))
-    return FileResult(name, table.frame.hstack(columns), added, _error_table(table, priced))
 
 
 def _show_columns(table: ListingTable, fields: Json) -> None:

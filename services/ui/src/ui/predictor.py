@@ -15,6 +15,7 @@ Json = dict[str, Any]
 PREDICT, EXPLAIN, FEEDBACK, PLACES = "/predict", "/explain", "/feedback", "/places"
 REPORTED_ERRORS = 100  # that a 422 names, at most; a test compares it with the predictor
 _WAIT_SECONDS = 1.0  # after a refusal without a valid `Retry-After`
+_AWAY_SECONDS = 5.0  # after a failed connection: a new pod needs some seconds
 
 
 class PredictorError(Exception):
@@ -56,7 +57,7 @@ class ListTooLargeError(PredictorError):
 
 
 class RetryLaterError(PredictorError):
-    """The predictor refused a request that can succeed after `seconds`."""
+    """A request that can succeed after `seconds`: the predictor refused it for now, or did not answer."""
 
     def __init__(self, happened: str, advice: str, seconds: float) -> None:
         super().__init__(happened, advice)
@@ -118,13 +119,14 @@ class Predictor:
         try:
             response = self._http.request(method, path, content=content, headers=headers, params=params)
         except httpx.TimeoutException as late:
-            raise PredictorError(
-                Text("The predictor at `{url}` did not answer in time.", url=self.url), _LATER
+            raise RetryLaterError(
+                Text("The predictor at `{url}` did not answer in time.", url=self.url), _LATER, _WAIT_SECONDS
             ) from late
         except httpx.TransportError as away:
-            raise PredictorError(
+            raise RetryLaterError(
                 Text("The predictor at `{url}` cannot be reached.", url=self.url),
                 Text("Check that its pods are running, then try again."),
+                _AWAY_SECONDS,
             ) from away
         if response.status_code == 422:
             raise _invalid(response.json()["detail"], isinstance(body, list))
