@@ -4,6 +4,7 @@
 #   POSTGRES_PASSWORD    password of the superuser postgres
 #   POSTGRES_DATABASES   database:owner,...
 #   POSTGRES_ROLES       role or role:member_of,...
+#   POSTGRES_CLIENTS     database:role,... that may connect besides the owner of the database
 #   POSTGRES_BACKUP_ROLE   role that may copy the whole server; empty: none
 #   POSTGRES_CONNECTION_LIMITS  role:number,... of connections at a time; a role that is not listed has no limit
 #   <ROLE>_PASSWORD      password of each owner and role
@@ -91,6 +92,9 @@ roles_and_databases() {
     database "${pair%%:*}" "${pair#*:}"
   done
   [ -z "${POSTGRES_BACKUP_ROLE:-}" ] || backup_role "$POSTGRES_BACKUP_ROLE"
+  for pair in $(printf %s "${POSTGRES_CLIENTS:-}" | tr ',' ' '); do
+    client "${pair%%:*}" "${pair#*:}"
+  done
 }
 role() {
   check_name "$1"
@@ -127,6 +131,18 @@ database() {
 \set owner '$2'
 select format('create database %I owner %I', :'database', :'owner')
   where not exists (select from pg_database where datname = :'database') \gexec
+select distinct format('revoke all on database %I from %s', datname, coalesce(rolname, 'public'))
+  from pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) as given
+  left join pg_roles on pg_roles.oid = grantee where datname = :'database' and grantee <> datdba \gexec
+SQL
+}
+client() {
+  check_name "$1"
+  check_name "$2"
+  cat << SQL
+\set database '$1'
+\set role '$2'
+grant connect on database :"database" to :"role";
 SQL
 }
 backup_role() {
@@ -140,7 +156,7 @@ SQL
 check_name() {
   case $1 in
     '' | *[!A-Za-z0-9_-]* | [!A-Za-z]*)
-      refuse "the name '$1' in POSTGRES_ROLES or POSTGRES_DATABASES is not made of letters, digits, - and _." ;;
+      refuse "the name '$1' in POSTGRES_ROLES, _DATABASES or _CLIENTS is not made of letters, digits, - and _." ;;
   esac
 }
 

@@ -89,3 +89,9 @@ def test_exporter_uses_the_role_that_may_read_statistics_only(variant: str) -> N
     env = environment(variant)
     assert "monitor:pg_monitor" in env["POSTGRES_ROLES"].split(",")
     assert "monitor" not in {pair.split(":")[1] for pair in env["POSTGRES_DATABASES"].split(",")}, "owns a database"
+
+
+def test_predictor_and_backups_may_connect_to_the_ledger_and_nobody_else_to_any_database(variant: str) -> None:
+    env = environment(variant)
+    wanted = {"ledger:predictor"} | ({"ledger:backup"} if "POSTGRES_BACKUP_ROLE" in env else set())
+    assert set(env["POSTGRES_CLIENTS"].split(",")) == wanted

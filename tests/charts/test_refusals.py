@@ -51,6 +51,8 @@ CASES = {
         "superuser are fewer: raise the setting, or lower a limit"
     ),
     "postgres.connectionLimits.mlflow=0": "connectionLimits.mlflow: Must be greater than or equal to 1",
+    'postgres.clients.ledger=["auditor"]': "postgres.clients.ledger: postgres.roles has no role auditor",
+    'postgres.clients.sales=["predictor"]': "postgres.clients.sales: postgres.databases has no database sales",
     "postgres.roles.auditor=''": "postgres.connectionLimits.auditor is missing: set the number of connections that",
     "airflow.schedulerResources.limits.memory='0.1Gi'": "airflow.schedulerResources.limits.memory (0.1Gi) is below",
     "minio.resources.limits.memory='32Mi'": "minio.resources.limits.memory (32Mi) is below",

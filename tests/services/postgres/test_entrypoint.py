@@ -57,6 +57,14 @@ def test_first_start_creates_roles_and_databases(first: tuple[Volume, Start, set
     assert {path.name for path in volume.data.parent.iterdir()} == {"pgdata", "pgdata.lock"}
 
 
+def test_only_the_owner_and_the_clients_of_a_database_may_connect(first: tuple[Volume, Start, set[str]]) -> None:
+    _, start, _ = first
+    assert start.query("select current_user::text", "reader", database="ledger") == "reader"
+    for role, database in (("mlflow", "ledger"), ("ledger", "mlflow"), ("reader", "mlflow")):
+        with pytest.raises(psycopg.OperationalError, match="does not have CONNECT privilege"):
+            start.query("select 1", role, database=database)
+
+
 def test_connections_over_tcp_need_a_password(first: tuple[Volume, Start, set[str]]) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         first[1].query("select 1", password="wrong")

@@ -28,8 +28,13 @@ PASSWORDS = {
     "POSTGRES_PASSWORD": "super \"secret\" 'word' of $(id) \\ `x`",
     "LEDGER_PASSWORD": "ledger's-Secret",
     "READER_PASSWORD": "readers\\Secret",
+    "MLFLOW_PASSWORD": "mlflow-secret",
 }
-ROLES = {"POSTGRES_DATABASES": "ledger:ledger", "POSTGRES_ROLES": "reader:pg_monitor"}
+ROLES = {
+    "POSTGRES_DATABASES": "ledger:ledger,mlflow:mlflow",
+    "POSTGRES_ROLES": "reader:pg_monitor",
+    "POSTGRES_CLIENTS": "ledger:reader",
+}
 
 
 def programs() -> Path:
