@@ -32,7 +32,7 @@ SUITES = (
     Suite("test", "everything without a cluster, with the long tests", LONG),
     Suite("checkov", "the manifests of every environment against the rules of Checkov", {}),
     Suite("secret-scan", "every commit of the repository", {}),
-    Suite("e2e", "with every damaged model, a killed control plane and a restart of Docker", LONG),
+    Suite("e2e", "with every damaged model, a killed control plane, and restarts of the nodes and of Docker", LONG),
     Suite("e2e-gitops", "with an hour's drift watch, and random order", {**LONG, "HOUSE_WATCH_SECONDS": "3600"}),
     Suite("e2e-faults", "killed pods, stores away, a faulty data API", {}),
     Suite("e2e-closed", "the bundle without egress", {}),

@@ -182,6 +182,7 @@ def test_a_second_up_changes_nothing_and_takes_less_than_15_seconds() -> None:
     assert seconds < 15, f"`up` took {seconds:.0f} s although nothing had to change"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_stop_and_start_keep_volumes_objects_and_policies(nodes: list[str]) -> None:
     """All nodes get new addresses, like after a restart of the machine."""
