@@ -62,6 +62,18 @@ def test_rejected_model_is_trained_but_no_champion(ledger: Ledger) -> None:
     assert not ledger.is_trained("cc" * 32)
 
 
+def test_last_champion_is_that_of_the_last_promotion_or_rollback(ledger: Ledger) -> None:
+    assert ledger.last_champion() is None
+    train(ledger, "1", A)
+    train(ledger, "2", B)
+    train(ledger, "3", "cc" * 32, promoted=False)
+    assert ledger.last_champion() == ("2", "run-2")
+    ledger.add_move("1", "2", "rollback", "because", A)
+    assert ledger.last_champion() == ("1", "run-1")
+    ledger.add_training("run-4", 0, [], 1, "4", {}, A)  # the same data gives the same bundle
+    assert ledger.last_champion() == ("1", "run-1")
+
+
 def test_failed_promotion_leaves_neither_its_row_nor_its_hash(ledger: Ledger) -> None:
     ledger.add_training("run-1", 0, [], 1, "1", {}, A)
     with suppress(ZeroDivisionError), ledger.exclusive() as transaction:

@@ -22,11 +22,13 @@ from ci.common.paths import CHECKOUT, cache_dir
 from ci.local.processes import SKIPPED, LocalPlatform, StageResult, free_port
 from core.errors import RegistryError
 from core.stores import layout
+from core.stores.registry import MANIFEST_TAG
 from datasource import synthetic
 from datasource.settings import DatasourceSettings
 from pipeline import rows
 from pipeline.decision import drift
 from pipeline.outcome import SkipRun
+from pipeline.tracking import Tracking
 from tests.kit.world import HTTP
 from tests.services.conftest import Provisioned
 from tests.services.pipeline.loop import SCALE, STAGE, WON, Loop
@@ -294,6 +296,41 @@ def test_champion_of_an_earlier_release_is_trained_again_without_a_new_batch(
     assert "promoted: the champion cannot serve: the model was trained with features of an earlier release" in message
     assert loop.champion() != champion
     assert _ended(loop.turn) == "the data API has no more data"
+
+
+def test_champion_that_mlflow_lost_is_restored(loop: Loop) -> None:
+    first = loop.turn()
+    client, name = mlflow.MlflowClient(), loop.name
+    trained = client.get_model_version(name, "1")
+
+    # before the decision on a new batch, so that its model is compared with the champion
+    client.delete_registered_model(name)
+    assert "MAE $" in loop.turn()
+    ledger = loop.context.ledger
+    moves = [(move["kind"], move["reason"]) for move in ledger.champions()]
+    assert first == f"version 1 promoted: {moves[0][1]}"
+    assert moves[1] == ("rollback", "MLflow had lost the alias champion of version 1")
+    restored = client.get_model_version(name, "1")
+    assert restored.run_id == trained.run_id
+    assert restored.tags.items() >= {tag: trained.tags[tag] for tag in (MANIFEST_TAG, "fingerprint")}.items()
+    assert ledger.is_champion("1", trained.tags[MANIFEST_TAG])
+
+    # at the end of the data
+    loop.drain()
+    champion = client.get_model_version_by_alias(name, "champion")
+    client.delete_registered_model_alias(name, "champion")
+    assert _ended(loop.turn) == (
+        f"the data API has no more data; version {champion.version} is the champion again, because MLflow had lost the "
+        f"alias champion of version {champion.version}"
+    )
+    assert client.get_model_version_by_alias(name, "champion").run_id == champion.run_id
+    assert _ended(loop.turn) == "the data API has no more data"
+
+    # never silently
+    Tracking(loop.context.settings, loop.context.registry).delete_bundle(str(champion.run_id), "2026-01-01")
+    client.delete_registered_model_alias(name, "champion")
+    with pytest.raises(RegistryError, match="no champion, and the last one cannot be restored: the bundle of run"):
+        loop.turn()
 
 
 def _ended(act: Callable[[], str]) -> str:

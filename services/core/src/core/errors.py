@@ -43,5 +43,9 @@ class RegistryError(HouseError):
     """MLflow did not answer, or its answer cannot be used."""
 
 
+class MissingModelError(RegistryError):
+    """MLflow answered, and does not have the run or its model any more."""
+
+
 class BundleError(HouseError):
     """A model bundle is damaged, incomplete, or was trained with other features."""

@@ -72,6 +72,10 @@ class Context:
         name, alias = self.settings.model_name, self.settings.model_alias
         return self.patiently("ask MLflow for the champion", lambda: self._registry.version_by_alias(name, alias))
 
+    def ask_again(self) -> None:
+        """Forget the champion, which has changed."""
+        self.__dict__.pop("champion", None)
+
     @cached_property
     def _registry(self) -> RegistryClient:
         # The network of a new pod may be closed for some seconds.

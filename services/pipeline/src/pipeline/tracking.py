@@ -19,7 +19,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.logging_utils import disable_logging
 
 import core
-from core.errors import RegistryError
+from core.errors import MissingModelError, RegistryError
 from core.model.bundle import Bundle, load_bundle
 from core.stores.registry import MANIFEST_TAG, RegistryClient
 from pipeline.evaluation.record import Evaluation
@@ -36,6 +36,7 @@ MODEL_CARD = "model_card.html"
 FAILURES = (MlflowException, OSError)  # exceptions of MLflow's client; its HTTP errors are OSErrors
 
 _DRIFT: tuple[Literal["psi", "ks", "unseen"], ...] = ("psi", "ks", "unseen")  # metrics of a decision, per column
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # codes of MLflow; the second: not a valid id
 _DELETED = "bundle_deleted_on"  # tag of a run whose bundle retention has deleted
 _CONTENT = "batch_sha256."  # prefix of one tag per batch; the batch number follows
 # parts of `core` that no model needs: half of its files, and MLflow takes a request for each
@@ -154,12 +155,15 @@ class Tracking:
         """A run.
 
         Raises:
-            RegistryError: there is no such run.
+            MissingModelError: there is no such run.
+            RegistryError: MLflow failed.
         """
         try:
             return self._client.get_run(run_id)
         except MlflowException as error:
-            raise RegistryError(f"MLflow has no run {run_id}: {error.message}") from error
+            if error.error_code in _ABSENT:
+                raise MissingModelError(f"MLflow has no run {run_id}: {error.message}") from error
+            raise RegistryError(f"MLflow did not return run {run_id}: {error.message}") from error
 
     def manifest_sha256(self, run_id: str) -> str:
         """Hash of the bundle in the tags of a run; empty if there is no such tag or no such run.
@@ -168,24 +172,23 @@ class Tracking:
             RegistryError: MLflow failed.
         """
         try:
-            return str(self._client.get_run(run_id).data.tags.get(MANIFEST_TAG, ""))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter: no valid id
-                return ""
-            raise RegistryError(f"MLflow did not return run {run_id}: {error.message}") from error
+            return str(self.run(run_id).data.tags.get(MANIFEST_TAG, ""))
+        except MissingModelError:
+            return ""
 
     def bundle(self, run_id: str) -> Bundle:
         """The bundle that a run logged.
 
         Raises:
-            RegistryError: there is no such run, it logged no model, or retention has deleted the bundle.
+            MissingModelError: there is no such run, it logged no model, or retention has deleted the bundle.
+            RegistryError: MLflow failed.
             BundleError: the bundle is damaged, or has other features.
         """
         tags = self.run(run_id).data.tags
         if not (uri := tags.get("model_uri")):
-            raise RegistryError(f"run {run_id} logged no model: run train again")
+            raise MissingModelError(f"run {run_id} logged no model: run train again")
         if day := tags.get(_DELETED):
-            raise RegistryError(
+            raise MissingModelError(
                 f"the bundle of run {run_id} was deleted on {day}, as airflow.pipeline.config.modelRetentionDays says: "
                 "use a newer version"
             )

@@ -39,6 +39,20 @@ class Trust(Database):
             ).fetchone()
             return row is not None
 
+    def last_champion(self) -> tuple[str, str] | None:
+        """The version that became the champion last, and the MLflow run of its training; None if there is none.
+
+        Also None after an upgrade from a release without hashes, until `record_hashes`.
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                "select c.version, t.run_id from ledger.champions c join ledger.trainings t using (manifest_sha256)"
+                " left join ledger.promotions p on p.run_id = t.run_id and p.version = c.version"
+                " where c.id = (select max(id) from ledger.champions)"
+                " order by p.version is null, t.trained_at desc limit 1"
+            ).fetchone()
+            return (row["version"], row["run_id"]) if row else None
+
     def trainings_without_hash(self) -> list[str]:
         """MLflow runs of the trainings of an earlier release whose hash is not recorded yet."""
         with self._connect() as connection:

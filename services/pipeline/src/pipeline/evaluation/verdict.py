@@ -43,10 +43,9 @@ def carry_out(context: Context, run_id: str, promoted: bool) -> VerdictOutcome:
         raise RegistryError(f"{problem}; run evaluate again, and then the stage that it names")
     bundle = checked_bundle(context, tracking, run_id)
     bundle.check_golden()
-    origin = version_tags(tracking.run(run_id).data.tags)
+    tags = origin(tracking, run_id)
     outcome, reason = "promoted" if promoted else "rejected", evaluation["reason"]
     with context.ledger.exclusive() as ledger:
-        tags = {**origin, "fingerprint": FINGERPRINT, "model_card": f"runs:/{run_id}/{MODEL_CARD}"}
         version = tracking.register(run_id, tags)
         if ledger.promotion(run_id) is None:
             if promoted:
@@ -59,6 +58,12 @@ def carry_out(context: Context, run_id: str, promoted: bool) -> VerdictOutcome:
                 tracking.set_alias(version)
     summary = f"version {version} {outcome}: {reason}"
     return {"promoted": promoted, "version": version, "reason": reason, "summary": summary}
+
+
+def origin(tracking: Tracking, run_id: str) -> dict[str, str]:
+    """Tags of a version that was trained by a run of this release."""
+    tags = version_tags(tracking.run(run_id).data.tags)
+    return tags | {"fingerprint": FINGERPRINT, "model_card": f"runs:/{run_id}/{MODEL_CARD}"}
 
 
 def _check_champion(context: Context, compared: str | None, version: str) -> None:

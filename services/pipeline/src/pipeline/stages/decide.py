@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from core.errors import BundleError, MissingModelError
 from core.ledger.decisions import Decision
-from pipeline import rows
+from pipeline import lost_champion, rows
 from pipeline.context import Context
 from pipeline.decision import policy
 from pipeline.decision.document import full_document, ledger_document
@@ -45,6 +46,7 @@ def run(context: Context, batch: int) -> DecideOutcome:
 def _decide(context: Context, batch: int) -> Decision:
     """Make the decision, log it to MLflow, and note it in the ledger."""
     record_hashes(context)  # after an upgrade: before anything else uses a bundle
+    _restore_champion(context)
     entry = context.ledger.batch(batch)
     tracking = Tracking(context.settings, context.registry)
     evidence = gather(context, tracking, batch)
@@ -56,3 +58,13 @@ def _decide(context: Context, batch: int) -> Decision:
     run_id = tracking.log_decision(f"batch-{batch:04d}-decision", tags, document, texts)
     context.ledger.decide(entry, decision.answer, decision.reason, ledger_document(document, run_id))
     return decision
+
+
+def _restore_champion(context: Context) -> None:
+    """Give MLflow its champion back. If that is impossible, this batch is decided on as if there had been none."""
+    try:
+        restored = lost_champion.restore(context)
+    except (MissingModelError, BundleError) as lost:
+        restored = f"MLflow has no champion, and the last one cannot be restored: {lost}"
+    if restored:
+        print(restored, flush=True)

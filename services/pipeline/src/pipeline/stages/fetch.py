@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NotRequired
 
-from core.errors import DataError
+from core.errors import BundleError, DataError, MissingModelError, RegistryError
 from core.features.columns import FINGERPRINT
 from core.ledger import Batch
 from core.stores import layout
@@ -35,7 +35,8 @@ def run(context: Context) -> FetchOutcome:
 
     If batches are missing at the end of the data, the data API is restarted and drained again, until one pass has
     stored every answer. If the champion at the end of the data has features of another release, the batch that led to
-    it is used again, because predictors of this release cannot serve that champion.
+    it is used again, because predictors of this release cannot serve that champion. If MLflow has lost the champion,
+    it gets it back.
 
     Raises:
         SkipRun: the API has no more data, or returns the same stored batch repeatedly.
@@ -43,7 +44,8 @@ def run(context: Context) -> FetchOutcome:
             notices it.
         StorageError, LedgerAwayError: the batch cannot be stored.
         OwnershipError: ledger or object store belong to another platform.
-        RegistryError: MLflow does not answer, at the end of the data, or before an unfinished training.
+        RegistryError: MLflow does not answer, at the end of the data, or before an unfinished training; or MLflow has
+            lost the champion with its model.
     """
     if unfinished := _unfinished(context):
         return unfinished
@@ -72,7 +74,23 @@ def run(context: Context) -> FetchOutcome:
         champion, batch = again
         summary = f"{end}; champion version {champion} has features of an earlier release, so it is trained again"
         return {"batch": batch.batch_number, "rows": batch.rows, "summary": summary}
+    if restored := _restore_champion(context, end):
+        end += f"; {restored}"
     raise SkipRun(end)
+
+
+def _restore_champion(context: Context, end: str) -> str | None:
+    if context.champion:
+        return None
+    from pipeline import lost_champion  # imports MLflow, which takes seconds and memory
+
+    try:
+        return lost_champion.restore(context)
+    except (MissingModelError, BundleError) as lost:
+        raise RegistryError(
+            f"{end}. MLflow has no champion, and the last one cannot be restored: {lost}. Restore MLflow from a "
+            "backup. If you do not, the next batch trains a new model, which becomes the champion without a comparison"
+        ) from lost
 
 
 def _unfinished(context: Context) -> FetchOutcome | None:
