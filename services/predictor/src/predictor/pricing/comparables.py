@@ -30,7 +30,7 @@ MAX_SALES = 50  # in an answer
 PlaceKind = Literal["zip_code", "city", "state"]
 
 
-class Step(NamedTuple):
+class FieldScale(NamedTuple):
     """The difference of a field that counts as one step."""
 
     size: float
@@ -38,10 +38,10 @@ class Step(NamedTuple):
 
 
 STEPS = {
-    "house_size": Step(math.log(1.2), 100),  # 20 % more or less
-    "acre_lot": Step(math.log(2), 0.01),  # twice or half as much
-    "bed": Step(1),
-    "bath": Step(1),
+    "house_size": FieldScale(math.log(1.2), 100),  # 20 % more or less
+    "acre_lot": FieldScale(math.log(2), 0.01),  # twice or half as much
+    "bed": FieldScale(1),
+    "bath": FieldScale(1),
 }
 STEP_YEARS = 5  # older than the newest sale of the model
 MISSING_STEPS = 2.0  # of a field that the sale does not have
@@ -204,7 +204,7 @@ def steps(rows: np.ndarray, newest: int, listing: ComparedListing) -> dict[str, 
     return parts
 
 
-def _scale(values: Any, step: Step) -> Any:
+def _scale(values: Any, step: FieldScale) -> Any:
     return values if step.least is None else np.log(np.maximum(values, step.least))
 
 
