@@ -37,8 +37,8 @@ def member(package: Path, name: str, sha256: str) -> str:
 
 def zip_codes(module: str) -> pl.DataFrame:
     """ZIP codes with the centre of their area, in degrees, from the text of a JavaScript module."""
-    found = re.findall(r'[\'"]?(\d{5})[\'"]?:\s*\{\s*latitude:\s*([-\d.]+),\s*longitude:\s*([-\d.]+)', module)
-    frame = pl.DataFrame(found, schema=["zip_code", "latitude", "longitude"], orient="row").sort("zip_code")
+    matches = re.findall(r'[\'"]?(\d{5})[\'"]?:\s*\{\s*latitude:\s*([-\d.]+),\s*longitude:\s*([-\d.]+)', module)
+    frame = pl.DataFrame(matches, schema=["zip_code", "latitude", "longitude"], orient="row").sort("zip_code")
     degrees = (pl.col(name).cast(pl.Float64).round(DIGITS + 1).cast(pl.Float32) for name in ("latitude", "longitude"))
     return frame.with_columns(pl.col("zip_code").cast(pl.Int32), *degrees)
 

@@ -40,14 +40,19 @@ Sale = tuple[Any, ...]
 
 
 def sale_of(listing: dict[str, Any]) -> Sale:
-    """What the table has of a listing."""
+    """The entry of a listing in the table."""
     day = str(listing["prev_sold_date"])[:10]
-    known = [
+    quantities = [
         None if (value := listing[name]) is None or value > UPPER_LIMIT[name] else float(np.float32(value))
         for name in QUANTITIES
     ]
     place = listing["state"] or "", listing["city"] or "", NO_ZIP if (code := listing["zip_code"]) is None else code
-    return (*place, date.fromisoformat(day) if day in ("2021-05-01", "2019-01-01") else None, listing["price"], *known)
+    return (
+        *place,
+        date.fromisoformat(day) if day in ("2021-05-01", "2019-01-01") else None,
+        listing["price"],
+        *quantities,
+    )
 
 
 def sales_at(table: SalesTable, positions: list[int]) -> list[Sale]:
@@ -56,8 +61,8 @@ def sales_at(table: SalesTable, positions: list[int]) -> list[Sale]:
     for at in positions:
         (state, city), zip_code = table.place(at)
         row = {name: table.rows[name][at].item() for name in ROW.names or ()}
-        known = [None if np.isnan(row[name]) else row[name] for name in QUANTITIES]
-        sales.append((state, city, zip_code, day_of(row["sold"]), row["price"], *known))
+        quantities = [None if np.isnan(row[name]) else row[name] for name in QUANTITIES]
+        sales.append((state, city, zip_code, day_of(row["sold"]), row["price"], *quantities))
     return sales
 
 

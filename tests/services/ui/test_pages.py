@@ -679,15 +679,15 @@ def test_similar_sales_are_shown_below_the_price() -> None:
 
 
 def test_question_for_similar_sales_has_the_fields_of_the_estimate() -> None:
-    asked: list[httpx.URL] = []
+    requests: list[httpx.URL] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url)
+        requests.append(request.url)
         return httpx.Response(200, json={"sales": []})
 
     predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
     assert similar_sales.find(predictor, {"bed": 3, "zip_code": "01001", "status": "sold", "city": "A & B"}).sales == []
-    assert dict(asked[0].params) == {"bed": "3", "zip_code": "01001", "city": "A & B"}
+    assert dict(requests[0].params) == {"bed": "3", "zip_code": "01001", "city": "A & B"}
 
 
 @pytest.mark.parametrize(

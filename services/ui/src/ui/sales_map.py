@@ -54,7 +54,7 @@ def by_zip_code(sales: Sequence[Json]) -> list[ZipCodeSales]:
 
 
 def chart(sales: Sequence[Json], house: str | None) -> alt.LayerChart | None:
-    """The map; None if the position of no sale is known.
+    """The map; None without a ZIP code whose position is known.
 
     Args:
         sales: of the predictor's answer.

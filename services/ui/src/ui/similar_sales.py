@@ -39,14 +39,14 @@ def find(predictor: Predictor, listing: Json) -> FoundSales:
         return FoundSales(None, error)
 
 
-def show(found: FoundSales, listing: Json) -> None:
+def show(similar: FoundSales, listing: Json) -> None:
     """Show the sales. Nothing is shown for a predictor or a model of an earlier release."""
-    if found.sales is None and found.error is None:
+    if similar.sales is None and similar.error is None:
         return
     st.header(_("Similar sales"))
-    if found.error:
-        trouble(found.error)
-    elif not found.sales:
+    if similar.error:
+        trouble(similar.error)
+    elif not similar.sales:
         st.caption(_("The model knows no sale in this place: enter a state, or another ZIP code."))
     else:
         st.markdown(
@@ -56,11 +56,11 @@ def show(found: FoundSales, listing: Json) -> None:
             )
         )
         house_size = listing.get("house_size")
-        tables.show([_row(sale, house_size) for sale in found.sales], {_("Price"): dollars})
-        chart = sales_map.chart(found.sales, _zip_code(listing))
+        tables.show([_row(sale, house_size) for sale in similar.sales], {_("Price"): dollars})
+        chart = sales_map.chart(similar.sales, _zip_code(listing))
         if chart:
             st.altair_chart(chart, width="stretch")
-            places = "; ".join(group.text for group in sales_map.by_zip_code(found.sales))
+            places = "; ".join(group.text for group in sales_map.by_zip_code(similar.sales))
             st.caption(plain(_("Each point is the centre of a ZIP code. {places}", places=places)))
 
 

@@ -141,8 +141,8 @@ def sales_table(sales: pl.DataFrame) -> SalesTable:
 
 def _quantity(name: str) -> pl.Expr:
     """A column of the rows. The features count values beyond their upper limit as unknown, and so does the table."""
-    known = pl.col(name).is_between(0, UPPER_LIMIT[name])
-    return pl.when(known).then(pl.col(name)).otherwise(float("nan")).cast(pl.Float32).alias(name)
+    valid = pl.col(name).is_between(0, UPPER_LIMIT[name])
+    return pl.when(valid).then(pl.col(name)).otherwise(float("nan")).cast(pl.Float32).alias(name)
 
 
 def sale_day() -> pl.Expr:

@@ -180,8 +180,8 @@ def _nearest_rows(
         rows.append(best + part.start)
     distance = np.concatenate(distances)
     best = nearest(distance, count)
-    found: np.ndarray = np.concatenate(rows)[best[np.isfinite(distance[best])]]
-    return found
+    matches: np.ndarray = np.concatenate(rows)[best[np.isfinite(distance[best])]]
+    return matches
 
 
 def steps(rows: np.ndarray, newest: int, listing: ComparedListing) -> dict[str, np.ndarray]:
