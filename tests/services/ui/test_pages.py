@@ -23,7 +23,7 @@ from ui import charts, history, model, price, similar_sales
 from ui import estimate as estimates
 from ui.predictor import COMPARABLES, Predictor
 from ui.price import PricedListing
-from ui.words import feature_value
+from ui.words import escaped, feature_value
 
 SCHEMA = form_schema() | {"$defs": {"Feedback": Feedback.model_json_schema()}}
 PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
@@ -675,7 +675,7 @@ def test_similar_sales_are_shown_below_the_price() -> None:
     frame = next(table.value for table in shown.dataframe if "Why it is similar" in table.value)
     assert frame["Why it is similar"].to_list() == ["same ZIP code, bedrooms +1"] * 2
     assert frame["Bathrooms"].to_list() == ["unknown"] * 2
-    assert "01001 Agawam: 1 house, \\$251,000" in texts(shown), "the map has a text beside it"
+    assert escaped("01001 Agawam: 1 house, $251,000") in texts(shown), "the map has a text beside it"
 
 
 def test_question_for_similar_sales_has_the_fields_of_the_estimate() -> None:

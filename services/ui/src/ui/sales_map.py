@@ -22,6 +22,7 @@ from ui.predictor import Json
 
 _FOLDER = Path(__file__).with_name("maps")
 _OTHER_NAMES = {"Virgin Islands": "United States Virgin Islands"}
+_MOST = 20  # sales of the largest point
 # The projection of the mainland, Alaska and Hawaii has no room for territories.
 _TERRITORIES = {"Puerto Rico", "United States Virgin Islands", "Guam", "American Samoa"}
 Position = tuple[float, float]  # latitude, longitude
@@ -75,10 +76,12 @@ def chart(sales: Sequence[Json], house: str | None) -> alt.LayerChart | None:
     layers = [_points(points, colors).mark_point(filled=True, opacity=0.75)]
     own = _places().get(int(house)) if house else None
     if own:
-        mark = {"latitude": own[0], "longitude": own[1], "kind": titles[1], "sales": 1, "text": house}
-        layers.append(_points([mark], colors).mark_point(shape="diamond", strokeWidth=2.5))
+        mark = {"latitude": own[0], "longitude": own[1], "kind": titles[1], "sales": _MOST, "text": house}
+        layers.append(_points([mark], colors).mark_point(shape="diamond", strokeWidth=3, opacity=1))  # around the point
     if shapes:
-        land = alt.Chart(alt.Data(values=shapes)).mark_geoshape(fill="#8a93a1", fillOpacity=0.2, stroke="#8a93a1")
+        land = alt.Chart(alt.Data(values=shapes)).mark_geoshape(
+            fill="#8a93a1", fillOpacity=0.2, stroke="#8a93a1", aria=False
+        )
         layers.insert(0, land)
     described = _(
         "Map of the similar sales by ZIP code. {places}", places="; ".join(group.text for group, place in groups)
@@ -95,7 +98,7 @@ def _points(points: list[Json], colors: alt.Scale) -> alt.Chart:
     return alt.Chart(pd.DataFrame(points)).encode(
         longitude="longitude:Q",
         latitude="latitude:Q",
-        size=alt.Size("sales:Q", scale=alt.Scale(domain=[1, 10], range=[90, 500]), legend=None),
+        size=alt.Size("sales:Q", scale=alt.Scale(domain=[1, _MOST], range=[60, 900]), legend=None),
         color=alt.Color("kind:N", scale=colors, title=None, legend=alt.Legend(orient="top")),
         tooltip=[alt.Tooltip("text", title=_("ZIP code"))],
     )

@@ -12,7 +12,7 @@ from ui.language import _, dollars, number, percent
 from ui.notices import trouble
 from ui.predictor import Json, Predictor, PredictorError
 from ui.texts import marked
-from ui.words import plain, readable
+from ui.words import escaped, readable
 
 FIELDS = ("zip_code", "city", "state", "house_size", "acre_lot", "bed", "bath")  # that the choice needs
 _SAME = {"zip_code": marked("same ZIP code"), "city": marked("same city"), "state": marked("same state")}
@@ -61,7 +61,7 @@ def show(similar: FoundSales, listing: Json) -> None:
         if chart:
             st.altair_chart(chart, width="stretch")
             places = "; ".join(group.text for group in sales_map.by_zip_code(similar.sales))
-            st.caption(plain(_("Each point is the centre of a ZIP code. {places}", places=places)))
+            st.caption(_("Each point is the centre of a ZIP code. {places}", places=escaped(places)))
 
 
 def _zip_code(listing: Json) -> str | None:

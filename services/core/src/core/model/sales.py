@@ -41,6 +41,7 @@ ROW = np.dtype(
         ("sold", "<i4"),  # days since 1970-01-01; UNKNOWN_DAY where unknown
     ]
 )
+_PIECE_ROWS = 50_000  # are checked at a time, so that the check needs little memory
 _FIRST_DAY = date(1970, 1, 1)
 _PLACE = ("state", "city", "zip_code")
 City = tuple[str, str]  # state and name; empty where unknown
@@ -189,12 +190,14 @@ def _check_places(table: SalesTable) -> None:
 
 
 def _check_rows(rows: np.ndarray) -> None:
-    days = [(day - _FIRST_DAY).days for day in (OLDEST_SALE, LATEST_SALE)]
     limits = {"price": RANGES["price"]} | {name: (0, UPPER_LIMIT[name]) for name in QUANTITIES}
-    for name, (least, most) in limits.items():
-        values = rows[name]
-        if not (np.isnan(values) | ((values >= least) & (values <= most))).all():
-            raise ValueError(f"a sale has an impossible value of {name}")
-    sold = rows["sold"]
-    if not ((sold == UNKNOWN_DAY) | ((sold >= days[0]) & (sold <= days[1]))).all():
-        raise ValueError("a sale has an impossible date")
+    days = [(day - _FIRST_DAY).days for day in (OLDEST_SALE, LATEST_SALE)]
+    for begin in range(0, len(rows), _PIECE_ROWS):
+        piece = rows[begin : begin + _PIECE_ROWS]
+        for name, (least, most) in limits.items():
+            values = piece[name]
+            if not (np.isnan(values) | ((values >= least) & (values <= most))).all():
+                raise ValueError(f"a sale has an impossible value of {name}")
+        sold = piece["sold"]
+        if not ((sold == UNKNOWN_DAY) | ((sold >= days[0]) & (sold <= days[1]))).all():
+            raise ValueError("a sale has an impossible date")
