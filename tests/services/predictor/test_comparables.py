@@ -174,9 +174,9 @@ def test_without_a_known_place_there_are_no_sales(client: TestClient, place: dic
     ("name", "value"),
     [
         ("limit", "0"), ("limit", "51"), ("limit", "many"), ("bed", "-1"), ("bed", "nan"), ("bed", "inf"),
-        ("bed", "1e400"), ("bed", "three"), ("bed", "9" * 5_000), ("bed", "[3]"), ("bed", "\x00"), ("bath", "1001"),
-        ("house_size", "1e8"), ("acre_lot", "-0.1"), ("zip_code", "123456"), ("zip_code", "many"), ("zip_code", "-1"),
-        ("city", "x" * 201), ("state", "x" * 50_000),
+        ("bed", "1e400"), ("bed", "three"), ("bed", "9" * 5_000), ("bed", "[3]"), ("bed", ""), ("bed", "\x00"),
+        ("bath", "1001"), ("house_size", "1e8"), ("acre_lot", "-0.1"), ("zip_code", "123456"), ("zip_code", "many"),
+        ("zip_code", "-1"), ("city", "x" * 201), ("state", "x" * 50_000),
     ],
 )  # fmt: skip
 def test_invalid_value_is_refused_with_its_name(client: TestClient, name: str, value: str) -> None:
@@ -199,7 +199,10 @@ def test_any_text_gets_an_answer_or_a_refusal(client: TestClient) -> None:
 @pytest.mark.parametrize("name", sorted(set(ComparablesQuery.model_fields) - {"limit"}))
 def test_fields_have_the_names_and_limits_of_a_listing(name: str) -> None:
     query, listing = (model.model_json_schema()["properties"][name] for model in (ComparablesQuery, Listing))
-    assert {key: query[key] for key in ("title", "anyOf")} == {key: listing[key] for key in ("title", "anyOf")}
+    assert query["title"] == listing["title"]
+    limits = {"type", "minimum", "maximum", "maxLength", "pattern"}
+    own = [{key: each[key] for key in limits & set(each)} for each in query.get("anyOf", [query])]
+    assert all(one in listing["anyOf"] for one in own), own
 
 
 def test_model_of_an_earlier_release_has_no_sales(

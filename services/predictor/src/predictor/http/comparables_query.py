@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from core.listing.schema import RANGES
 from predictor.pricing.comparables import MAX_SALES
-from predictor.pricing.listing import Listing, Name, Zip, blank_is_null
+from predictor.pricing.listing import Listing, Name, ZipText, in_range, zip_number
 
 
 def _field(name: str) -> Any:
@@ -16,25 +17,28 @@ def _field(name: str) -> Any:
     return Field(None, title=Listing.model_fields[name].title)
 
 
-def _in_range(field: str) -> Any:
-    """The constraint of `predictor.pricing.listing.in_range`, but for numbers as text."""
+def _limits(field: str) -> Any:
+    """The constraint of `in_range`, but for numbers as text."""
     least, most = RANGES[field]
     return Field(allow_inf_nan=False, ge=least, le=most)
 
 
-_Blank = BeforeValidator(blank_is_null)
+_Unknown = SkipJsonSchema[None]  # a parameter that is left out; a query has no null
+_Zip = Annotated[
+    Annotated[float, in_range("zip_code")] | None, BeforeValidator(zip_number, json_schema_input_type=ZipText)
+]
 
 
 class ComparablesQuery(BaseModel):
-    """The fields of a listing that the choice needs. Leave unknown ones out; empty values count as unknown."""
+    """The fields of a listing that the choice needs. Leave unknown ones out."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    zip_code: Zip = _field("zip_code")
+    zip_code: _Zip = _field("zip_code")
     city: Name = _field("city")
     state: Name = _field("state")
-    house_size: Annotated[Annotated[float, _in_range("house_size")] | None, _Blank] = _field("house_size")
-    acre_lot: Annotated[Annotated[float, _in_range("acre_lot")] | None, _Blank] = _field("acre_lot")
-    bed: Annotated[Annotated[float, _in_range("bed")] | None, _Blank] = _field("bed")
-    bath: Annotated[Annotated[float, _in_range("bath")] | None, _Blank] = _field("bath")
+    house_size: Annotated[float, _limits("house_size")] | _Unknown = _field("house_size")
+    acre_lot: Annotated[float, _limits("acre_lot")] | _Unknown = _field("acre_lot")
+    bed: Annotated[float, _limits("bed")] | _Unknown = _field("bed")
+    bath: Annotated[float, _limits("bath")] | _Unknown = _field("bath")
     limit: int = Field(10, ge=1, le=MAX_SALES, description="Number of sales, at most.")

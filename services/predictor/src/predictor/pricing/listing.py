@@ -39,14 +39,13 @@ _DAYS = f"from {OLDEST_SALE} to {LATEST_SALE}"
 _ZIP = re.compile(r"([0-9]{1,5})(-[0-9]{4})?")
 
 
-def blank_is_null(value: object) -> object:
-    """Text without white space around it; None if nothing is left."""
+def _blank_is_null(value: object) -> object:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def _zip_number(value: object) -> object:
+def zip_number(value: object) -> object:
     """Converts `"01001"` and `"01001-1234"` to the number 1001, as in the training data."""
-    value = blank_is_null(value)
+    value = _blank_is_null(value)
     if not isinstance(value, str):
         return value
     match = _ZIP.fullmatch(value)
@@ -57,7 +56,7 @@ def _zip_number(value: object) -> object:
 
 def _day(value: object) -> object:
     """The date of an ISO date or time. Numbers are refused, because their unit is unknown."""
-    value = blank_is_null(value)
+    value = _blank_is_null(value)
     if value is None:
         return None
     try:
@@ -77,15 +76,11 @@ def in_range(field: str) -> Any:
     return Field(strict=True, allow_inf_nan=False, ge=least, le=most)
 
 
-Name = Annotated[Annotated[str, Field(strict=True, max_length=MAX_NAME_LENGTH)] | None, BeforeValidator(blank_is_null)]
+Name = Annotated[Annotated[str, Field(strict=True, max_length=MAX_NAME_LENGTH)] | None, BeforeValidator(_blank_is_null)]
+ZipText = Annotated[str, Field(pattern=r"^([0-9]{1,5}(-[0-9]{4})?)?$")]  # empty: unknown
 Zip = Annotated[
     Annotated[float, in_range("zip_code")] | None,
-    BeforeValidator(
-        _zip_number,
-        json_schema_input_type=Annotated[float, in_range("zip_code")]
-        | Annotated[str, Field(pattern=r"^([0-9]{1,5}(-[0-9]{4})?)?$")]
-        | None,
-    ),
+    BeforeValidator(zip_number, json_schema_input_type=Annotated[float, in_range("zip_code")] | ZipText | None),
 ]
 Day = Annotated[
     str | None,
