@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
-from core.listing.schema import RANGES
+from core.listing.schema import MAX_NAME_LENGTH, RANGES
 from predictor.pricing.comparables import MAX_SALES
-from predictor.pricing.listing import Listing, Name, ZipText, in_range, zip_number
+from predictor.pricing.listing import ZIP_PATTERN, Listing, Name, Zip
 
 
 def _field(name: str) -> Any:
@@ -23,10 +23,10 @@ def _limits(field: str) -> Any:
     return Field(allow_inf_nan=False, ge=least, le=most)
 
 
-_Unknown = SkipJsonSchema[None]  # a parameter that is left out; a query has no null
-_Zip = Annotated[
-    Annotated[float, in_range("zip_code")] | None, BeforeValidator(zip_number, json_schema_input_type=ZipText)
-]
+# A query has texts and no null: a parameter is left out, or empty.
+_Unknown = SkipJsonSchema[None]
+_Zip = Annotated[Zip, WithJsonSchema({"type": "string", "pattern": ZIP_PATTERN})]
+_Name = Annotated[Name, WithJsonSchema({"type": "string", "maxLength": MAX_NAME_LENGTH})]
 
 
 class ComparablesQuery(BaseModel):
@@ -35,8 +35,8 @@ class ComparablesQuery(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     zip_code: _Zip = _field("zip_code")
-    city: Name = _field("city")
-    state: Name = _field("state")
+    city: _Name = _field("city")
+    state: _Name = _field("state")
     house_size: Annotated[float, _limits("house_size")] | _Unknown = _field("house_size")
     acre_lot: Annotated[float, _limits("acre_lot")] | _Unknown = _field("acre_lot")
     bed: Annotated[float, _limits("bed")] | _Unknown = _field("bed")

@@ -43,7 +43,7 @@ def _blank_is_null(value: object) -> object:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def zip_number(value: object) -> object:
+def _zip_number(value: object) -> object:
     """Converts `"01001"` and `"01001-1234"` to the number 1001, as in the training data."""
     value = _blank_is_null(value)
     if not isinstance(value, str):
@@ -77,10 +77,15 @@ def in_range(field: str) -> Any:
 
 
 Name = Annotated[Annotated[str, Field(strict=True, max_length=MAX_NAME_LENGTH)] | None, BeforeValidator(_blank_is_null)]
-ZipText = Annotated[str, Field(pattern=r"^([0-9]{1,5}(-[0-9]{4})?)?$")]  # empty: unknown
+ZIP_PATTERN = r"^([0-9]{1,5}(-[0-9]{4})?)?$"  # empty: unknown
 Zip = Annotated[
     Annotated[float, in_range("zip_code")] | None,
-    BeforeValidator(zip_number, json_schema_input_type=Annotated[float, in_range("zip_code")] | ZipText | None),
+    BeforeValidator(
+        _zip_number,
+        json_schema_input_type=Annotated[float, in_range("zip_code")]
+        | Annotated[str, Field(pattern=ZIP_PATTERN)]
+        | None,
+    ),
 ]
 Day = Annotated[
     str | None,
