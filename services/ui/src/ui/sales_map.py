@@ -64,7 +64,7 @@ def chart(sales: Sequence[Json], house: str | None) -> alt.LayerChart | None:
     groups = [(group, place) for group in by_zip_code(sales) if (place := _places().get(int(group.zip_code)))]
     if not groups:
         return None
-    states = {_OTHER_NAMES.get(sale["state"], sale["state"]) for sale in sales if sale["state"]}
+    states = {_OTHER_NAMES.get(name, name) for name in (str(sale["state"]) for sale in sales if sale["state"])}
     shapes = [_shape(name) for name in sorted(states) if name in _outlines()]
     territory = any(name in _TERRITORIES for name in states)
     titles = [_("Similar sales"), _("The house")]
@@ -79,19 +79,15 @@ def chart(sales: Sequence[Json], house: str | None) -> alt.LayerChart | None:
         mark = {"latitude": own[0], "longitude": own[1], "kind": titles[1], "sales": _MOST, "text": house}
         layers.append(_points([mark], colors).mark_point(shape="diamond", strokeWidth=3, opacity=1))  # around the point
     if shapes:
-        land = alt.Chart(alt.Data(values=shapes)).mark_geoshape(
+        land = alt.Chart(alt.InlineData(values=shapes)).mark_geoshape(
             fill="#8a93a1", fillOpacity=0.2, stroke="#8a93a1", aria=False
         )
         layers.insert(0, land)
     described = _(
         "Map of the similar sales by ZIP code. {places}", places="; ".join(group.text for group, place in groups)
     )
-    layered: alt.LayerChart = (
-        alt.layer(*layers)
-        .project(type="mercator" if territory else "albersUsa")
-        .properties(height=360, description=described)
-    )
-    return localized(layered)
+    projection = alt.Projection(type="mercator" if territory else "albersUsa")
+    return localized(alt.layer(*layers, height=360, description=described, projection=projection))
 
 
 def _points(points: list[Json], colors: alt.Scale) -> alt.Chart:
