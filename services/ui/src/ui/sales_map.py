@@ -87,7 +87,7 @@ def chart(sales: Sequence[Json], house: str | None) -> alt.LayerChart | None:
         "Map of the similar sales by ZIP code. {places}", places="; ".join(group.text for group, place in groups)
     )
     projection = alt.Projection(type="mercator" if territory else "albersUsa")
-    return localized(alt.layer(*layers, height=360, description=described, projection=projection))
+    return localized(alt.LayerChart(layer=layers, height=360, description=described, projection=projection))
 
 
 def _points(points: list[Json], colors: alt.Scale) -> alt.Chart:

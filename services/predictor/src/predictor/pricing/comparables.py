@@ -46,6 +46,7 @@ STEPS = {
 STEP_YEARS = 5  # older than the newest sale of the model
 MISSING_STEPS = 2.0  # of a field that the sale does not have
 _DAYS_PER_YEAR = 365.25
+_DIGITS = 9  # of a distance after the decimal point: the last bits of a sum must not decide between equal sales
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def _nearest_rows(
         distance = np.zeros(part.stop - part.start)
         for values in steps(table.rows[part], table.newest, listing).values():
             distance += values
+        np.round(distance, _DIGITS, out=distance)
         for other in seen:
             distance[max(other.start - part.start, 0) : max(other.stop - part.start, 0)] = np.inf
         best = nearest(distance, count)
