@@ -273,6 +273,7 @@ nightly: .venv/ready ### run every long suite and print one table (ARGS="e2e ben
 bench: .venv/test ### measure ratios of times on this machine
 	$(PYTHON) -m tests.bench.serving_quick
 	$(PYTHON) -m tests.bench.batch
+	$(PYTHON) -m tests.bench.comparables
 	$(PYTHON) -m tests.bench.features
 	$(PYTHON) -m tests.bench.growth
 	$(PYTHON) -m tests.bench.ingest

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from pipeline.rows import Deferred
 from pipeline.settings import PipelineSettings
 from pipeline.training import boosting, encoded, trainer
 from pipeline.training.encoded import Part
+from pipeline.training.sold import read_sold
 from pipeline.training.splits import split
 from pipeline.training.trainer import TrainingData, train_model
 from pipeline.validation.row_checks import valid_rows
@@ -82,7 +84,8 @@ def measure_one(folder: Path, rounds: int) -> None:
     began = time.perf_counter()
     train, validation = (rows.defer_split(store, NUMBERS, name, encoded.read) for name in rows.SPLITS[:2])
     test = rows.defer_split(store, NUMBERS, "test", rows.read_batch)
-    data = TrainingData(train, encoded.total_sums(train), validation, test)
+    sold = [partial(read_sold, store, number) for number in NUMBERS]
+    data = TrainingData(train, encoded.total_sums(train), validation, test, sold)
     counts = {"new_rows": new_rows} | data.counts()
     with tempfile.TemporaryDirectory() as bundle:
         train_model(data, settings(num_boost_round=rounds, early_stopping_rounds=rounds), Path(bundle))

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.model.bundle import FILES, INTERVALS, MANIFEST
+from core.model.bundle import FILES, INTERVALS, MANIFEST, OPTIONAL
+from core.model.sales import PLACES, ROWS
 
 PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>\n"
 HUGE_BYTES = 65 * 2**20  # more than fastapi.config.maxBundleBytes
@@ -221,6 +222,15 @@ _WHOLE: dict[str, Change] = {f"model.txt: {name}": change for name, change in _M
     "ranges.json: an empty object": _json(INTERVALS, lambda _: {}),
     "ranges.json: no groups": _with(INTERVALS, groups=[]),
     "ranges.json: nested without end": _deep(INTERVALS),
+    "sales.json: an empty object": _json(PLACES, lambda _: {}),
+    "sales.json: sales that the rows do not have": _with(PLACES, groups=[[0, 1001, 10**9]]),
+    "sales.json: nested without end": _deep(PLACES),
+    "sales.npy: a pickle": _bytes(ROWS, lambda _: b"\x80\x04K\x01."),
+    "sales.npy: more rows than bytes": _bytes(ROWS, lambda content: content.replace(b"'shape': (", b"'shape': (9", 1)),
+    "sales.npy: half of its rows": _bytes(ROWS, lambda content: content[: len(content) // 2]),
+    "sales.npy: infinite numbers": _bytes(
+        ROWS, lambda content: content[:128] + b"\x00\x00\x80\x7f" * (len(content[128:]) // 4)
+    ),
     "metadata.json: features of another program": _with("metadata.json", fingerprint="91bc91bc91bc91bc"),
     "metadata.json: no fingerprint": _json("metadata.json", lambda _: {}),
     "metadata.json: a LightGBM of the future": _with("metadata.json", libraries={"lightgbm": "99.0.0"}),
@@ -261,7 +271,7 @@ def _nothing(_: Path) -> None:
 
 def corpus(huge_bytes: int = HUGE_BYTES) -> list[Damage]:
     """Every damage. `huge_bytes` is the size of a model that exceeds the download limit."""
-    files = (MANIFEST, *FILES, INTERVALS)
+    files = (MANIFEST, *FILES, *OPTIONAL)
     damages = [
         Damage(f"{name}: {how}", _bytes(name, change), False) for name in files for how, change in _BROKEN.items()
     ]

@@ -14,6 +14,7 @@ from core.listing.parsing import parse_listings
 from core.model.booster import Booster
 from core.model.bundle import Bundle, golden_sample, load_bundle, write_bundle
 from core.model.estimates import baseline
+from core.model.sales import sales_table
 from pipeline.training.calibration import calibrate
 from pipeline.training.encoded import Part
 from predictor.pricing.listing import STATES
@@ -60,5 +61,6 @@ def train(folder: Path, rounds: int) -> Model:
     booster = lightgbm.train({"objective": "regression", "num_leaves": 15, "verbose": -1, "seed": 1}, data, rounds)
     text = booster.model_to_string()
     intervals = calibrate(Booster(text), encodings, [Part.of(rows)])
-    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), intervals)
+    sales = sales_table(rows.with_columns(status=pl.lit("sold")))
+    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), intervals, sales)
     return Model(folder, sha256, load_bundle(folder))

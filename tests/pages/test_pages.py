@@ -67,8 +67,27 @@ def test_price_is_shown_with_its_explanation(visit: Visit) -> None:
     tab = visit()
     tab.estimate()
     expect(metric(tab, "Estimated price")).to_contain_text("$")
-    expect(tab.page.get_by_test_id("stVegaLiteChart")).to_have_count(2)  # the interval and the waterfall
+    assert tab.page.get_by_test_id("stVegaLiteChart").count() >= 2  # the interval and the waterfall; a map with sales
     expect(tab.main.get_by_role("listitem").first).to_contain_text("$")
+
+
+def test_similar_sales_are_shown_in_a_table_and_on_a_map(visit: Visit) -> None:
+    tab = visit()
+    tab.estimate()
+    expect(tab.page.get_by_role("heading", name="Similar sales")).to_be_visible()
+    if tab.page.get_by_text("The model knows no sale in this place").count():
+        return  # a cluster whose batches have no sold listing in the place of the example
+    section = tab.page.locator(".st-key-screen-only-sales")
+    expect(section.get_by_test_id("stDataFrame")).to_be_visible()
+    chart = section.get_by_test_id("stVegaLiteChart")
+    expect(section.get_by_text("Each point is the centre of a ZIP code.")).to_contain_text("01001")
+    expect(chart.locator(".mark-shape path").first).to_have_attribute(
+        "d", re.compile("M.{100}")
+    )  # the outline of a state
+    expect(chart.locator(".role-mark.mark-symbol path")).not_to_have_count(0)
+    expect(chart).to_contain_text("The house")
+    assert not tab.errors
+    assert not tab.others
 
 
 def test_moved_slider_shows_the_price_of_the_changed_listing(visit: Visit) -> None:

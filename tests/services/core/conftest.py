@@ -14,6 +14,7 @@ from core.features.training import training_features
 from core.model.booster import Booster
 from core.model.bundle import golden_sample, write_bundle
 from core.model.estimates import baseline
+from core.model.sales import sales_table
 from datasource import synthetic
 from pipeline.training.calibration import calibrate
 from pipeline.training.encoded import Part
@@ -39,5 +40,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("bundle")
     text = booster.model_to_string()
     intervals = calibrate(Booster(text), encodings, [Part.of(rows)])
-    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), intervals)
+    sales = sales_table(rows)
+    sha256 = write_bundle(folder, text, encodings, golden_sample(rows), intervals, sales)
     return Trained(booster, matrix, rows, folder, sha256)

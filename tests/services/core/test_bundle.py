@@ -21,13 +21,14 @@ from core.features.columns import FINGERPRINT
 from core.features.matrix import build_features
 from core.listing.parsing import parse_listings
 from core.listing.schema import RAW_SCHEMA
-from core.model.bundle import FILES, INTERVALS, MANIFEST, Bundle, golden_sample, load_bundle, write_bundle
+from core.model.bundle import FILES, INTERVALS, MANIFEST, OPTIONAL, Bundle, golden_sample, load_bundle, write_bundle
 from core.model.estimates import baseline
+from core.model.sales import PLACES, ROWS
 from core.pyfunc import _load_pyfunc
 
 from .conftest import Trained
 
-EVERY = (*FILES, INTERVALS, MANIFEST)
+EVERY = (*FILES, *OPTIONAL, MANIFEST)
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_same_model_has_the_same_bundle(trained: Trained, tmp_path: Path) -> Non
         bundle.encodings,
         golden_sample(trained.rows),
         bundle.intervals,
+        bundle.sales,
     )
     assert again == trained.sha256 == hashlib.sha256((trained.folder / MANIFEST).read_bytes()).hexdigest()
     assert bundle.fingerprint == FINGERPRINT
@@ -157,6 +159,15 @@ def test_other_fingerprint_is_refused_with_both_fingerprints_and_a_remedy(copy: 
         ),
         ("encodings.json", lambda content: content | {"tables": 5}),
         ("golden.json", lambda content: {name: value for name, value in content.items() if name != "low"}),
+        (PLACES, lambda _: []),
+        (PLACES, lambda content: content | {"format": 2}),
+        (PLACES, lambda content: content | {"cities": content["cities"][:-1]}),
+        (PLACES, lambda content: content | {"cities": content["cities"][::-1]}),
+        (PLACES, lambda content: content | {"cities": [["", ""]] * len(content["cities"])}),
+        (PLACES, lambda content: content | {"groups": content["groups"][:-1]}),
+        (PLACES, lambda content: content | {"groups": [[at, 1, 2**62] for at, *_ in content["groups"]]}),
+        (PLACES, lambda content: content | {"groups": [["a", "b", "c"]]}),
+        (PLACES, lambda content: content | {"groups": [[0, 1]]}),
         ("ranges.json", lambda _: None),
         ("ranges.json", lambda _: []),
         ("ranges.json", lambda content: content | {"level": 0.9}),
@@ -237,10 +248,31 @@ def test_missing_intervals_of_a_bundle_are_detected(copy: Path) -> None:
         load_bundle(copy)
 
 
+@pytest.mark.parametrize("name", [PLACES, ROWS])
+def test_one_of_the_two_files_of_the_sales_is_not_enough(copy: Path, name: str) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    del manifest[name]
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"the manifest in .* lists"):
+        load_bundle(copy)
+
+
+def test_sales_outlive_the_files_of_their_bundle(copy: Path) -> None:
+    sales = load_bundle(copy).sales
+    assert sales is not None
+    before = sales.rows.tobytes()
+    shutil.rmtree(copy)
+    assert sales.rows.tobytes() == before
+    assert isinstance(sales.rows.base, np.memmap), "the rows are mapped and not copied"
+
+
 def test_bundle_has_no_pickle_and_no_code(trained: Trained) -> None:
     assert sorted(path.name for path in trained.folder.iterdir()) == sorted(EVERY)
     for name in EVERY:
-        (trained.folder / name).read_text()  # all files are text
+        if name == ROWS:
+            np.load(trained.folder / name, allow_pickle=False)
+            continue
+        (trained.folder / name).read_text()  # all other files are text
         if name != "model.txt":
             json.loads((trained.folder / name).read_text())
 

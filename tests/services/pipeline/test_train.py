@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import lightgbm
@@ -27,6 +28,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.training import boosting, encoded, pieces
 from pipeline.training.encoded import Part
 from pipeline.training.features import FeatureRows
+from pipeline.training.sold import read_sold
 from pipeline.training.splits import split
 from pipeline.training.trainer import TrainingData, train_model
 from pipeline.validation.row_checks import valid_rows
@@ -129,6 +131,7 @@ def train_in_pieces(store: Store, folder: Path, piece_rows: int, trees: list[int
         encoded.total_sums(train),
         validation,
         rows.defer_split(store, [1, 2, 4], "test", rows.read_batch),
+        [partial(read_sold, store, number) for number in (1, 2, 4)],
     )
     settings = SETTINGS.model_copy(update={"num_threads": 2, "num_boost_round": 20})
     with pytest.MonkeyPatch.context() as patch:

@@ -19,11 +19,11 @@ from core.listing.schema import RANGES
 from predictor.http.feedback import Feedback
 from predictor.pricing.listing import form_schema
 from tests.kit.history import EVIDENCE, SCORES
-from ui import charts, history, model, price
+from ui import charts, history, model, price, similar_sales
 from ui import estimate as estimates
-from ui.predictor import Predictor
+from ui.predictor import COMPARABLES, Predictor
 from ui.price import PricedListing
-from ui.words import feature_value
+from ui.words import escaped, feature_value
 
 SCHEMA = form_schema() | {"$defs": {"Feedback": Feedback.model_json_schema()}}
 PRICE = {"request_id": "r-1", "model_name": "house-price", "model_version": "7", "price": 243_210.6} | {
@@ -47,6 +47,7 @@ MODEL = {
     "stale": False,
     "problem": None,
 }
+NO_SALES = httpx.Response(404, json={"detail": "version 7 of the model has no sales"})
 Answers = dict[str, Any]
 # imported here, because the imports of a page may take longer than its time limit on a busy machine
 PAGES = {"price": price.show, "history": history.show, "model": model.show}
@@ -59,11 +60,11 @@ def page(name: str, answers: Answers, address: dict[str, str] | None = None, **s
     """
 
     def answer(request: httpx.Request) -> httpx.Response:
-        body = answers[request.url.path]
+        body = answers[request.url.path] if request.url.path != COMPARABLES else answers.get(COMPARABLES, NO_SALES)
         if isinstance(body, Exception):
             raise body
         if callable(body):
-            body = body(json.loads(request.content))
+            body = body(json.loads(request.content or "null"))
         return body if isinstance(body, httpx.Response) else httpx.Response(200, json=body)
 
     def script(show, predictor):  # type: ignore[no-untyped-def]  # Streamlit runs its source without the names above
@@ -659,3 +660,50 @@ def test_icon_of_the_pages_is_not_asked_from_another_host() -> None:
 )  # fmt: skip
 def test_value_of_a_feature_is_formatted_for_people(feature: str, value: Any, text: str) -> None:
     assert feature_value({"feature": feature, "value": value}) == text
+
+
+SALE = {
+    "price": 251_000.0, "sold_on": "2021-06-30", "house_size": 1_396.0, "acre_lot": 0.11, "bed": 4.0, "bath": None,
+    "zip_code": "01001", "city": "Agawam", "state": "Massachusetts", "same": "zip_code", "distance": 1.0,
+    "differences": [{"field": "bed", "difference": 1.0, "steps": 1.0}],
+}  # fmt: skip
+
+
+def test_similar_sales_are_shown_below_the_price() -> None:
+    shown = estimate({"/explain": PRICE, COMPARABLES: {"sales": [SALE, SALE | {"zip_code": None}]}})
+    assert "Similar sales" in [header.value for header in shown.header]
+    frame = next(table.value for table in shown.dataframe if "Why it is similar" in table.value)
+    assert frame["Why it is similar"].to_list() == ["same ZIP code, bedrooms +1"] * 2
+    assert frame["Bathrooms"].to_list() == ["unknown"] * 2
+    assert escaped("01001 Agawam: 1 house, $251,000") in texts(shown), "the map has a text beside it"
+
+
+def test_question_for_similar_sales_has_the_fields_of_the_estimate() -> None:
+    requests: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request.url)
+        return httpx.Response(200, json={"sales": []})
+
+    predictor = Predictor("http://predictor:8000", transport=httpx.MockTransport(answer))
+    assert similar_sales.find(predictor, {"bed": 3, "zip_code": "01001", "status": "sold", "city": "A & B"}).sales == []
+    assert dict(requests[0].params) == {"bed": "3", "zip_code": "01001", "city": "A & B"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"sales": []}, "The model knows no sale in this place"),
+        (httpx.ConnectError("refused"), "cannot be reached"),
+        (httpx.Response(503, json={"detail": "too many requests"}), "Too many requests."),
+        (httpx.Response(500, json={"detail": "bug"}), "answered with an error (500)"),
+    ],
+)
+def test_price_is_shown_without_similar_sales(answer: Any, words: str) -> None:
+    shown = estimate({"/explain": PRICE, COMPARABLES: answer})
+    assert words in texts(shown)
+    assert shown.metric[0].value == "$243,211"
+
+
+def test_predictor_without_sales_gets_no_section() -> None:
+    assert "Similar sales" not in [header.value for header in estimate({"/explain": PRICE}).header]

@@ -11,6 +11,7 @@ from core.stores.registry import RegistryClient
 from predictor.http.application import HouseApi, Services, application
 from predictor.http.auth import ApiKeys, split_keys
 from predictor.http.client_keys import ClientKeys
+from predictor.pricing.comparables import ComparableSearch
 from predictor.pricing.places import PlaceSearch
 from predictor.pricing.price import Pricing
 from predictor.record.feedback import FeedbackStore
@@ -61,6 +62,7 @@ def create_app(settings: PredictorSettings) -> HouseApi:
         history=history,
         feedback=FeedbackStore(settings.ledger_dsn),
         places=PlaceSearch(follower),
+        comparables=ComparableSearch(follower),
         background=[each for each in (follower, shadow, ledger_metrics, retention, prediction_log) if each],
     )
     return application(settings, services, _api_keys(settings), _version(settings.image_tag), drain_on_sigterm)

@@ -78,6 +78,12 @@ class UnknownFileError(RequestError):
     status = 404
 
 
+class NoSalesError(RequestError):
+    """The model has no table of sales."""
+
+    status = 404
+
+
 class InvalidBodyError(RequestError):
     """The body does not match the schema of the route. `errors` has the field and the broken rule of each error."""
 

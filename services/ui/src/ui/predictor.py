@@ -13,6 +13,7 @@ from ui.texts import Text
 Json = dict[str, Any]
 
 PREDICT, EXPLAIN, FEEDBACK, PLACES = "/predict", "/explain", "/feedback", "/places"
+COMPARABLES = "/comparables"
 REPORTED_ERRORS = 100  # that a 422 names, at most; a test compares it with the predictor
 _WAIT_SECONDS = 1.0  # after a refusal without a valid `Retry-After`
 _AWAY_SECONDS = 5.0  # after a failed connection: a new pod needs some seconds
@@ -90,6 +91,11 @@ class Predictor:
         matches: list[Json] = self._json("GET", PLACES, params={"query": query})["places"]
         return matches
 
+    def comparables(self, fields: Json) -> list[Json] | None:
+        """Sales that are similar to a listing with these fields; None if the predictor or its model is older."""
+        sales: list[Json] | None = self._json("GET", COMPARABLES, params=fields)["sales"]
+        return sales
+
     def price(self, listing: Json) -> Json:
         """The price of one listing."""
         return self._json("POST", PREDICT, listing)
@@ -110,9 +116,7 @@ class Predictor:
         """Store the true price of an estimate, in US dollars. A later price replaces an earlier one."""
         return self._json("POST", FEEDBACK, {"request_id": request_id, "price": price})
 
-    def _json(
-        self, method: str, path: str, body: Json | list[Json] | None = None, params: dict[str, str] | None = None
-    ) -> Json:
+    def _json(self, method: str, path: str, body: Json | list[Json] | None = None, params: Json | None = None) -> Json:
         # httpx refuses numbers such as infinity; the predictor names their field and rule
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if content else None
@@ -154,6 +158,8 @@ class Predictor:
             )
         if response.status_code == 404 and path == PLACES:
             return {"places": []}
+        if response.status_code == 404 and path == COMPARABLES:
+            return {"sales": None}
         if response.status_code == 503:
             advice = _ADVICE.get(path, _LATER)
             raise RetryLaterError(sentence(_detail(response)), advice, _seconds(response))
@@ -176,6 +182,7 @@ _ADVICE = {
     PREDICT: _NO_MODEL,
     EXPLAIN: _NO_MODEL,
     PLACES: _NO_MODEL,
+    COMPARABLES: _NO_MODEL,
     FEEDBACK: Text("The true price was not stored: try again in a moment."),
     "/model": _NO_MODEL,
     "/history": Text("The ledger's database may be starting. Prices do not need it."),

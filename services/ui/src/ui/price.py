@@ -8,11 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from ui import estimate, other_values, places, question_link, sold
+from ui import estimate, other_values, places, question_link, similar_sales, sold
 from ui.fields import OLDEST, example, is_whole, kinds, limit, titles
 from ui.language import _
 from ui.notices import invalid, trouble
 from ui.predictor import InvalidValuesError, Json, Predictor, PredictorError
+from ui.similar_sales import FoundSales
 from ui.words import readable
 
 ROWS = (("state", "city", "zip_code"), ("house_size", "acre_lot"), ("bed", "bath"), ("status", "prev_sold_date"))
@@ -21,10 +22,11 @@ _ESTIMATE = "estimate"  # in the session's state, so that the form below the est
 
 @dataclass(frozen=True)
 class PricedListing:
-    """A listing as it was sent, and the answer to it."""
+    """A listing as it was sent, the answer to it, and similar sales."""
 
     listing: Json
     answer: Json
+    similar: FoundSales | None = None  # None in a session that began with an earlier release
 
 
 def show(predictor: Predictor) -> None:
@@ -55,6 +57,9 @@ def show(predictor: Predictor) -> None:
             sold.show(predictor, priced.answer["request_id"], feedback.get("properties", {}).get("price", {}))
             other_values.show(predictor, priced.listing, priced.answer["price"], fields)
         estimate.show_reasons(priced.answer)
+        with st.container(key="screen-only-sales"):
+            if priced.similar:
+                similar_sales.show(priced.similar, priced.listing)
 
 
 def _example(fields: Json) -> Json:
@@ -103,7 +108,7 @@ def _estimate(predictor: Predictor, listing: Json, fields: Json) -> PricedListin
     """Ask for a price. None, and a notice on the page, if there is none."""
     try:
         with st.spinner(_("Waiting for the predictor")):
-            return PricedListing(listing, predictor.explain(listing))
+            return PricedListing(listing, predictor.explain(listing), similar_sales.find(predictor, listing))
     except InvalidValuesError as error:
         invalid(error, titles(fields))
     except PredictorError as error:

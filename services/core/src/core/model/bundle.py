@@ -6,9 +6,10 @@
     metadata.json    fingerprint of the features, versions of the libraries
     ranges.json      factors of the prediction intervals
     golden.json      listings with the prices and intervals that this model predicts
+    sales.*          sold listings of the training, see `core.model.sales`
 
 A bundle without intervals predicts prices only: an earlier release wrote it, or there were too few rows to measure
-intervals. No pickle: loading a bundle executes no code of the bundle.
+intervals. A bundle without sales is of an earlier release. No pickle: loading a bundle executes no code of the bundle.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ from core.model.booster import Booster
 from core.model.compatibility import check_libraries
 from core.model.estimates import BASELINE_POSITION, Estimate, Estimates, Explanation, contributions, estimates, prices
 from core.model.intervals import Intervals
+from core.model.sales import PLACES, ROWS, SalesTable, read_sales
 
 MANIFEST = "manifest.json"
 INTERVALS = "ranges.json"
-FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")  # and INTERVALS, if the model has them
+FILES = ("encodings.json", "golden.json", "metadata.json", "model.txt")  # and those of OPTIONAL that the model has
+SALES = (PLACES, ROWS)
+OPTIONAL = (INTERVALS, *SALES)
 _GOLDEN_ROWS = 12
 _CLOSE = 1e-9  # relative; another processor may round the last bits of exp() otherwise
 
@@ -62,6 +66,7 @@ class Bundle:
     golden_low: list[float] | None = None
     golden_high: list[float] | None = None
     intervals: Intervals | None = None
+    sales: SalesTable | None = None
     manifest_sha256: str = field(kw_only=True)  # identifies the bundle, because the manifest covers every file
 
     @property
@@ -121,7 +126,12 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path, model_text: str, encodings: Encodings, golden: pl.DataFrame, intervals: Intervals | None = None
+    folder: Path,
+    model_text: str,
+    encodings: Encodings,
+    golden: pl.DataFrame,
+    intervals: Intervals | None = None,
+    sales: SalesTable | None = None,
 ) -> str:
     """Write a bundle and return the sha256 of its manifest.
 
@@ -141,7 +151,9 @@ def write_bundle(
         "golden.json": _json({"listings": listings} | recorded),
         "metadata.json": _json(metadata),
         "model.txt": model_text.encode(),
-    } | ({INTERVALS: _json(intervals.to_json())} if intervals else {})
+    }
+    contents |= {INTERVALS: _json(intervals.to_json())} if intervals else {}
+    contents |= sales.to_files() if sales is not None else {}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     manifest = _json({name: _sha256(content) for name, content in contents.items()})
@@ -171,10 +183,11 @@ def load_bundle(folder: Path) -> Bundle:
         intervals = Intervals.from_json(json.loads(contents[INTERVALS])) if INTERVALS in contents else None
         if any((name in golden) != (intervals is not None) for name in ("low", "high")):
             raise ValueError("only one of the model and its golden listings has intervals")
+        sales = read_sales(folder, json.loads(contents[PLACES])) if PLACES in contents else None
         booster = Booster(contents["model.txt"].decode())
         recorded = golden["listings"], golden["prices"], golden.get("low"), golden.get("high")
-        bundle = Bundle(booster, encodings, metadata, *recorded, intervals, manifest_sha256=_sha256(manifest))
-    except (ValueError, KeyError, TypeError) as malformed:
+        bundle = Bundle(booster, encodings, metadata, *recorded, intervals, sales, manifest_sha256=_sha256(manifest))
+    except (ValueError, KeyError, TypeError, OSError) as malformed:
         raise BundleError(f"the bundle in {folder} is malformed: {malformed!r}") from malformed
     if booster.features != len(FEATURES):
         raise BundleError(f"the model has {booster.features} features, this program builds {len(FEATURES)}")
@@ -182,18 +195,22 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _checked_files(folder: Path) -> tuple[bytes, dict[str, bytes]]:
-    """The manifest, and the content of each file that it lists."""
+    """The manifest, and the content of each file that it lists, without ROWS, which `read_sales` maps."""
     try:
         manifest = (folder / MANIFEST).read_bytes()
         listed = {str(name): str(digest) for name, digest in json.loads(manifest).items()}
-        expected = (*FILES, INTERVALS) if INTERVALS in listed else FILES
-        contents = {name: (folder / name).read_bytes() for name in expected}
+        expected = [*FILES, *(name for group in ((INTERVALS,), SALES) for name in group if listed.keys() & set(group))]
+        contents = {name: (folder / name).read_bytes() for name in expected if name != ROWS}
+        digests = {name: _sha256(content) for name, content in contents.items()}
+        if ROWS in expected:
+            with (folder / ROWS).open("rb") as rows:
+                digests[ROWS] = hashlib.file_digest(rows, "sha256").hexdigest()
     except (OSError, ValueError, AttributeError) as unreadable:
         raise BundleError(f"the bundle in {folder} cannot be read: {unreadable}") from unreadable
-    if set(listed) != set(contents):
-        raise BundleError(f"the manifest in {folder} lists {sorted(listed)}, expected {list(expected)}")
-    for name, content in contents.items():
-        if _sha256(content) != listed[name]:
+    if set(listed) != set(expected):
+        raise BundleError(f"the manifest in {folder} lists {sorted(listed)}, expected {expected}")
+    for name, digest in digests.items():
+        if digest != listed[name]:
             raise BundleError(f"{name} in {folder} is damaged: its sha256 differs from the one in the manifest")
     return manifest, contents
 

@@ -16,7 +16,7 @@ from core.transport import http_transport
 
 MANIFEST_TAG = "manifest_sha256"  # tag of a registered version, set by the pipeline
 BUNDLE_PATH = "data/bundle"  # path of the bundle within a model that the pipeline logged
-_MOST_FILES = 100  # a bundle has six at most
+_MOST_FILES = 100  # a bundle has eight at most
 _DOWNLOAD_SECONDS = 300  # for a whole bundle, so that a very slow server cannot block the caller
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # error codes: unknown model, unknown alias
 

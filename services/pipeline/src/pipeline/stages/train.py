@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import NotRequired
 
@@ -19,6 +20,7 @@ from pipeline.training import encoded
 from pipeline.training.boosting import parameters
 from pipeline.training.pieces import PIECE_ROWS, pieces
 from pipeline.training.plan import Plan, make_plan
+from pipeline.training.sold import read_sold
 from pipeline.training.trainer import TrainingData, train_model
 
 
@@ -98,13 +100,14 @@ def run(context: Context, batch: int) -> TrainOutcome:
 
 
 def _read(context: Context, plan: Plan, batches: list[int]) -> TrainingData:
-    """Rows of the planned batches for the trees; sums, validation and test rows of all batches."""
+    """Rows of the planned batches for the trees; sums, validation and test rows and sales of all batches."""
     train, validation = (rows.defer_split(context.store, batches, split, encoded.read) for split in rows.SPLITS[:2])
     return TrainingData(
         [part for number, part in zip(batches, train, strict=True) if number in plan.batches],
         encoded.total_sums(train),
         validation,
         rows.defer_split(context.store, batches, "test", rows.read_batch),
+        [partial(read_sold, context.store, number) for number in batches],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from pipeline.training.encoded import Part
 from pipeline.training.features import FeatureRows
 from pipeline.training.masking import complete_rows
 from pipeline.training.pieces import select, spread
+from pipeline.training.sold import collect_sales, sold_listings
 
 _MAX_SCORED_ROWS = 20_000  # of train and of validation
 _MAX_EXPLAINED_ROWS = 400  # test rows with SHAP values
@@ -39,19 +40,29 @@ _TOGETHER = (("zip_code", "city", "state"), ("bed", "bath"), ("bed", "bath", "ho
 
 @dataclass
 class TrainingData:
-    """Input of a training: rows for the trees, sums of all batches for the encodings, and rows to measure errors."""
+    """Input of a training: rows for the trees, sums of all batches for the encodings, and rows to measure errors.
+
+    `sold` reads the sold listings of all batches, one batch per call (`pipeline.training.sold`).
+    """
 
     train: list[Deferred[Part]]
     sums: Sums
     validation: list[Deferred[Part]]
     test: list[Deferred[pl.DataFrame]]
+    sold: Sequence[Callable[[], pl.DataFrame]] = ()
 
     @staticmethod
     def of(parts: dict[Split, pl.DataFrame]) -> TrainingData:
         """Training data from the clean rows of each split, as one batch."""
         train = Part.of(parts["train"])
         validation = Part.of(parts["validation"])
-        return TrainingData([Deferred.of(train)], train.sums(), [Deferred.of(validation)], [Deferred.of(parts["test"])])
+        return TrainingData(
+            [Deferred.of(train)],
+            train.sums(),
+            [Deferred.of(validation)],
+            [Deferred.of(parts["test"])],
+            [lambda: sold_listings(parts["train"].lazy()).collect()],
+        )
 
     def counts(self) -> dict[str, int]:
         """Number of rows per split, as `train_rows`, `validation_rows`, `test_rows`."""
@@ -106,7 +117,7 @@ def train_model(
     without = _scores_without_fields(some, model, encodings, intervals)
     # Golden listings come from test rows, which the model was not trained on.
     golden = golden_sample(_listings(data.test, golden_positions(test.height)))
-    manifest = write_bundle(folder, text, encodings, golden, intervals)
+    manifest = write_bundle(folder, text, encodings, golden, intervals, collect_sales(data.sold))
     return TrainingResult(model.rounds, gain, scores, test, estimated, sample, shap, without, manifest)
 
 

@@ -24,6 +24,7 @@ from predictor.http.one_listing import OneListing
 from predictor.http.request_ids import RequestIds
 from predictor.http.schemas import BatchHistory
 from predictor.http.shared_answer import SharedAnswer
+from predictor.pricing.comparables import ComparableSearch
 from predictor.pricing.listing import Listing
 from predictor.pricing.places import PlaceSearch
 from predictor.pricing.price import Pricing
@@ -33,7 +34,8 @@ from predictor.record.shadow import Shadow
 from predictor.serving.follower import AliasFollower
 from predictor.settings import PredictorSettings
 
-# Lists that are priced at the same time: a pod has one core, so more of them would only take more memory.
+# Lists that are priced, or searches for similar sales, at the same time: a pod has one core, so more of them would only
+# take more memory.
 PRICING_THREADS = 2
 HISTORY_SECONDS = 2.0  # how old the answer of `/history` may be
 
@@ -58,6 +60,7 @@ class Services:
     history: LedgerHistory
     feedback: FeedbackStore
     places: PlaceSearch
+    comparables: ComparableSearch
     background: Sequence[Background]  # started and stopped in this order
 
 
@@ -121,6 +124,7 @@ def application(
     app.state.feedback = services.feedback
     app.state.pricing = services.pricing
     app.state.places = services.places
+    app.state.comparables = services.comparables
     app.state.pricing_threads = asyncio.Semaphore(PRICING_THREADS)
     for router in (routes.router, feedback.router, admin.router, documentation.router):
         app.include_router(router)

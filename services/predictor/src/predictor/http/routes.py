@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from core.listing.schema import MAX_NAME_LENGTH
 from predictor.errors import NoModelError, TooLargeError
 from predictor.http.bodies import read_body
+from predictor.http.comparables_query import ComparablesQuery
 from predictor.http.feedback import Feedback
 from predictor.http.schemas import (
     BatchHistory,
@@ -28,8 +29,10 @@ from predictor.http.schemas import (
     Model,
     Price,
     Prices,
+    SimilarSales,
     Version,
 )
+from predictor.pricing.comparables import ComparableSearch, ComparedListing
 from predictor.pricing.listing import EXAMPLE, form_schema
 from predictor.pricing.places import PlaceSearch
 from predictor.pricing.price import Pricing
@@ -250,6 +253,31 @@ async def places(
     search: PlaceSearch = request.app.state.places
     matches = await run_in_threadpool(search.search, query, state, limit)
     return KnownPlaces(places=[KnownPlace.model_validate(place, from_attributes=True) for place in matches])
+
+
+@router.get(
+    "/comparables",
+    summary="Sales that are similar to a listing",
+    responses={
+        404: {"model": Detail, "description": "The model has no sales, because an earlier release trained it."},
+        422: {"model": InvalidDetail, "description": "A parameter is not valid. Each error has its rule."},
+        503: {
+            "model": Detail,
+            "description": "No model is loaded yet, or too many requests are in flight; the text has the cause.",
+        },
+    },
+)
+async def comparables(request: Request, query: Annotated[ComparablesQuery, Query()]) -> SimilarSales:
+    """Sold listings that the model was trained on, with the price and the reasons why each is similar.
+
+    Takes fields of a listing by the rules of `/predict`. Sales in the same ZIP code come first, then those in the same
+    city, then those in the same state. Without a known place, there are none.
+    """
+    search: ComparableSearch = request.app.state.comparables
+    listing = ComparedListing(**query.model_dump(exclude={"limit"}))
+    async with request.app.state.pricing_threads:  # as many at a time as lists of listings
+        result = await run_in_threadpool(search.search, listing, query.limit)
+    return SimilarSales.model_validate(result, from_attributes=True)
 
 
 def document(openapi: dict[str, Any], max_listings: dict[str, int]) -> None:

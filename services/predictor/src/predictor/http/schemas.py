@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -114,6 +114,43 @@ class KnownPlaces(BaseModel):
     """Places, those with the most sales first."""
 
     places: list[KnownPlace]
+
+
+class SaleDifference(BaseModel):
+    """One field of a listing compared with that of a sale. The distance of the sale is the sum of the steps."""
+
+    field: str = Field(examples=["house_size"])
+    difference: float | None = Field(
+        description="Value of the sale minus that of the listing; for `sold_on` the years from the newest sale of the "
+        "model to this one. Null if the sale does not have the field.",
+        examples=[-124.0],
+    )
+    steps: float = Field(description="Part of the distance.", examples=[0.56])
+
+
+class SimilarSale(BaseModel):
+    """A sale that is similar to a listing."""
+
+    price: float = Field(description="US dollars.", examples=[251000])
+    sold_on: date | None = Field(examples=["2021-06-30"])
+    house_size: float | None = Field(description="Square feet.", examples=[1152])
+    acre_lot: float | None = Field(description="Acres.", examples=[0.3])
+    bed: float | None = Field(examples=[3])
+    bath: float | None = Field(examples=[2])
+    zip_code: str | None = Field(examples=["01001"])
+    city: str | None = Field(examples=["Agawam"])
+    state: str | None = Field(examples=["Massachusetts"])
+    same: Literal["zip_code", "city", "state"] = Field(description="The narrowest place that sale and listing share.")
+    distance: float = Field(description="0 for an equal house that was sold last.", examples=[1.02])
+    differences: list[SaleDifference] = Field(description="One per known field of the listing, and `sold_on`.")
+
+
+class SimilarSales(BaseModel):
+    """Similar sales: those in the same ZIP code first, then city, then state; each by distance."""
+
+    model_name: str
+    model_version: str
+    sales: list[SimilarSale]
 
 
 class Health(BaseModel):

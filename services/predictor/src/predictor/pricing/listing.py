@@ -77,12 +77,13 @@ def in_range(field: str) -> Any:
 
 
 Name = Annotated[Annotated[str, Field(strict=True, max_length=MAX_NAME_LENGTH)] | None, BeforeValidator(_blank_is_null)]
+ZIP_PATTERN = r"^([0-9]{1,5}(-[0-9]{4})?)?$"  # empty: unknown
 Zip = Annotated[
     Annotated[float, in_range("zip_code")] | None,
     BeforeValidator(
         _zip_number,
         json_schema_input_type=Annotated[float, in_range("zip_code")]
-        | Annotated[str, Field(pattern=r"^([0-9]{1,5}(-[0-9]{4})?)?$")]
+        | Annotated[str, Field(pattern=ZIP_PATTERN)]
         | None,
     ),
 ]

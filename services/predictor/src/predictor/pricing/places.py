@@ -31,7 +31,7 @@ class PlaceIndex:
 
     def __init__(self, encodings: Encodings) -> None:
         cities, zips = encodings.tables["city"], encodings.tables["zip_code"]
-        names = [_split(str(key)) for key in cities.index]
+        names = [split_city(str(key)) for key in cities.index]
         places = []
         with_zip = set()
         for zip_code, within, sales in zip(zips.index, encodings.within["zip_code"], zips.rows, strict=False):
@@ -91,7 +91,7 @@ class PlaceSearch:
         return built[1].search(query, state, limit)
 
 
-def _split(city: str) -> tuple[str, str]:
+def split_city(city: str) -> tuple[str, str]:
     """State and city of the category of a city, which `core.features.unencoded.city_key` makes."""
     name, _, state = city.rpartition(", ")
     return state, name

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from core.errors import HouseError
-from core.model.bundle import FILES, INTERVALS, MANIFEST
+from core.model.bundle import FILES, MANIFEST, OPTIONAL
 from core.stores.registry import ModelVersion
 
-BUNDLE_FILES = (MANIFEST, *FILES, INTERVALS)  # pods serve and fetch no other file
+BUNDLE_FILES = (MANIFEST, *FILES, *OPTIONAL)  # pods serve and fetch no other file
 TIMEOUT_SECONDS = 5
 FETCH_SECONDS = 60  # for a whole bundle
 
