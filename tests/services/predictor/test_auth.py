@@ -107,6 +107,16 @@ def test_admin_routes_are_closed_without_an_admin_key_and_the_answer_says_what_t
     assert "puts ADMIN_KEY into the Secret `fastapi`" in answer.json()["detail"]
 
 
+def test_sales_require_a_key(start: Start, registry: Registry, models: tuple[Model, Model]) -> None:
+    registry.add(models[0])
+    client = start(admin_key=ADMIN, api_keys=KEYS, require_api_key=True)
+    client.post("/admin/reload", headers=bearer(ADMIN))
+    assert client.get("/comparables", headers=bearer("first-key")).status_code == 200
+    for headers in ({}, bearer("first-ke"), bearer(ADMIN)):
+        assert client.get("/comparables", headers=headers).status_code == 401
+    assert start().get("/comparables").status_code != 401
+
+
 @pytest.mark.parametrize("path", ["/predict", "/explain"])
 def test_prices_require_one_of_the_keys(
     start: Start, registry: Registry, models: tuple[Model, Model], path: str
@@ -182,6 +192,7 @@ def test_openapi_has_the_key_of_each_route(start: Start) -> None:
     assert {"/predict": ["ApiKey"], "/explain": ["ApiKey"], "/admin/reload": ["AdminKey"]}.items() <= required(
         with_keys
     ).items()
+    assert with_keys.get("/openapi.json").json()["paths"]["/comparables"]["get"]["security"] == [{"ApiKey": []}]
     assert {"401", "429"} <= with_keys.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"].keys()
 
 

@@ -17,6 +17,7 @@ from predictor.http.client_keys import Client, ClientKeys
 from predictor.http.errors import CHALLENGE
 
 ADMIN = "/admin/"
+COMPARABLES = "/comparables"  # returns rows of the training data
 NO_ADMIN_KEY = (
     "admin routes are closed because no admin key is set: run `make secrets`, which puts ADMIN_KEY into the Secret "
     "`fastapi`, and restart the pods"
@@ -80,11 +81,13 @@ def _too_many(client: Client, seconds: int) -> Response:
     return JSONResponse({"detail": detail}, 429, {"Retry-After": str(seconds)})
 
 
-class RequireApiKey:
-    """ASGI middleware that requires an API key for POST requests. Other methods need no key.
+def needs_key(method: str, path: str) -> bool:
+    """Whether a request needs an API key. Admin routes check the admin key themselves."""
+    return (method == "POST" and not path.startswith(ADMIN)) or path == COMPARABLES
 
-    Admin routes check the admin key themselves.
-    """
+
+class RequireApiKey:
+    """ASGI middleware that requires an API key for POST requests and for training rows. Other requests need no key."""
 
     def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         self.app = app
@@ -92,8 +95,8 @@ class RequireApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it with 401 or 429 before its body is read."""
-        needs_key = scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].startswith(ADMIN)
-        refusal = self._keys.refusal(scope) if needs_key else None
+        keyed = scope["type"] == "http" and needs_key(scope["method"], scope["path"])
+        refusal = self._keys.refusal(scope) if keyed else None
         await (refusal or self.app)(scope, receive, send)
 
 
@@ -121,11 +124,16 @@ def document(openapi: dict[str, Any]) -> None:
     """Add the API key to the operations of the OpenAPI document that require one."""
     schemes = openapi.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["ApiKey"] = {"type": "http", "scheme": "bearer", "description": "The key of a client."}
-    for path, operations in openapi["paths"].items():
-        if "post" in operations and not path.startswith(ADMIN):
-            operations["post"]["security"] = [{"ApiKey": []}]
-            for status, description in _REFUSALS.items():
-                operations["post"]["responses"][status] = {
-                    "description": description,
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}},
-                }
+    keyed = [
+        operation
+        for path, operations in openapi["paths"].items()
+        for method, operation in operations.items()
+        if needs_key(method.upper(), path)
+    ]
+    for operation in keyed:
+        operation["security"] = [{"ApiKey": []}]
+        for status, description in _REFUSALS.items():
+            operation["responses"][status] = {
+                "description": description,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}},
+            }
