@@ -79,7 +79,13 @@ def test_an_interrupt_reaches_every_program_once_and_is_waited_for(tmp_path: Pat
         "main(lambda: together([Program('a', words), Program('b', words)], {}) and None)"
     )
     words = [sys.executable, "-c", text, PATIENT, str(note)]
-    with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, process_group=0) as parent:
+
+    def heed() -> None:
+        signal.signal(number, signal.SIG_DFL)  # `nohup` and `&` of a script let all their programs ignore it
+
+    with subprocess.Popen(
+        words, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, process_group=0, preexec_fn=heed
+    ) as parent:
         assert parent.stdout is not None
         waiting = 0
         while waiting < 2:

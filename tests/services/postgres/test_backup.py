@@ -32,7 +32,11 @@ from tests.services.postgres.volumes import NOBODY, PASSWORDS, Start, Volume, gi
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 SCRIPT = CHECKOUT / "services/postgres/backup.sh"
-ROLE = {"POSTGRES_BACKUP_ROLE": "backup", "BACKUP_PASSWORD": "backup's-Secret"}
+ROLE = {
+    "POSTGRES_BACKUP_ROLE": "backup",
+    "BACKUP_PASSWORD": "backup's-Secret",
+    "POSTGRES_CLIENTS": "ledger:reader,ledger:backup",
+}
 BUCKETS = ("house-data", "mlflow")
 PAIRS = "house-data:pipeline,mlflow:mlflow"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ class Registry:
         if max_bytes and sum(path.stat().st_size for path in self.folders[version.version].iterdir()) > max_bytes:
             raise BundleError(f"the bundle has more than {max_bytes} bytes")
         shutil.copytree(self.folders[version.version], directory, dirs_exist_ok=True)
+        os.utime(directory)  # a download is new, however old the model is
 
 
 def trusted(_: ModelVersion) -> None:

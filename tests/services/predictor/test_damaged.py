@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import errno
 import os
+import re
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -107,15 +108,19 @@ def test_bundle_is_refused_once_with_its_reason_and_no_answer_changes(
         ("model.txt: one feature more", "features, this program builds"),
         ("model.txt: three prices for each house", "gives 3 values for each row"),
         ("model.txt: a tree that never ends", "did not end within 2 s"),
-        ("model.txt: a tree with children that do not exist", "crashed the test process (signal"),
+        # reads memory that does not belong to the model, so it ends in either way
+        (
+            "model.txt: a tree with children that do not exist",
+            r"crashed the test process|did not end within 60 s",
+        ),
     ],
 )
 def test_reason_names_the_damage(name: str, words: str, models: tuple[Model, Model], tmp_path: Path) -> None:
     damage = next(damage for damage in CORPUS if damage.name == name)
-    seconds = 2 if "did not end" in words else 60  # a busy machine needs more than 2 s for any other damage
+    seconds = 2 if words.endswith("within 2 s") else 60  # a busy machine needs more than 2 s for any other damage
     with pytest.raises(BundleError) as refused:
         run_loading_test(damaged(damage, models[1].folder, tmp_path / "bundle").folder, seconds=seconds)
-    assert words in str(refused.value)
+    assert re.search(words, str(refused.value))
 
 
 def test_model_that_prices_a_single_listing_differently_is_refused(
