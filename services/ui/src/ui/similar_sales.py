@@ -47,7 +47,12 @@ def show(similar: FoundSales, listing: Json) -> None:
     if similar.error:
         trouble(similar.error)
     elif not similar.sales:
-        st.caption(_("The model knows no sale in this place: enter a state, or another ZIP code."))
+        st.caption(
+            _(
+                "The model knows no sale in this place: enter a state, or another ZIP code. A model that was trained "
+                "before the first sold listings arrived knows no sale at all."
+            )
+        )
     else:
         st.markdown(
             _(
