@@ -72,7 +72,7 @@ class Loop:
     def stage(self, name: str, references: dict[str, Any]) -> dict[str, Any]:
         """Run one stage within this process, which is faster, and return its result."""
         needed = {need: references[need] for need in STAGE[name].needs}
-        self.context.__dict__.pop("champion", None)  # a stage in a process of its own has a context of its own
+        self.context.ask_again()  # a stage in a process of its own has a context of its own
         result: dict[str, Any] = importlib.import_module(f"pipeline.stages.{name}").run(self.context, **needed)
         return result
 

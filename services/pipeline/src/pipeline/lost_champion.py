@@ -35,10 +35,10 @@ def restore(context: Context) -> str | None:
     name, alias = context.settings.model_name, context.settings.model_alias
     reason = f"MLflow had lost the alias {alias} of version {version}"
     with context.ledger.exclusive() as ledger:
-        if context.registry.version_by_alias(name, alias):
-            return None  # a rollback was faster
-        restored = tracking.register(run_id, tags)
-        ledger.add_move(restored, None, "rollback", reason, bundle.manifest_sha256)
-        tracking.set_alias(restored)
+        restored = None
+        if context.registry.version_by_alias(name, alias) is None:  # else a rollback was faster
+            restored = tracking.register(run_id, tags)
+            ledger.add_move(restored, None, "rollback", reason, bundle.manifest_sha256)
+            tracking.set_alias(restored)
     context.ask_again()
-    return f"version {restored} is the champion again, because {reason}"
+    return restored and f"version {restored} is the champion again, because {reason}"

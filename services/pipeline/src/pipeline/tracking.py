@@ -21,7 +21,7 @@ from mlflow.utils.logging_utils import disable_logging
 import core
 from core.errors import MissingModelError, RegistryError
 from core.model.bundle import Bundle, load_bundle
-from core.stores.registry import MANIFEST_TAG, RegistryClient
+from core.stores.registry import ABSENT, MANIFEST_TAG, RegistryClient
 from pipeline.evaluation.record import Evaluation
 from pipeline.settings import PipelineSettings
 from pipeline.training.requirements import pinned
@@ -36,7 +36,6 @@ MODEL_CARD = "model_card.html"
 FAILURES = (MlflowException, OSError)  # exceptions of MLflow's client; its HTTP errors are OSErrors
 
 _DRIFT: tuple[Literal["psi", "ks", "unseen"], ...] = ("psi", "ks", "unseen")  # metrics of a decision, per column
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # codes of MLflow; the second: not a valid id
 _DELETED = "bundle_deleted_on"  # tag of a run whose bundle retention has deleted
 _CONTENT = "batch_sha256."  # prefix of one tag per batch; the batch number follows
 # parts of `core` that no model needs: half of its files, and MLflow takes a request for each
@@ -155,13 +154,13 @@ class Tracking:
         """A run.
 
         Raises:
-            MissingModelError: there is no such run.
+            MissingModelError: the run does not exist.
             RegistryError: MLflow failed.
         """
         try:
             return self._client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code in _ABSENT:
+            if error.error_code in ABSENT:
                 raise MissingModelError(f"MLflow has no run {run_id}: {error.message}") from error
             raise RegistryError(f"MLflow did not return run {run_id}: {error.message}") from error
 
@@ -180,7 +179,7 @@ class Tracking:
         """The bundle that a run logged.
 
         Raises:
-            MissingModelError: there is no such run, it logged no model, or retention has deleted the bundle.
+            MissingModelError: the run does not exist, it logged no model, or retention has deleted the bundle.
             RegistryError: MLflow failed.
             BundleError: the bundle is damaged, or has other features.
         """

@@ -18,7 +18,10 @@ MANIFEST_TAG = "manifest_sha256"  # tag of a registered version, set by the pipe
 BUNDLE_PATH = "data/bundle"  # path of the bundle within a model that the pipeline logged
 _MOST_FILES = 100  # a bundle has eight at most
 _DOWNLOAD_SECONDS = 300  # for a whole bundle, so that a very slow server cannot block the caller
-_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # error codes: unknown model, unknown alias
+ABSENT = {
+    "RESOURCE_DOES_NOT_EXIST",
+    "INVALID_PARAMETER_VALUE",
+}  # error codes: unknown model or run, unknown alias or invalid id
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class RegistryClient:
     def _version(self, path: str, parameters: dict[str, str]) -> ModelVersion | None:
         body = self._get(path, parameters, may_fail=True)
         if "error_code" in body:
-            if body["error_code"] in _ABSENT:
+            if body["error_code"] in ABSENT:
                 return None
             raise RegistryError(f"MLflow refused {' '.join(parameters.values())}: {body.get('message', body)}")
         try:

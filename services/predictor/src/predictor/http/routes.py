@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from core.listing.schema import MAX_NAME_LENGTH
 from predictor.errors import NoModelError, TooLargeError
+from predictor.http.auth import COMPARABLES
 from predictor.http.bodies import read_body
 from predictor.http.comparables_query import ComparablesQuery
 from predictor.http.feedback import Feedback
@@ -256,7 +257,7 @@ async def places(
 
 
 @router.get(
-    "/comparables",
+    COMPARABLES,
     summary="Sales that are similar to a listing",
     responses={
         404: {"model": Detail, "description": "The model has no sales, because an earlier release trained it."},
