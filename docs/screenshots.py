@@ -5,9 +5,9 @@ The browser is the one of the system (Debian: `apt-get install chromium`):
     make demo                                              # prints the address of the page
     .venv/bin/python docs/screenshots.py --ui http://127.0.0.1:40001
 
-Pages of a cluster, by the tunnels that `make pages` prints; it also names the Secret with the password of Airflow:
+Pages of a cluster, by the tunnels that `make pages` prints; it also names the Secrets with the passwords:
 
-    AIRFLOW_PASSWORD=... .venv/bin/python docs/screenshots.py --ui http://localhost:8501 \\
+    AIRFLOW_PASSWORD=... MLFLOW_PASSWORD=... .venv/bin/python docs/screenshots.py --ui http://localhost:8501 \\
       --airflow http://localhost:8080 --mlflow http://localhost:5000
 
 Only pages whose address is given are taken. A picture is 1280 pixels wide and must have less than 150 kB.
@@ -19,6 +19,7 @@ schemes, and 1440 and 390 pixels wide. These pictures are for a look at all of t
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -125,8 +126,10 @@ def airflow(page: Page, url: str, user: str, password: str) -> None:
     take(page, "airflow", 900)
 
 
-def mlflow(page: Page, url: str) -> None:
-    """The versions of the registered model, with their aliases."""
+def mlflow(page: Page, url: str, password: str) -> None:
+    """The versions of the registered model, with their aliases, as the user `viewer`."""
+    login = base64.b64encode(f"viewer:{password}".encode()).decode()
+    page.set_extra_http_headers({"Authorization": f"Basic {login}"})
     page.goto(f"{url}/#/models/{MODEL}")
     page.get_by_text("Version 1", exact=True).first.wait_for()
     page.wait_for_timeout(2000)
@@ -142,7 +145,7 @@ def _main() -> None:
     parser.add_argument("--gallery", type=Path, metavar="FOLDER", help="take all forms of these pages into a folder")
     parser.add_argument("--airflow", help="address of Airflow; its password is read from AIRFLOW_PASSWORD")
     parser.add_argument("--airflow-user", default="admin", help="default: %(default)s")
-    parser.add_argument("--mlflow", help="address of MLflow")
+    parser.add_argument("--mlflow", help="address of MLflow; its password is read from MLFLOW_PASSWORD")
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="program of the browser")
     options = parser.parse_args()
     if not options.chromium:
@@ -159,7 +162,7 @@ def _main() -> None:
         if options.airflow:
             airflow(page, options.airflow.rstrip("/"), options.airflow_user, os.environ["AIRFLOW_PASSWORD"])
         if options.mlflow:
-            mlflow(page, options.mlflow.rstrip("/"))
+            mlflow(page, options.mlflow.rstrip("/"), os.environ["MLFLOW_PASSWORD"])
 
 
 if __name__ == "__main__":

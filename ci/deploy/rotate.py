@@ -6,7 +6,8 @@ python -m ci.deploy.rotate --list
 Servers and clients get the new values in an order in which clients are refused for seconds at most: a bucket's new user
 exists beside the old one until its client has changed, and keys that the platform checks itself are accepted old and
 new. A password of PostgreSQL is one value, so until a client's pods have restarted, its new connections are refused;
-prices need no database. If a rotation is interrupted, run it again: it starts over with new values.
+prices need no database. The same is true of a password of MLflow. If a rotation is interrupted, run it again: it starts
+over with new values.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ci.common.kube import JOBS, PLATFORM, Object, get, kube, secret
 from ci.deploy import one_job, runs, workloads
 from ci.deploy.secrets import Name, add, generate
 
+REGISTRY: Name = (PLATFORM, "mlflow")  # the Secret with the passwords of MLflow's users
 PROVISION = "minio-provision"  # name of the Jobs of charts/minio
 SOCKET = "/tmp"  # noqa: S108  # folder of PostgreSQL's socket in its pod
 ALTER = """select format('alter role %I password %L', rolname, '{password}')
@@ -37,28 +39,35 @@ AIRFLOW = ("deployment/airflow-api", "deployment/airflow-scheduler", "deployment
 class Rotation:
     """The servers and workloads that share the values of one Secret.
 
-    `roles` and `bucket_users` are those of the client that the Secret belongs to: their values are in the Secrets of
-    their servers, too. `restarts` are the workloads that read the Secret, in the order in which they restart. `both`
-    are keys whose old value stays valid until all of them have the new one. `idle`: no pipeline run may be interrupted.
+    `roles`, `bucket_users` and `registry_users` (of MLflow) are those of the client that the Secret belongs to: their
+    values are in the Secrets of their servers, too. `restarts` are the workloads that read the Secret, in the order in
+    which they restart. `both` are keys whose old value stays valid until all of them have the new one. `idle`: no
+    pipeline run may be interrupted.
     """
 
     restarts: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     bucket_users: tuple[str, ...] = ()
+    registry_users: tuple[str, ...] = ()
     both: tuple[str, ...] = ()
     idle: bool = False
     namespace: str = PLATFORM
 
 
 ROTATIONS: Mapping[str, Rotation] = {
-    "airflow": Rotation(AIRFLOW, ("AIRFLOW",), ("AIRFLOW",), (FERNET,), idle=True),
+    "airflow": Rotation(AIRFLOW, ("AIRFLOW",), ("AIRFLOW",), both=(FERNET,), idle=True),
     "airflow-login": Rotation(("deployment/airflow-api",)),
-    "fastapi": Rotation(("deployment/fastapi", "deployment/streamlit"), ("PREDICTOR",), both=("API_KEYS",)),
+    "fastapi": Rotation(
+        ("deployment/fastapi", "deployment/streamlit"),
+        ("PREDICTOR",),
+        registry_users=("PREDICTOR",),
+        both=("API_KEYS",),
+    ),
     "fastapi-batch": Rotation(bucket_users=("BATCH",)),
     "grafana": Rotation(("deployment/grafana",)),
     "minio": Rotation(("statefulset/minio",)),
     "mlflow": Rotation(("deployment/mlflow",), ("MLFLOW",), ("MLFLOW",)),
-    "pipeline": Rotation((), ("LEDGER",), ("PIPELINE",), idle=True, namespace=JOBS),
+    "pipeline": Rotation((), ("LEDGER",), ("PIPELINE",), registry_users=("PIPELINE",), idle=True, namespace=JOBS),
     "postgres": Rotation(("deployment/postgres-exporter",), ("POSTGRES", "MONITOR", "BACKUP")),
 }
 # The values of these Secrets belong to clients and change with them.
@@ -80,8 +89,15 @@ def changes(name: str) -> dict[Name, dict[str, str]]:
     if rotation.bucket_users:
         keys = [f"{user}_{kind}_KEY" for user in rotation.bucket_users for kind in ("ACCESS", "SECRET")]
         servers[PLATFORM, "minio-users"] = {key: fresh[PLATFORM, "minio-users"][key] for key in keys}
+    if rotation.registry_users:
+        keys = [f"{user}_PASSWORD" for user in rotation.registry_users]
+        servers[REGISTRY] = {key: fresh[REGISTRY][key] for key in keys}
     own = (rotation.namespace, name)
-    return servers if own in servers else {**servers, own: fresh[own]}
+    if own in servers:
+        return servers
+    of_clients = {f"{user}_PASSWORD" for each in ROTATIONS.values() for user in each.registry_users}
+    kept = of_clients if own == REGISTRY else set()
+    return {**servers, own: {key: value for key, value in fresh[own].items() if key not in kept}}
 
 
 def _rotation(name: str) -> Rotation:
@@ -113,6 +129,10 @@ def rotate(name: str) -> None:
         with phase("change the passwords in PostgreSQL", "the Secret of the client"):
             add((PLATFORM, "postgres"), new[PLATFORM, "postgres"], exists=True)
             _alter({role.lower(): new[PLATFORM, "postgres"][f"{role}_PASSWORD"] for role in rotation.roles})
+    if rotation.registry_users:
+        with phase("change the passwords in MLflow", "the Secret of the client"):
+            add(REGISTRY, new[REGISTRY], exists=True)
+            _restart(["deployment/mlflow"])
     add(own, new[own] | overlap, exists=True)
     _restart(rotation.restarts)
     if rotation.both:

@@ -32,7 +32,16 @@ RESTRICTED = {
 }
 
 # Keys of later releases that no other Secret shares. They are added to the Secrets of an older platform.
-ADDED_LATER = {"fastapi": ("ADMIN_KEY", "API_KEYS"), "postgres": ("BACKUP_PASSWORD",)}
+ADDED_LATER = {
+    "fastapi": ("ADMIN_KEY", "API_KEYS"),
+    "mlflow": ("ADMIN_PASSWORD", "VIEWER_PASSWORD"),
+    "postgres": ("BACKUP_PASSWORD",),
+}
+# Passwords of later releases that a server and one client share: the Secret and key of each.
+SHARED_LATER = {
+    ("mlflow", "PIPELINE_PASSWORD"): ("pipeline", "MLFLOW_TRACKING_PASSWORD"),
+    ("mlflow", "PREDICTOR_PASSWORD"): ("fastapi", "MLFLOW_TRACKING_PASSWORD"),
+}
 # Secrets of clients of later releases, with the keys that are added to their server's Secret.
 CLIENTS_ADDED_LATER = {"fastapi-batch": ("minio-users", ("BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"))}
 
@@ -53,6 +62,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
         user: (f"{user.lower()}-{secrets.token_hex(4)}", _password())
         for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")
     }
+    registry = {user: _password() for user in ("PIPELINE", "PREDICTOR")}
     postgres = f"postgres.{namespace}.svc:5432"
     minio_connection = {
         "conn_type": "aws",
@@ -73,6 +83,10 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{database['MLFLOW']}@{postgres}/mlflow",
             "AWS_ACCESS_KEY_ID": bucket["MLFLOW"][0],
             "AWS_SECRET_ACCESS_KEY": bucket["MLFLOW"][1],
+            # of MLflow's users: two of the platform, two for people
+            **{f"{user}_PASSWORD": password for user, password in registry.items()},
+            "ADMIN_PASSWORD": secrets.token_hex(12),
+            "VIEWER_PASSWORD": secrets.token_hex(12),
         },
         (namespace, "airflow"): {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{database['AIRFLOW']}@{postgres}/airflow",
@@ -85,6 +99,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
         (namespace, "fastapi"): {
             "LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger",
             "ADMIN_KEY": _password(),
+            "MLFLOW_TRACKING_PASSWORD": registry["PREDICTOR"],
             "API_KEYS": _password(),  # key of the pages; other clients have keys of their own (ci/deploy/api_keys.py)
         },
         (namespace, "fastapi-batch"): {"S3_ACCESS_KEY": bucket["BATCH"][0], "S3_SECRET_KEY": bucket["BATCH"][1]},
@@ -93,6 +108,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             "LEDGER_DSN": f"postgresql://ledger:{database['LEDGER']}@{postgres}/ledger",
             "S3_ACCESS_KEY": bucket["PIPELINE"][0],
             "S3_SECRET_KEY": bucket["PIPELINE"][1],
+            "MLFLOW_TRACKING_PASSWORD": registry["PIPELINE"],
         },
     }
 
@@ -143,15 +159,24 @@ def _existing(namespaces: set[str]) -> dict[Name, set[str]]:
 def additions(
     existing: Mapping[Name, set[str]], wanted: Mapping[Name, Mapping[str, str]]
 ) -> dict[Name, dict[str, str]]:
-    """Additions to the Secrets of an earlier release: keys that no other Secret shares, and clients of later releases.
+    """Additions to the Secrets of an earlier release: keys that no other Secret shares, shared passwords, new clients.
 
-    The server's Secret comes before the client's, so that a run that stops between the two is detected.
+    The server's Secret comes before a new client's, so that a run that stops between the two is detected. A shared
+    password that one of the two Secrets lacks is new in both.
     """
     added = {
         name: {key: wanted[name][key] for key in ADDED_LATER.get(name[1], ()) if key not in keys}
         for name, keys in existing.items()
         if name in wanted
     }
+    of_secret = {name[1]: name for name in existing if name in wanted}
+    for (server, server_key), (client, client_key) in SHARED_LATER.items():
+        pair = [
+            (of_secret[name], key) for name, key in ((server, server_key), (client, client_key)) if name in of_secret
+        ]
+        if len(pair) == 2 and any(key not in existing[name] for name, key in pair):
+            for name, key in pair:
+                added.setdefault(name, {})[key] = wanted[name][key]
     for client, (server, keys) in CLIENTS_ADDED_LATER.items():
         for space, _ in (name for name in existing if name[1] == server and name in wanted):
             if (space, client) not in existing and not existing[space, server] & set(keys):

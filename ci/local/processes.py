@@ -200,8 +200,10 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         """Start the server again, with the same address and data."""
         self._postgres.ensure_postgres_running()
 
-    def start_mlflow(self, port: int = 0) -> str:
+    def start_mlflow(self, port: int = 0, passwords: Mapping[str, str] | None = None) -> str:
         """Start an MLflow server as the cluster runs it (one worker, proxied artifacts); returns its URL.
+
+        In the cluster, requests need a login. Here they do only with `passwords`, the variables of its Secret.
 
         Raises:
             Failure: its environment does not exist, or it did not start.
@@ -216,7 +218,8 @@ class LocalPlatform(AbstractContextManager["LocalPlatform"]):
         command += ["--host", "127.0.0.1", "--port", str(port)]
         command += ["--backend-store-uri", self.database("mlflow", "postgresql+psycopg2")]
         command += ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
-        env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        command += ["--app-name=basic-auth"] if passwords else []
+        env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **(passwords or {})}
         self.start("mlflow", command, f"{self.mlflow_url}/health", env)
         return self.mlflow_url
 

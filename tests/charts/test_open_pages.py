@@ -73,8 +73,8 @@ def test_page_without_a_login_is_refused(page: str) -> None:
     ids=["empty values", "other annotations"],
 )
 def test_annotation_without_authentication_is_refused(annotations: dict[str, str]) -> None:
-    with pytest.raises(Failure, match=r"mlflow\.ingress has no login behind it"):
-        publish("mlflow.ingress", annotations=annotations)
+    with pytest.raises(Failure, match=r"streamlit\.ingress has no login behind it"):
+        publish("streamlit.ingress", annotations=annotations)
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS)
@@ -102,16 +102,16 @@ def test_api_with_keys_needs_no_consent() -> None:
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - set(OPEN_PAGES)))
 def test_page_with_a_login_needs_no_consent(page: str) -> None:
-    """Grafana, Airflow and the MinIO console refuse visitors without a password."""
+    """Grafana, Airflow, MLflow and the MinIO console refuse visitors without a password."""
     more = ("--set", "grafana.enabled=true") if page.endswith("grafana") else ()
     assert hosts(publish(page, *more)) == {HOST}
 
 
 def test_refusal_appears_together_with_the_other_wrong_values() -> None:
     with pytest.raises(Failure, match=r"2 invalid value\(s\)") as refused:
-        publish("mlflow.ingress", "--set", "resources.limits.memory=64Mi")
-    assert "mlflow.resources.limits.memory (64Mi) is below" in str(refused.value)
-    assert message("mlflow.ingress") in str(refused.value)
+        publish("streamlit.ingress", "--set", "resources.limits.memory=64Mi")
+    assert "streamlit.resources.limits.memory (64Mi) is below" in str(refused.value)
+    assert message("streamlit.ingress") in str(refused.value)
 
 
 @pytest.mark.parametrize("page", PAGES)

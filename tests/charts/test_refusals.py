@@ -76,12 +76,14 @@ CASES = {
         "prometheus: ingress.host is empty: set the host"
     ),
     # an Ingress without a login (test_open_pages.py has the ways out)
-    "mlflow.ingress={'enabled': true, 'host': 'a.example'}": "mlflow.ingress has no login behind it: set an annotation",
+    "streamlit.ingress={'enabled': true, 'host': 'a.example'}": (
+        "streamlit.ingress has no login behind it: set an annotation"
+    ),
     "fastapi.ingress={'enabled': true, 'host': 'a.example'}": (
         "fastapi.ingress has no login behind it: set fastapi.config.requireApiKey to true, set an annotation in"
     ),
-    "mlflow.ingress.iKnowThisIsOpen='yes'": "ingress.iKnowThisIsOpen: Invalid type. Expected: boolean",
-    "airflow.ingress.iKnowThisIsOpen=true": "ingress: Additional property iKnowThisIsOpen is not allowed",
+    "streamlit.ingress.iKnowThisIsOpen='yes'": "ingress.iKnowThisIsOpen: Invalid type. Expected: boolean",
+    "mlflow.ingress.iKnowThisIsOpen=true": "ingress: Additional property iKnowThisIsOpen is not allowed",
     "monitoring.grafana={'enabled': true, 'image': ''}": (
         'monitoring.grafana.image ("") has no digest: set it to docker.io/grafana/grafana:<version>@sha256:<digest>'
     ),

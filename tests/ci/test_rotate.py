@@ -27,6 +27,9 @@ def consistent(values: Values) -> None:
     ):
         assert f":{server[f'{role}_PASSWORD']}@" in values[PLATFORM, name][key], role
     assert f":{server['LEDGER_PASSWORD']}@" in values[JOBS, "pipeline"]["LEDGER_DSN"]
+    registry = values[PLATFORM, "mlflow"]
+    assert values[PLATFORM, "fastapi"]["MLFLOW_TRACKING_PASSWORD"] == registry["PREDICTOR_PASSWORD"]
+    assert values[JOBS, "pipeline"]["MLFLOW_TRACKING_PASSWORD"] == registry["PIPELINE_PASSWORD"]
     connection = json.loads(values[PLATFORM, "airflow"]["AIRFLOW_CONN_MINIO"])
     pairs = {
         "AIRFLOW": (connection["login"], connection["password"]),
@@ -49,6 +52,8 @@ def test_rotation_changes_its_secret_and_leaves_all_secrets_consistent(name: str
     constant = {"admin-user"}
     if name == "postgres":  # the other passwords belong to clients
         constant |= {f"{role}_PASSWORD" for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR")}
+    if name == "mlflow":
+        constant |= {f"{user}_PASSWORD" for user in ("PIPELINE", "PREDICTOR")}
     for key, value in before[own].items():
         assert (after[own][key] == value) is (key in constant), key
 
@@ -154,7 +159,9 @@ def test_old_key_of_the_page_is_accepted_until_the_page_has_the_new_one(monkeypa
         "the page sends the first key, and another client has its own"
     )
     restarts = [event for event in cluster.events if event.startswith("restart")]
-    assert restarts == ["restart deployment/fastapi", "restart deployment/streamlit"] * 2
+    assert (
+        restarts == ["restart deployment/mlflow"] + ["restart deployment/fastapi", "restart deployment/streamlit"] * 2
+    )
 
 
 def test_airflow_changes_while_no_run_is_active_and_encrypts_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ci.common.console import Failure
 from ci.deploy import cluster_rights, receivers, secrets
-from ci.deploy.secrets import ADDED_LATER, additions, generate, namespace_object
+from ci.deploy.secrets import ADDED_LATER, SHARED_LATER, additions, generate, namespace_object
 
 MADE = generate("mlops", "mlops-jobs")
 
@@ -29,6 +29,9 @@ def test_each_client_has_the_password_that_its_server_knows() -> None:
     assert MADE["mlops-jobs", "pipeline"]["S3_SECRET_KEY"] == users["PIPELINE_SECRET_KEY"]
     assert json.loads(MADE["mlops", "airflow"]["AIRFLOW_CONN_MINIO"])["password"] == users["AIRFLOW_SECRET_KEY"]
     assert MADE["mlops", "fastapi-batch"]["S3_SECRET_KEY"] == users["BATCH_SECRET_KEY"]
+    registry = MADE["mlops", "mlflow"]
+    assert MADE["mlops", "fastapi"]["MLFLOW_TRACKING_PASSWORD"] == registry["PREDICTOR_PASSWORD"]
+    assert MADE["mlops-jobs", "pipeline"]["MLFLOW_TRACKING_PASSWORD"] == registry["PIPELINE_PASSWORD"]
 
 
 def test_no_two_clients_share_a_password() -> None:
@@ -58,7 +61,7 @@ def test_older_platform_gets_the_keys_that_stand_alone_and_no_other() -> None:
     before_backups = whole | {("mlops", "postgres"): whole["mlops", "postgres"] - {"BACKUP_PASSWORD"}}
     password = MADE["mlops", "postgres"]["BACKUP_PASSWORD"]
     assert additions(before_backups, MADE) == {("mlops", "postgres"): {"BACKUP_PASSWORD": password}}
-    older = whole | {("mlops", "fastapi"): {"API_KEYS"}}
+    older = whole | {("mlops", "fastapi"): whole["mlops", "fastapi"] - {"ADMIN_KEY", "LEDGER_DSN"}}
     assert additions(older, MADE) == {("mlops", "fastapi"): {"ADMIN_KEY": MADE["mlops", "fastapi"]["ADMIN_KEY"]}}
     assert additions({("elsewhere", "fastapi"): set()}, MADE) == {}
 
@@ -73,6 +76,22 @@ def test_older_platform_gets_a_client_of_a_later_release_together_with_what_its_
     assert list(added) == [server, client]
     half = {name: values for name, values in whole.items() if name != client}
     assert additions(half, MADE) == {}, "the server knows of another pair, which nobody can read"
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (0, 1)], ids=["the server's", "the client's", "both"])
+@pytest.mark.parametrize("pair", SHARED_LATER.items(), ids=str)
+def test_older_platform_gets_a_shared_password_in_both_secrets(
+    pair: tuple[tuple[str, str], tuple[str, str]], missing: tuple[int, ...]
+) -> None:
+    """Also when an earlier run stopped between the two."""
+    places = [(next(name for name in MADE if name[1] == secret), key) for secret, key in pair]
+    older = {name: set(values) for name, values in MADE.items()}
+    for index in missing:
+        name, key = places[index]
+        older[name] -= {key}
+    added = additions(older, MADE)
+    assert added == {name: {key: MADE[name][key]} for name, key in places}
+    assert len({value for values in added.values() for value in values.values()}) == 1
 
 
 def test_keys_added_later_are_shared_with_no_other_secret() -> None:

@@ -41,6 +41,8 @@ CONFIG_MAPS = {
 SET_ELSEWHERE = {
     "fastapi.config": {
         "ledger_dsn": "Secret fastapi: it contains a password",
+        "mlflow_tracking_username": "always the user predictor",
+        "mlflow_tracking_password": "Secret fastapi",
         "admin_key": "Secret fastapi",
         "api_keys": "Secret fastapi",
         "client_keys_dir": "the Deployment mounts the Secret fastapi-clients there",
@@ -50,6 +52,8 @@ SET_ELSEWHERE = {
     },
     "airflow.pipeline.config": {
         "ledger_dsn": "Secret pipeline: it contains a password",
+        "mlflow_tracking_username": "always the user pipeline",
+        "mlflow_tracking_password": "Secret pipeline",
         "s3_access_key": "Secret pipeline",
         "s3_secret_key": "Secret pipeline",
     },
@@ -143,19 +147,23 @@ def test_exceptions_are_needed(path: str) -> None:
 
 
 def test_batch_reads_the_config_of_the_predictor() -> None:
-    """`fastapi-batch` has the ConfigMap of the predictor, an endpoint, a Secret, and one key of another Secret."""
+    """`fastapi-batch` has the ConfigMap of the predictor, an endpoint, a Secret, and two keys of another Secret."""
     # fastapi.batch.s3Endpoint, Secret fastapi-batch, Secret fastapi
     elsewhere = {"s3_endpoint", "s3_access_key", "s3_secret_key", "ledger_dsn"}
+    elsewhere |= {"mlflow_tracking_username", "mlflow_tracking_password"}
     assert {
         field for field in BatchSettings.model_fields if chart_key(field) not in config("fastapi.config")
     } == elsewhere
+
+
+OF_THE_SERVICE = {f"Secret fastapi, key {key}" for key in ("LEDGER_DSN", "MLFLOW_TRACKING_PASSWORD")}
 
 
 @pytest.mark.parametrize(
     ("kind", "path", "secret", "namespace", "others"),
     [
         (PredictorSettings, "fastapi.config", "fastapi", "mlops", set()),
-        (BatchSettings, "fastapi.config", "fastapi-batch", "mlops", {"Secret fastapi, key LEDGER_DSN"}),
+        (BatchSettings, "fastapi.config", "fastapi-batch", "mlops", OF_THE_SERVICE),
         (PipelineSettings, "airflow.pipeline.config", "pipeline", "mlops-jobs", set()),
     ],
 )

@@ -17,7 +17,7 @@ from core.model.bundle import MANIFEST
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damaged, corpus
 from tests.kit.long_form import LONG
-from tests.kit.platform_data import trusted
+from tests.kit.platform_data import mlflow_login, trusted
 from tests.kit.promotions import Registrar, confirmed, promote_each, refusal, registered
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +40,7 @@ def restarts() -> dict[str, int]:
 def test_bad_models_do_not_change_answers(predictor: str, mlflow: str, tmp_path: Path) -> None:
     pods = restarts()
     with ExitStack() as stack:
-        registrar = Registrar(mlflow, "house-price", "champion", stack.enter_context(trusted()))
+        registrar = Registrar(mlflow, "house-price", "champion", stack.enter_context(trusted()), mlflow_login())
         urls = [stack.enter_context(forward(PLATFORM, f"pod/{name}", 8000)) for name in pods]
         damages = corpus()
         assert len(damages) >= 60
@@ -62,8 +62,8 @@ def test_bad_models_do_not_change_answers(predictor: str, mlflow: str, tmp_path:
 def test_healthy_model_that_the_pipeline_did_not_promote_is_refused(
     predictor: str, mlflow: str, tmp_path: Path
 ) -> None:
-    """MLflow has no login: each of its clients can register a bundle with a matching tag and move the alias to it."""
-    foreign = Registrar(mlflow, "house-price", "champion")
+    """Each client that may write to MLflow can register a bundle with a matching tag and move the alias to it."""
+    foreign = Registrar(mlflow, "house-price", "champion", login=mlflow_login())
     champion = foreign.champion(tmp_path / "champion")
     sha256 = hashlib.sha256((tmp_path / "champion" / MANIFEST).read_bytes()).hexdigest()
     try:

@@ -17,7 +17,7 @@ from ci.common.kube import PLATFORM, forward, get, kube, secret
 from ci.common.sample_listing import LISTING
 from core.model.bundle import MANIFEST
 from tests.kit.damaged_bundles import Damaged
-from tests.kit.platform_data import ledger
+from tests.kit.platform_data import ledger, mlflow_login
 from tests.kit.promotions import Registrar
 
 pytestmark = pytest.mark.e2e
@@ -58,9 +58,9 @@ def test_batch_job_and_service_give_the_same_prices(predictor: str) -> None:
 
 
 def test_challenger_prices_are_written_to_the_ledger(predictor: str, mlflow: str, tmp_path: Path) -> None:
-    champion = Registrar(mlflow, "house-price", "champion")
+    champion = Registrar(mlflow, "house-price", "champion", login=mlflow_login())
     version = champion.champion(tmp_path)
-    beside = Registrar(mlflow, "house-price", "challenger")
+    beside = Registrar(mlflow, "house-price", "challenger", login=mlflow_login())
     manifest = hashlib.sha256((tmp_path / MANIFEST).read_bytes()).hexdigest()
     challenger = beside.register(Damaged("the champion again", tmp_path, manifest))
 

@@ -20,7 +20,7 @@ from ci.deploy import commands, helm_release, platform, runs, workloads
 from ci.images import values
 from core.model.bundle import load_bundle
 from core.stores.registry import RegistryClient
-from tests.kit.platform_data import ledger
+from tests.kit.platform_data import ledger, mlflow_login
 
 from .conftest import Fed
 
@@ -46,7 +46,7 @@ def test_first_batch_is_trained_registered_and_promoted(fed: Fed) -> None:
 
 
 def test_alias_champion_names_a_registered_version(fed: Fed, mlflow: str) -> None:
-    champion = RegistryClient(mlflow, timeout=20).version_by_alias("house-price", "champion")
+    champion = RegistryClient(mlflow, mlflow_login("viewer"), timeout=20).version_by_alias("house-price", "champion")
     assert champion is not None
     assert champion.version == fed.first.task("promote").result["version"]
 
@@ -56,7 +56,10 @@ def test_smoke_test_passes_from_the_command_line_and_from_helm_and_cleans_up(fed
     assert "Phase:          Succeeded" in helm_release.helm("test", RELEASE, "-n", PLATFORM)
     steps = kube("-n", JOBS, "logs", "job/pipeline-smoke")
     assert "load      it is complete and gives its golden prices" in steps
-    assert RegistryClient(mlflow, timeout=20).version_by_alias("house-price-smoke", "champion") is None
+    assert (
+        RegistryClient(mlflow, mlflow_login("viewer"), timeout=20).version_by_alias("house-price-smoke", "champion")
+        is None
+    )
 
 
 def test_lineage_command_prints_the_run_of_the_champion(fed: Fed, capfd: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +80,7 @@ def test_small_one_sided_batch_is_skipped_with_its_reason(fed: Fed) -> None:
 
 
 def test_service_returns_the_golden_prices_of_the_bundle(predictor: str, mlflow: str, tmp_path: Path) -> None:
-    client = RegistryClient(mlflow, timeout=20)
+    client = RegistryClient(mlflow, mlflow_login("viewer"), timeout=20)
     champion = client.version_by_alias("house-price", "champion")
     assert champion is not None
     client.download(champion, tmp_path)

@@ -27,7 +27,7 @@ from ci.local.processes import answers
 from core.model.bundle import load_bundle
 from core.stores.registry import RegistryClient
 from tests.kit import local_datasource
-from tests.kit.platform_data import BY_REQUESTS, ledger, objects, stored_checksum, versions
+from tests.kit.platform_data import BY_REQUESTS, ledger, mlflow_login, objects, stored_checksum, versions
 
 pytestmark = pytest.mark.e2e
 
@@ -108,7 +108,7 @@ def golden(folder: Path) -> str:
     """The service's answer to the golden listings of the champion. It is the answer that the bundle demands."""
     folder.mkdir()
     with forward(PLATFORM, "service/mlflow", 5000) as url:
-        client = RegistryClient(url, timeout=20)
+        client = RegistryClient(url, mlflow_login("viewer"), timeout=20)
         champion = client.version_by_alias("house-price", "champion")
         assert champion is not None
         client.download(champion, folder)

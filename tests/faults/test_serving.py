@@ -20,7 +20,7 @@ from ci.deploy import commands, platform, runs, workloads
 from core.model.bundle import MANIFEST
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damaged
-from tests.kit.platform_data import trusted
+from tests.kit.platform_data import mlflow_login, trusted
 from tests.kit.promotions import Registrar, confirmed
 
 from .outages import away
@@ -182,7 +182,7 @@ def test_promotion_and_rollback_fail_no_request(
     champion: str, trust: Callable[[str, str], None], tmp_path: Path
 ) -> None:
     with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
-        registrar = Registrar(mlflow, "house-price", "champion", trust)
+        registrar = Registrar(mlflow, "house-price", "champion", trust, mlflow_login())
         copy = tmp_path / "copy"
         registrar.champion(copy)
         manifest = hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()
@@ -190,7 +190,7 @@ def test_promotion_and_rollback_fail_no_request(
     with load() as clients:
         time.sleep(2)
         with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
-            Registrar(mlflow, "house-price", "champion").promote(version)
+            Registrar(mlflow, "house-price", "champion", login=mlflow_login()).promote(version)
         served_everywhere(version)
     assert set(clients.answered) == {champion, version}
     with load() as clients:

@@ -95,13 +95,21 @@ def objects() -> dict[str, int]:
     return sums
 
 
+def mlflow_login(user: str = "pipeline") -> tuple[str, str]:
+    """A user of MLflow and its password."""
+    return user, secret(PLATFORM, "mlflow")[f"{user.upper()}_PASSWORD"]
+
+
 def versions() -> dict[str, int]:
     """Number of registered model versions, and the version of the champion (0 if there is none)."""
+    login = mlflow_login("viewer")
     with forward(PLATFORM, "service/mlflow", 5000) as url:
         query: dict[str, str | int] = {"filter": f"name='{MODEL}'", "max_results": 1000}
-        answer = httpx.get(f"{url}/api/2.0/mlflow/model-versions/search", params=query, timeout=20).json()
+        answer = httpx.get(f"{url}/api/2.0/mlflow/model-versions/search", params=query, auth=login, timeout=20).json()
         alias = {"name": MODEL, "alias": "champion"}
-        champion = httpx.get(f"{url}/api/2.0/mlflow/registered-models/alias", params=alias, timeout=20).json()
+        champion = httpx.get(
+            f"{url}/api/2.0/mlflow/registered-models/alias", params=alias, auth=login, timeout=20
+        ).json()
     return {
         "versions": len(answer.get("model_versions", [])),
         "champion": int(champion.get("model_version", {}).get("version", 0)),

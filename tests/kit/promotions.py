@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -27,16 +28,23 @@ class Registrar:
     """Registers bundles as versions of a model, moves its alias, and can remove its own versions again.
 
     `trust` gets the version and the sha256 of each registered bundle, to record them in the ledger. Without it,
-    predictors refuse the bundles of this registrar.
+    predictors refuse the bundles of this registrar. `login` is a user of the server and its password.
     """
 
     def __init__(
-        self, mlflow_url: str, name: str, alias: str, trust: Callable[[str, str], None] = lambda *_: None
+        self,
+        mlflow_url: str,
+        name: str,
+        alias: str,
+        trust: Callable[[str, str], None] = lambda *_: None,
+        login: tuple[str, str] = ("", ""),
     ) -> None:
         self._trust = trust
+        if login[0]:  # MLflow's client reads them at each request
+            os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = login
         mlflow.set_tracking_uri(mlflow_url)  # the client uploads artifacts to this server
         self._mlflow = MlflowClient(mlflow_url)
-        self._registry = RegistryClient(mlflow_url, timeout=20)
+        self._registry = RegistryClient(mlflow_url, login, timeout=20)
         self.name, self.alias = name, alias
         self._versions: list[str] = []
 

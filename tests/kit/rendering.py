@@ -25,7 +25,7 @@ KUBE_API = ("--set-json", 'global.kubeApi.cidr="10.46.0.1/32"')
 PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlflow", "streamlit"))
 PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
 # Pages without a login of their own; the predictor has one if `fastapi.config.requireApiKey` is true.
-OPEN_PAGES = ("fastapi.ingress", "mlflow.ingress", "streamlit.ingress", "monitoring.ingress.prometheus")
+OPEN_PAGES = ("fastapi.ingress", "streamlit.ingress", "monitoring.ingress.prometheus")
 ON = {"enabled": True}
 EMAIL = {"to": "team@house.example", "from": "alerts@house.example", "smarthost": "smtp.house.example:587"}
 RECEIVERS = {

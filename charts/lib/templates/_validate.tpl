@@ -5,7 +5,7 @@ authentication in front, or the consent `iKnowThisIsOpen`. `login` is a further 
 itself. `more` is a list of further errors.
 
   (dict "root" $ "chart" "fastapi" "resources" (dict "resources" .Values.resources))
-  (dict "root" $ "chart" "mlflow" "resources" (dict "resources" .Values.resources) "open" (dict "ingress" .Values.ingress))
+  (dict "root" $ "chart" "streamlit" "resources" (dict "resources" .Values.resources) "open" (dict "ingress" .Values.ingress))
 */}}
 {{- define "lib.validate" -}}
 {{- $wrong := list }}

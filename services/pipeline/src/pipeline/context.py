@@ -79,7 +79,9 @@ class Context:
     @cached_property
     def _registry(self) -> RegistryClient:
         # The network of a new pod may be closed for some seconds.
-        return RegistryClient(self.settings.mlflow_tracking_uri, timeout=60, transport=http_transport(retries=5))
+        transport = http_transport(retries=5)
+        settings = self.settings
+        return RegistryClient(settings.mlflow_tracking_uri, settings.mlflow_login, timeout=60, transport=transport)
 
     @property
     def code_version(self) -> str:

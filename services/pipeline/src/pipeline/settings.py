@@ -25,6 +25,9 @@ class PipelineSettings(BaseSettings):
     s3_secret_key: str = Field(default="", json_schema_extra={"secret": "pipeline"})
     ledger_dsn: str = Field(json_schema_extra={"secret": "pipeline"})
     mlflow_tracking_uri: str
+    # MLflow's client reads these two variables itself; without a user, requests have no login
+    mlflow_tracking_username: str = ""
+    mlflow_tracking_password: str = Field(default="", repr=False, json_schema_extra={"secret": "pipeline"})
     model_name: str = "house-price"
     model_alias: str = "champion"
     shadow_alias: str = "challenger"
@@ -75,3 +78,8 @@ class PipelineSettings(BaseSettings):
                 "it is the alias of the champion, so a version in the shadow would serve; choose another alias"
             )
         return alias
+
+    @property
+    def mlflow_login(self) -> tuple[str, str]:
+        """User and password for MLflow."""
+        return self.mlflow_tracking_username, self.mlflow_tracking_password

@@ -35,7 +35,7 @@ LEDGER_METRICS_SECONDS = 30
 
 def create_app(settings: PredictorSettings) -> HouseApi:
     """The application. Its threads run from its start to its end."""
-    registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
+    registry = RegistryClient(settings.mlflow_tracking_uri, settings.mlflow_login, timeout=REGISTRY_TIMEOUT_SECONDS)
     loading_test = partial(run_loading_test, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes)
 
     def follow(alias: str, directory: Path, role: Role, trust: TrustCheck, peers: Peers | None = None) -> AliasFollower:

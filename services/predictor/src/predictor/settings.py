@@ -1,7 +1,8 @@
 """Settings of the predictor, from environment variables.
 
 The chart sets them: `fastapi.config` and the Secret `fastapi` for the service, `fastapi.batch.s3Endpoint` and the
-Secret `fastapi-batch` for a batch job, which also gets the key LEDGER_DSN of the Secret `fastapi`.
+Secret `fastapi-batch` for a batch job, which also gets the keys LEDGER_DSN and MLFLOW_TRACKING_PASSWORD of the Secret
+`fastapi`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ class ModelSettings(BaseSettings):
     model_name: str
     model_alias: str
     mlflow_tracking_uri: str
+    mlflow_tracking_username: str = ""  # without a user, requests have no login
+    mlflow_tracking_password: str = Field(default="", repr=False, json_schema_extra={"secret": "fastapi"})
     ledger_dsn: str = Field(json_schema_extra={"secret": "fastapi"})  # has the hashes that models must have
     bundle_dir: Path = Path("/tmp/bundles")  # noqa: S108  # an emptyDir of the pod: no other user can write to it
     max_bundle_bytes: int = Field(default=67_108_864, gt=0)
     # limits of the loading test; their names give the environment variables TRIAL_SECONDS and TRIAL_MEMORY_BYTES
     trial_seconds: float = Field(default=loading_test.SECONDS, gt=0)
     trial_memory_bytes: int = Field(default=loading_test.MEMORY_BYTES, gt=0)
+
+    @property
+    def mlflow_login(self) -> tuple[str, str]:
+        """User and password for MLflow."""
+        return self.mlflow_tracking_username, self.mlflow_tracking_password
 
 
 class BatchSettings(ModelSettings):

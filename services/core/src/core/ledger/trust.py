@@ -1,7 +1,8 @@
 """The bundles that the pipeline trained and made the champion, by the sha256 of their manifest.
 
-MLflow has no login, so its tags do not prove that a bundle is the platform's own. The pipeline writes these hashes with
-its own role; the predictor's role can only read them. A row of an earlier release has no hash until `record_hashes`.
+MLflow's tags do not prove that a bundle is the platform's own: everyone who may write to MLflow can set them. The
+pipeline writes these hashes with its own role; the predictor's role can only read them. A row of an earlier release has
+no hash until `record_hashes`.
 """
 
 from __future__ import annotations

@@ -41,11 +41,24 @@ class ModelVersion:
 
 
 class RegistryClient:
-    """Client of one MLflow server. Each call has the time-out `timeout` (seconds) and one retry."""
+    """Client of one MLflow server. Each call has the time-out `timeout` (seconds) and one retry.
 
-    def __init__(self, uri: str, timeout: float = 5, transport: httpx.BaseTransport | None = None) -> None:
+    `login` is a user of the server and its password; without a user, requests have no login.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        login: tuple[str, str] = ("", ""),
+        timeout: float = 5,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._user = login[0]
         self._http = httpx.Client(
-            base_url=uri.rstrip("/"), timeout=timeout, transport=transport or http_transport(retries=1)
+            base_url=uri.rstrip("/"),
+            auth=login if self._user else None,
+            timeout=timeout,
+            transport=transport or http_transport(retries=1),
         )
 
     def version_by_alias(self, name: str, alias: str) -> ModelVersion | None:
@@ -136,6 +149,11 @@ class RegistryClient:
     def _get(self, path: str, parameters: dict[str, str], may_fail: bool = False) -> dict[str, Any]:
         try:
             response = self._http.get(path, params=parameters)
+            if response.status_code in (401, 403):
+                raise RegistryError(
+                    f"MLflow refused {path} to {self._user or 'a client without a login'} ({response.status_code}): "
+                    "the user needs the password that the server has (MLFLOW_TRACKING_USERNAME and _PASSWORD)"
+                )
             body = response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise RegistryError(f"MLflow at {self._http.base_url} did not answer {path}: {error!r}") from error

@@ -123,7 +123,7 @@ def load(settings: BatchSettings, version: str) -> LoadedModel:
         LedgerError: the ledger does not answer.
         BundleError: the version fails a check.
     """
-    registry = RegistryClient(settings.mlflow_tracking_uri, timeout=REGISTRY_TIMEOUT_SECONDS)
+    registry = RegistryClient(settings.mlflow_tracking_uri, settings.mlflow_login, timeout=REGISTRY_TIMEOUT_SECONDS)
     name, alias = settings.model_name, settings.model_alias
     test = partial(run_loading_test, seconds=settings.trial_seconds, memory_bytes=settings.trial_memory_bytes)
     trust = (trained_check if version else champion_check)(settings.ledger_dsn)

@@ -1,4 +1,4 @@
-"""Compares a version with the hashes in the ledger. MLflow has no login, so its tags alone do not make a bundle ours.
+"""Compares a version with the hashes in the ledger. MLflow's tags alone do not make a bundle ours.
 
 The ledger is asked before each load of a version that MLflow names, also if the bundle is in the disk cache. It is not
 asked for the model that served last (`AliasFollower.resume`) or for the model of another pod: both passed this check

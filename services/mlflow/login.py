@@ -1,0 +1,121 @@
+"""Users of MLflow and their rights: the authorization function of MLflow's basic-auth app.
+
+The Secret `mlflow` has the passwords, as environment variables. `pipeline` and `admin` may do everything, `predictor`
+and `viewer` may only read. MLflow's app keeps users in a database, and takes one password of each from it. Here that
+database is made at every start, with the names only, so the Secret is the one place of a password.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import sys
+import tempfile
+from configparser import ConfigParser
+from pathlib import Path
+
+from flask import Response, g, make_response, request
+from mlflow.version import VERSION
+from werkzeug.datastructures import Authorization
+
+WRITERS = ("pipeline", "admin")
+READERS = ("predictor", "viewer")
+METRICS = "metrics"  # has no password, and may only get /metrics, which needs no login
+READING = ("GET", "HEAD", "OPTIONS")
+# requests that only read, although they are POSTs: the ends of their paths
+SEARCHES = ("/search", "/search-datasets", "/get-latest-versions", "/batchGetInfos", "/traces/metrics", "/graphql")
+LOGGED_BYTES = 400  # of a request's body in the log
+
+
+def _variable(user: str) -> str:
+    return f"{user.upper()}_PASSWORD"
+
+
+def prepare() -> None:
+    """Make the database of users, and set the environment of MLflow's basic-auth app, which reads it.
+
+    Raises:
+        SystemExit: a user has no password.
+    """
+    users = WRITERS + READERS
+    if missing := [_variable(user) for user in users if not os.environ.get(_variable(user))]:
+        raise SystemExit(f"MLflow's users need passwords: set {', '.join(missing)} (`make secrets` creates them)")
+    folder = Path(tempfile.mkdtemp(prefix="mlflow-login-"))
+    config = ConfigParser()
+    config["mlflow"] = {
+        "default_permission": "READ",
+        "database_uri": f"sqlite:///{folder}/users.db",
+        "authorization_function": f"{__name__}:authenticate",
+    }
+    with (folder / "config.ini").open("w") as file:
+        config.write(file)
+    os.environ |= {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "config.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": secrets.token_hex(24),  # is never compared with anything
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(24),
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore()
+    store.init_db(config["mlflow"]["database_uri"])
+    for user in (*users, METRICS):
+        store.create_user(user, secrets.token_hex(24), is_admin=user in (*WRITERS, METRICS))
+
+
+def authenticate() -> Authorization | Response:
+    """The user of the current request, or the answer to a request that is not let in. MLflow calls it."""
+    if request.path == "/version":
+        return make_response(VERSION, 200)
+    if request.path == "/ready":
+        return _ready()
+    if request.path == "/metrics" and request.method == "GET":
+        return Authorization("basic", {"username": METRICS})
+    user = _user()
+    if user is None:
+        answer = make_response("MLflow needs a login: the Secret mlflow has the passwords of its users\n", 401)
+        answer.headers["WWW-Authenticate"] = 'Basic realm="mlflow"'
+        return answer
+    if user in READERS and not _only_reads():
+        _log(user, "refused")
+        return make_response(f"the user {user} may only read\n", 403)
+    if user == "admin" and not _only_reads():
+        _log(user, "allowed")
+    return Authorization("basic", {"username": user})
+
+
+def _user() -> str | None:
+    login = request.authorization
+    if login is None or login.type != "basic" or login.username not in WRITERS + READERS:
+        return None
+    expected = os.environ[_variable(login.username)]
+    return login.username if hmac.compare_digest((login.password or "").encode(), expected.encode()) else None
+
+
+def _only_reads() -> bool:
+    return request.method in READING or (request.method == "POST" and request.path.endswith(SEARCHES))
+
+
+def _ready() -> Response:
+    """Whether the database answers. MLflow's own /health answers 200 without it."""
+    from mlflow.server.handlers import _get_tracking_store
+
+    try:
+        _get_tracking_store().search_experiments(max_results=1)
+    except Exception as error:  # noqa: BLE001  # whatever is wrong, the server cannot work
+        return make_response(f"the database does not answer: {error}\n", 503)
+    return make_response("ready\n", 200)
+
+
+def _log(user: str, outcome: str) -> None:
+    """Write what a person changes, or what is refused, to the log. MLflow asks several times about one request."""
+    if g.get("house_logged"):
+        return
+    g.house_logged = True
+    body = "" if "artifacts" in request.path else request.get_data()[:LOGGED_BYTES].decode(errors="replace")
+    line = {"event": "change", "user": user, "outcome": outcome, "method": request.method, "path": request.path}
+    print(json.dumps({**line, "body": body}), file=sys.stderr, flush=True)
