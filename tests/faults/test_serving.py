@@ -18,9 +18,10 @@ from ci.common.console import say, wait_for
 from ci.common.kube import PLATFORM, forward, get, kube, trouble
 from ci.deploy import commands, platform, runs, workloads
 from core.model.bundle import MANIFEST
+from core.stores.registry import RegistryClient
 from tests.kit.clients import Clients
 from tests.kit.damaged_bundles import Damaged
-from tests.kit.platform_data import mlflow_login, trusted
+from tests.kit.platform_data import ledger, mlflow_login, trusted
 from tests.kit.promotions import Registrar, confirmed
 
 from .outages import away
@@ -172,19 +173,46 @@ def test_pods_deleted_with_their_node_fail_no_request(champion: str) -> None:
             rolled_out()
 
 
+def test_champion_deleted_in_mlflow_is_restored_by_the_next_run(champion: str) -> None:
+    """Prices go on from the model of each pod. Afterwards a predictor without any model becomes Ready, too."""
+    with Clients(threads=4, pause=0.02) as clients:
+        with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
+            path = f"{mlflow}/api/2.0/mlflow/registered-models/delete"
+            name = {"name": "house-price"}
+            httpx.request("DELETE", path, json=name, auth=mlflow_login("admin"), timeout=30).raise_for_status()
+            registry = RegistryClient(mlflow, mlflow_login("viewer"), timeout=20)
+            assert registry.version_by_alias("house-price", "champion") is None
+        with runs.airflow() as client:
+            ended = runs.run_once(client)
+        assert ended.state == "success"
+        with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
+            registry = RegistryClient(mlflow, mlflow_login("viewer"), timeout=20)
+            restored = registry.version_by_alias("house-price", "champion")
+        assert restored is not None
+        served_everywhere(restored.version)
+    assert clients.failures == []
+    say(f"version {champion} was deleted; the next run: {ended.task('decide').summary}; clients: {clients}")
+    move = "select kind, reason from ledger.champions order by id offset 1 limit 1"
+    assert ledger(move) == [["rollback", f"MLflow had lost the alias champion of version {champion}"]]
+    platform.install("kind", [*SETTINGS, "fastapi.cache.persistence.enabled=false", "fastapi.config.peers="])
+    try:
+        rolled_out()
+    finally:
+        platform.install("kind", [*SETTINGS])
+        rolled_out()
+
+
 @pytest.fixture
 def trust() -> Iterator[Callable[[str, str], None]]:
     with trusted() as trust:
         yield trust
 
 
-def test_promotion_and_rollback_fail_no_request(
-    champion: str, trust: Callable[[str, str], None], tmp_path: Path
-) -> None:
+def test_promotion_and_rollback_fail_no_request(trust: Callable[[str, str], None], tmp_path: Path) -> None:
     with forward(PLATFORM, "service/mlflow", 5000) as mlflow:
         registrar = Registrar(mlflow, "house-price", "champion", trust, mlflow_login())
         copy = tmp_path / "copy"
-        registrar.champion(copy)
+        champion = registrar.champion(copy)
         manifest = hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()
         version = registrar.register(Damaged("a copy of the champion", copy, manifest))
     with load() as clients:

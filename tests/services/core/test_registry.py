@@ -56,3 +56,21 @@ def test_download_from_a_slow_server_is_aborted(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(registry, "_DOWNLOAD_SECONDS", -1)
     with pytest.raises(RegistryError, match="took more than"):
         client({"a": 1}, str.encode).download_from(LOGGED, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "message"),
+    [
+        (500, "Internal Server Error", r"MLflow answered 500 to .*: Internal Server Error"),
+        (200, "<html>a proxy</html>", r"MLflow answered 200 to .*: <html>a proxy"),
+        (401, "You are not authenticated", r"refused .* to predictor \(401\): the user needs the password"),
+        (403, '{"error_code": "PERMISSION_DENIED"}', r"refused .* to predictor \(403\): the user needs the password"),
+    ],
+)
+def test_answer_that_cannot_be_used_is_named(status: int, text: str, message: str) -> None:
+    answers = httpx.MockTransport(lambda _: httpx.Response(status, text=text))
+    client = RegistryClient("http://mlflow", ("predictor", "secret"), transport=answers)
+    for ask in (client.check_artifacts, lambda: client.version_by_alias("house-price", "champion")):
+        with pytest.raises(RegistryError, match=message) as wrong:
+            ask()
+        assert "secret" not in str(wrong.value)

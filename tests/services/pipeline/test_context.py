@@ -13,11 +13,13 @@ CHAMPION = ModelVersion("house-price", "3", "run", {}, "")
 
 
 class Questions:
-    """Counts the questions for the champion. The first `away` of them find MLflow away."""
+    """Counts the questions for the champion, and the listings of artifacts. The first ones fail."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, away: int = 0) -> None:
-        self.count, self.away = 0, away
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, away: int = 0, artifacts_away: int = 0) -> None:
+        self.count, self.away, self.artifacts_away = 0, away, artifacts_away
+        self.listings = 0
         monkeypatch.setattr(RegistryClient, "version_by_alias", self.answer)
+        monkeypatch.setattr(RegistryClient, "check_artifacts", self.list_artifacts)
 
     def answer(self, name: str, alias: str) -> ModelVersion:
         assert (name, alias) == ("house-price", "champion")
@@ -25,6 +27,11 @@ class Questions:
         if self.count <= self.away:
             raise RegistryError("MLflow is away")
         return CHAMPION
+
+    def list_artifacts(self) -> None:
+        self.listings += 1
+        if self.listings <= self.artifacts_away:
+            raise RegistryError("MLflow's object store is away")
 
 
 def context(settings: PipelineSettings, seconds: float) -> Context:
@@ -46,9 +53,11 @@ def test_a_stage_waits_for_mlflow_at_its_first_use(
     pipeline_settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    questions = Questions(monkeypatch, away=2)
-    _ = context(pipeline_settings, 60).registry
-    assert questions.count == 3
+    questions = Questions(monkeypatch, away=2, artifacts_away=3)
+    stage = context(pipeline_settings, 60)
+    for _ in range(2):
+        assert stage.registry
+    assert (questions.count, questions.listings) == (3, 4)
 
 
 def test_without_time_to_wait_nothing_is_asked_in_advance(
@@ -56,7 +65,7 @@ def test_without_time_to_wait_nothing_is_asked_in_advance(
 ) -> None:
     questions, stage = Questions(monkeypatch, away=1), context(pipeline_settings, 0)
     _ = stage.registry
-    assert questions.count == 0
+    assert (questions.count, questions.listings) == (0, 0)
     with pytest.raises(RegistryError, match="MLflow is away"):
         _ = stage.champion
     assert stage.champion == CHAMPION, "an error is not kept"

@@ -61,7 +61,13 @@ class Context:
         """The model registry, through the same client as the predictor's."""
         if self.settings.component_wait_seconds:
             _ = self.champion  # waits with a question that most stages need answered
+            _ = self._artifacts
         return self._registry
+
+    @cached_property
+    def _artifacts(self) -> None:
+        """Waits for the object store behind MLflow: MLflow's client alone repeats each request for minutes."""
+        self.patiently("list artifacts of MLflow", self._registry.check_artifacts)
 
     @cached_property
     def champion(self) -> ModelVersion | None:

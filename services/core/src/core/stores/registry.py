@@ -16,6 +16,7 @@ from core.transport import http_transport
 
 MANIFEST_TAG = "manifest_sha256"  # tag of a registered version, set by the pipeline
 BUNDLE_PATH = "data/bundle"  # path of the bundle within a model that the pipeline logged
+_ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _MOST_FILES = 100  # a bundle has eight at most
 _DOWNLOAD_SECONDS = 300  # for a whole bundle, so that a very slow server cannot block the caller
 ABSENT = {
@@ -105,6 +106,14 @@ class RegistryClient:
             raise RegistryError(f"MLflow at {uri} does not answer: {away!r}") from away
         check_mlflow(response.text.strip(), exact)
 
+    def check_artifacts(self) -> None:
+        """Check that the server reaches its artifacts, which are in an object store.
+
+        Raises:
+            RegistryError: it does not.
+        """
+        self._get(_ARTIFACTS, {"path": "probe"})
+
     def download(self, version: ModelVersion, directory: Path, max_bytes: int | None = None) -> None:
         """Write the files of a version's bundle into `directory`.
 
@@ -131,7 +140,7 @@ class RegistryClient:
                 f"the model's artifacts are at {uri}, and MLflow does not serve them: start it with --serve-artifacts"
             )
         root = f"{parts.path.strip('/')}/{BUNDLE_PATH}"
-        listed = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": root}).get("files", [])
+        listed = self._get(_ARTIFACTS, {"path": root}).get("files", [])
         files = [item for item in listed if not item.get("is_dir")]
         if len(files) > _MOST_FILES:
             raise BundleError(
@@ -143,20 +152,23 @@ class RegistryClient:
         written = 0
         for item in files:
             name = Path(str(item["path"])).name
-            path = f"/api/2.0/mlflow-artifacts/artifacts/{quote(f'{root}/{name}')}"
+            path = f"{_ARTIFACTS}/{quote(f'{root}/{name}')}"
             written = self._fetch(path, directory / name, written, max_bytes, until)
 
     def _get(self, path: str, parameters: dict[str, str], may_fail: bool = False) -> dict[str, Any]:
         try:
             response = self._http.get(path, params=parameters)
-            if response.status_code in (401, 403):
-                raise RegistryError(
-                    f"MLflow refused {path} to {self._user or 'a client without a login'} ({response.status_code}): "
-                    "the user needs the password that the server has (MLFLOW_TRACKING_USERNAME and _PASSWORD)"
-                )
-            body = response.json()
-        except (httpx.HTTPError, ValueError) as error:
+        except httpx.HTTPError as error:
             raise RegistryError(f"MLflow at {self._http.base_url} did not answer {path}: {error!r}") from error
+        if response.status_code in (401, 403):
+            raise RegistryError(
+                f"MLflow refused {path} to {self._user or 'a client without a login'} ({response.status_code}): "
+                "the user needs the password that the server has (MLFLOW_TRACKING_USERNAME and _PASSWORD)"
+            )
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
         if not isinstance(body, dict) or (response.is_error and not (may_fail and "error_code" in body)):
             raise RegistryError(f"MLflow answered {response.status_code} to {path}: {response.text[:200]}")
         return body
