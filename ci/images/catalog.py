@@ -78,7 +78,7 @@ IMAGES = {
             "airflow/config",
             "pipeline/src/pipeline/__init__.py",
         ),
-        _python("mlflow", "MLflow's tracking server and registry", "mlflow/serve.py"),
+        _python("mlflow", "MLflow's tracking server and registry", "mlflow/serve.py", "mlflow/login.py"),
         Image(
             "postgres",
             "PostgreSQL, its exporter and its backups",

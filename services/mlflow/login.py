@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -24,8 +25,11 @@ WRITERS = ("pipeline", "admin")
 READERS = ("predictor", "viewer")
 METRICS = "metrics"  # has no password, and may only get /metrics, which needs no login
 READING = ("GET", "HEAD", "OPTIONS")
-# requests that only read, although they are POSTs: the ends of their paths
-SEARCHES = ("/search", "/search-datasets", "/get-latest-versions", "/batchGetInfos", "/traces/metrics", "/graphql")
+# Paths of POST requests that only read. Paths of artifacts are not among them: a file may have any name.
+SEARCHES = re.compile(
+    r"/graphql"
+    r"|/(ajax-)?api/\d\.\d/?mlflow/([\w-]+/)+(search|search-datasets|get-latest-versions|batchGetInfos|metrics)"
+)
 LOGGED_BYTES = 400  # of a request's body in the log
 
 
@@ -97,7 +101,7 @@ def _user() -> str | None:
 
 
 def _only_reads() -> bool:
-    return request.method in READING or (request.method == "POST" and request.path.endswith(SEARCHES))
+    return request.method in READING or (request.method == "POST" and SEARCHES.fullmatch(request.path) is not None)
 
 
 def _ready() -> Response:

@@ -41,6 +41,8 @@ WRITES = [
     ("POST", f"{API}/runs/create", {"experiment_id": "0"}),
     ("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/file.txt", {"a": 1}),
     ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/0/file.txt", None),
+    ("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/search", {"path": "search", "num_parts": 1}),
+    ("POST", f"{API}/registered-models/alias/search", {**NAME, "alias": "champion", "version": "1"}),
     ("POST", f"{API}/users/create", {"username": "eve", "password": "a long password"}),
     ("PATCH", f"{API}/users/update-admin", {"username": "viewer", "is_admin": True}),
     ("PATCH", f"{API}/users/update-password", {"username": "viewer", "password": "another password"}),
