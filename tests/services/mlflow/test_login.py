@@ -44,8 +44,8 @@ WRITES = [
     ("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/search", {"path": "search", "num_parts": 1}),
     ("POST", f"{API}/registered-models/alias/search", {**NAME, "alias": "champion", "version": "1"}),
     ("POST", f"{API}/users/create", {"username": "eve", "password": "a long password"}),
-    ("PATCH", f"{API}/users/update-admin", {"username": "viewer", "is_admin": True}),
-    ("PATCH", f"{API}/users/update-password", {"username": "viewer", "password": "another password"}),
+    ("PATCH", f"{API}/users/update-admin", {"username": "nobody", "is_admin": True}),
+    ("PATCH", f"{API}/users/update-password", {"username": "nobody", "password": "another password"}),
 ]
 # every route of the server with its methods, of MLflow's Flask and FastAPI applications
 ROUTES = """
