@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import psycopg
 import pytest
 from pydantic import ValidationError
 
@@ -79,6 +80,24 @@ class TestOnMlflow:
             done = run(environment, "shadow", *words)
             assert (done.returncode, aliases()) == (code, {"champion": "1"} | named), done.stderr
             assert message in done.stdout
+        with psycopg.connect(context.settings.ledger_dsn) as connection:
+            moves = connection.execute(
+                "select before, version, run, actor from ledger.challengers order by id"
+            ).fetchall()
+        assert [move[:3] for move in moves] == [(None, "2", "by hand"), ("2", None, "by hand")]
+        assert all(move[3] for move in moves)
+
+    def test_alias_that_cannot_be_moved_is_not_recorded(
+        self, context: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: str) -> None:
+            raise RegistryError("MLflow is away")
+
+        monkeypatch.setattr(Tracking, "set_challenger", away)
+        with pytest.raises(RegistryError, match="MLflow is away"):
+            shadow.run(context, "2", off=False)
+        with psycopg.connect(context.settings.ledger_dsn) as connection:
+            assert connection.execute("select count(*) from ledger.challengers").fetchone() == (0,)
 
     def test_version_that_cannot_serve_is_refused_and_the_alias_stays(
         self, context: Context, aliases: Callable[[], dict[str, str]]

@@ -128,3 +128,11 @@ class Trainings(Batches):
                 " values (%s, %s, %s, %s, %s, %s, %s)",
                 [version, before, kind, reason, self._run, self._actor, manifest_sha256],
             )
+
+    def add_challenger(self, version: str | None, before: str | None) -> None:
+        """Record that the challenger's alias moves from version `before` to `version`, with the run and its starter."""
+        with self._connect() as connection:
+            connection.execute(
+                "insert into ledger.challengers (version, before, run, actor) values (%s, %s, %s, %s)",
+                [version, before, self._run, self._actor],
+            )

@@ -36,7 +36,9 @@ def run(context: Context, version: str | None, off: bool) -> ShadowOutcome:
         if champion and champion.version == version:
             raise RegistryError(f"version {version} is the champion; the challenger must be another version")
         checked_bundle(context, tracking, str(target.run_id)).check_golden()
-    tracking.set_challenger(version)
+    with context.ledger.exclusive() as ledger:  # both or nothing, as in a promotion
+        ledger.add_challenger(version, before.version if before else None)
+        tracking.set_challenger(version)
     replaced = f" instead of {_name(before.version)}" if before else ""
     return {"version": version, "summary": f"{_name(version)} is the challenger{replaced}"}
 
