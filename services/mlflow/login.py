@@ -61,7 +61,7 @@ def prepare() -> None:
         "MLFLOW_AUTH_ADMIN_PASSWORD": secrets.token_hex(24),  # is never compared with anything
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(24),
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
     }
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
@@ -111,7 +111,8 @@ def _ready() -> Response:
     try:
         _get_tracking_store().search_experiments(max_results=1)
     except Exception as error:  # noqa: BLE001  # whatever is wrong, the server cannot work
-        return make_response(f"the database does not answer: {error}\n", 503)
+        print(f"the database does not answer: {error}", file=sys.stderr, flush=True)
+        return make_response("the database does not answer: see the log\n", 503)
     return make_response("ready\n", 200)
 
 
@@ -120,6 +121,7 @@ def _log(user: str, outcome: str) -> None:
     if g.get("house_logged"):
         return
     g.house_logged = True
-    body = "" if "artifacts" in request.path else request.get_data()[:LOGGED_BYTES].decode(errors="replace")
+    hidden = "/mlflow-artifacts/" in request.path or "/users/" in request.path  # files, and new passwords
+    body = "" if hidden else request.get_data()[:LOGGED_BYTES].decode(errors="replace")
     line = {"event": "change", "user": user, "outcome": outcome, "method": request.method, "path": request.path}
     print(json.dumps({**line, "body": body}), file=sys.stderr, flush=True)
