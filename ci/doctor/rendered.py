@@ -84,7 +84,7 @@ def requirements(env: str, lock: Path | None = None, settings: Sequence[str] = (
     known_env(env)
     file = lock or values.file(env)
     objects = render(env, file, settings)
-    made_here = {f"{space}/{name}" for space, name in secrets.generate(PLATFORM, JOBS)}
+    made = {f"{space}/{name}": keys for (space, name), keys in secrets.generate(PLATFORM, JOBS).items()}
     hosts, certificates = _ingresses(objects)
     claims = [*_claims(objects)]
     config = next((dict(_leaves(item)) for item in objects if "DATA_API_URL" in dict(_leaves(item))), {})
@@ -98,7 +98,8 @@ def requirements(env: str, lock: Path | None = None, settings: Sequence[str] = (
         memory=int(_requests(objects, "memory")),
         volumes=int(sum(quantity(claim["resources"]["requests"]["storage"]) for claim in claims)),
         storage_classes=sorted({claim.get("storageClassName", "") for claim in claims}),
-        secrets=sorted(made_here),
+        secrets=sorted(made),
+        secret_keys=sorted(f"{name}/{key}" for name, keys in made.items() for key in keys),
         foreign_secrets=sorted(certificates),
         receiver_keys=notifications.keys(objects),
         notifies=notifications.notifies(objects),

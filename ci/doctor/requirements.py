@@ -23,6 +23,7 @@ class Requirements:
     volumes: int = 0  # sum of all volume claims, bytes
     storage_classes: list[str] = field(default_factory=list)  # named by claims; "" is the default class
     secrets: list[str] = field(default_factory=list)  # `namespace/name`, made by `make secrets`
+    secret_keys: list[str] = field(default_factory=list)  # of those Secrets, `namespace/name/key`
     foreign_secrets: list[str] = field(
         default_factory=list
     )  # referred to by objects, but not created by this repository

@@ -8,12 +8,20 @@ from ci.doctor.result import Result, fail, ok, warn
 
 
 def existing(needs: Requirements, get: Get) -> list[Result]:
-    """Check that every Secret that the platform's objects refer to exists. Values are not used."""
-    existing = get("secrets", "-A")["items"]
-    present = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in existing}
+    """Check that every Secret that the platform's objects refer to exists, with its keys. Values are not used."""
+    present = {
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}": set(item.get("data") or {})
+        for item in get("secrets", "-A")["items"]
+    }
     results = []
-    missing = sorted(set(needs.secrets) - present)
-    if not missing:
+    missing = sorted(set(needs.secrets) - set(present))
+    keys = sorted(set(needs.secret_keys) - {f"{name}/{key}" for name, own in present.items() for key in own})
+    if not missing and keys:
+        results.append(
+            fail("secrets", f"{', '.join(keys)} missing: pods of this release do not start without them",
+                 "make secrets (`make install` and ./install.sh do it)")
+        )  # fmt: skip
+    elif not missing:
         results.append(ok("secrets", f"all {len(needs.secrets)} exist"))
     elif len(missing) == len(needs.secrets):
         results.append(warn("secrets", "none exists yet", "make secrets (`make install` and ./install.sh do it)"))
@@ -26,7 +34,7 @@ def existing(needs: Requirements, get: Get) -> list[Result]:
                 "restore them from your backup; without one, delete the platform's Secrets and data, then make secrets",
             )
         )
-    if foreign := sorted(set(needs.foreign_secrets) - present):
+    if foreign := sorted(set(needs.foreign_secrets) - set(present)):
         space, _, name = foreign[0].partition("/")
         results.append(
             fail(

@@ -117,6 +117,18 @@ def test_secrets_that_are_missing_in_part() -> None:
     assert "backup" in result.fix
 
 
+def test_key_of_a_later_release_that_is_missing() -> None:
+    needs = Requirements("vm", secrets=["mlops/mlflow"], secret_keys=["mlops/mlflow/NEW", "mlops/mlflow/OLD"])
+    older, newer = (
+        named("mlops/mlflow") | {"data": dict.fromkeys(keys, "eA==")} for keys in (("OLD",), ("OLD", "NEW"))
+    )
+    [result] = secrets.existing(needs, kubectl(secrets=[older]))
+    assert result.level == "fail"
+    assert result.what.startswith("mlops/mlflow/NEW missing: ")
+    assert result.fix.startswith("make secrets")
+    assert secrets.existing(needs, kubectl(secrets=[newer]))[0].level == "ok"
+
+
 def test_secrets_before_the_first_install() -> None:
     [result] = secrets.existing(NEEDS, kubectl(secrets=[]))
     assert (result.level, result.fix.startswith("make secrets")) == ("warn", True)
