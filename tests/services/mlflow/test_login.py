@@ -42,7 +42,6 @@ WRITES = [
     ("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/file.txt", {"a": 1}),
     ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/0/file.txt", None),
     ("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/search", {"path": "search", "num_parts": 1}),
-    ("POST", f"{API}/registered-models/alias/search", {**NAME, "alias": "champion", "version": "1"}),
     ("POST", f"{API}/users/create", {"username": "eve", "password": "a long password"}),
     ("PATCH", f"{API}/users/update-admin", {"username": "nobody", "is_admin": True}),
     ("PATCH", f"{API}/users/update-password", {"username": "nobody", "password": "another password"}),
@@ -155,6 +154,8 @@ def test_pipeline_works_with_its_login_and_with_no_other(platform: LocalPlatform
 def test_registry_client_reads_as_a_reader_and_names_the_variables_without_a_login(platform: LocalPlatform) -> None:
     reader = RegistryClient(platform.mlflow_url, ("predictor", USERS["predictor"]))
     assert reader.version_by_alias("house-price", "champion") is None
+    assert reader.version_by_alias("a model that does not exist", "champion") is None
+    assert reader.version("a model that does not exist", "1") is None
     for login in (("", ""), ("predictor", "wrong")):
         with pytest.raises(RegistryError, match="MLFLOW_TRACKING_USERNAME and _PASSWORD"):
             RegistryClient(platform.mlflow_url, login).version_by_alias("house-price", "champion")
