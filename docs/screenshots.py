@@ -28,6 +28,7 @@ import urllib.request
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -38,6 +39,7 @@ PAGES = ("", "files", "history", "model", "operations")
 LOCALES = {"en": "en-US", "es": "es-ES"}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTHS = (1440, 390)
+HOUSE = {"state": "Massachusetts", "city": "Agawam", "zip_code": "1001", "bed": 3, "bath": 2, "house_size": 1500}
 
 
 def open_ui(page: Page, url: str) -> None:
@@ -72,11 +74,13 @@ def take(page: Page, name: str, height: int) -> Path:
 
 def ui(page: Page, url: str) -> None:
     """The pages of the Streamlit application: a price with its explanation, the history, the model, the operations."""
-    open_ui(page, url)
-    page.get_by_role("button", name="Estimate the price").click()
-    page.get_by_text("Estimated price").wait_for()
+    open_ui(page, f"{url}?{urlencode(HOUSE)}")  # the address fills in the form
+    page.get_by_test_id("stFormSubmitButton").first.get_by_role("button").click()
+    page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
     wait_for_script(page)
     take(page, "price", 1750)
+    open_ui(page, f"{url}/files")
+    take(page, "files", 800)
     open_ui(page, f"{url}/history")
     take(page, "history", 1000)
     open_ui(page, f"{url}/model")
