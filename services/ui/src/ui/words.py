@@ -22,6 +22,9 @@ _SUBJECTS = {
     "city_premium": marked("The price level of the city"),
     "zip_premium": marked("The price level of the ZIP code"),
     "broker_premium": marked("The price level of the broker"),
+    "city_rows": marked("The number of known sales in the city ({value})"),
+    "zip_rows": marked("The number of known sales in the ZIP code ({value})"),
+    "broker_rows": marked("The number of known sales of the broker ({value})"),
     "hedonic": marked("The combination of size, place and status"),
 }
 
