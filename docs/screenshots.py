@@ -73,7 +73,7 @@ def take(page: Page, name: str, height: int) -> Path:
 
 
 def ui(page: Page, url: str) -> None:
-    """The pages of the Streamlit application: a price with its explanation, the history, the model, the operations."""
+    """The pages of the Streamlit application: a price with its explanation, files, history, model, operations."""
     open_ui(page, f"{url}?{urlencode(HOUSE)}")  # the address fills in the form
     page.get_by_test_id("stFormSubmitButton").first.get_by_role("button").click()
     page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
@@ -131,7 +131,7 @@ def airflow(page: Page, url: str, user: str, password: str) -> None:
 
 
 def mlflow(page: Page, url: str, password: str) -> None:
-    """The versions of the registered model, with their aliases, as the user `viewer`."""
+    """The versions of the registered model, with their aliases, as the user `viewer`. `make demo` has no login."""
     login = base64.b64encode(f"viewer:{password}".encode()).decode()
     page.set_extra_http_headers({"Authorization": f"Basic {login}"})
     page.goto(f"{url}/#/models/{MODEL}")
@@ -166,7 +166,7 @@ def _main() -> None:
         if options.airflow:
             airflow(page, options.airflow.rstrip("/"), options.airflow_user, os.environ["AIRFLOW_PASSWORD"])
         if options.mlflow:
-            mlflow(page, options.mlflow.rstrip("/"), os.environ["MLFLOW_PASSWORD"])
+            mlflow(page, options.mlflow.rstrip("/"), os.environ.get("MLFLOW_PASSWORD", ""))
 
 
 if __name__ == "__main__":
