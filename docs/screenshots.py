@@ -131,7 +131,7 @@ def airflow(page: Page, url: str, user: str, password: str) -> None:
 
 
 def mlflow(page: Page, url: str, password: str) -> None:
-    """The versions of the registered model, with their aliases, as the user `viewer`. `make demo` has no login."""
+    """The versions of the registered model, with their aliases, as `viewer`. MLflow of `make demo` needs no login."""
     login = base64.b64encode(f"viewer:{password}".encode()).decode()
     page.set_extra_http_headers({"Authorization": f"Basic {login}"})
     page.goto(f"{url}/#/models/{MODEL}")
