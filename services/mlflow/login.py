@@ -5,7 +5,7 @@ and `viewer` may only read. MLflow's app keeps users in a database, and takes on
 database is made at every start, with the names only, so the Secret is the one place of a password.
 
 For MLflow's own rules, all users are administrators: to others it answers 403 instead of 404 for a model that does not
-exist, so a predictor could not tell a missing model from a wrong password. `authenticate` alone keeps readers from changes.
+exist, so a predictor could not tell a missing model from a wrong password. `authenticate` keeps readers from changes.
 """
 
 from __future__ import annotations
