@@ -132,7 +132,7 @@ def rotate(name: str) -> None:
     if rotation.registry_users:
         with phase("change the passwords in MLflow", "the Secret of the client"):
             add(REGISTRY, new[REGISTRY], exists=True)
-            _restart(["deployment/mlflow"])
+            _restart(ROTATIONS[REGISTRY[1]].restarts)
     add(own, new[own] | overlap, exists=True)
     _restart(rotation.restarts)
     if rotation.both:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ci.common.paths import CHECKOUT
 from ci.local.processes import MLFLOW_PYTHON, LocalPlatform
 from core.errors import RegistryError
 from core.stores.registry import RegistryClient
@@ -17,6 +18,7 @@ from tests.services.pipeline.command import in_own_process
 
 pytestmark = pytest.mark.services
 
+SOURCE = CHECKOUT / "services" / "mlflow"
 USERS = {"pipeline": "p" * 20, "admin": "a" * 20, "predictor": "r" * 20, "viewer": "v" * 20}
 PASSWORDS = {f"{user.upper()}_PASSWORD": password for user, password in USERS.items()}
 WRITERS, READERS = ("pipeline", "admin"), ("predictor", "viewer")
@@ -100,17 +102,15 @@ def test_each_user_may_do_what_its_role_says(platform: LocalPlatform, user: str)
 )
 def test_nothing_is_answered_without_a_valid_login(platform: LocalPlatform, login: tuple[str, str]) -> None:
     with client(platform, *login) as http:
-        assert {path: status(http, method, path, body) for method, path, body in READS + WRITES if path} == {
-            path: 401 for _, path, _ in READS + WRITES
-        }
+        answers = {(method, path): status(http, method, path, body) for method, path, body in READS + WRITES}
+    assert answers == {(method, path): 401 for method, path, _ in READS + WRITES}
 
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Every path of MLflow, with a value in place of each variable, and its method."""
-    source = Path(__file__).parents[3] / "services" / "mlflow"
     done = subprocess.run(
-        [MLFLOW_PYTHON, "-c", ROUTES, str(source)], env={"PATH": "/usr/bin:/bin", **PASSWORDS}, capture_output=True,
+        [MLFLOW_PYTHON, "-c", ROUTES, str(SOURCE)], env={"PATH": "/usr/bin:/bin", **PASSWORDS}, capture_output=True,
         text=True, check=False, cwd=tmp_path_factory.mktemp("routes"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -178,11 +178,10 @@ def test_changes_by_the_administrator_and_refused_ones_are_in_the_log(platform: 
 
 
 def test_server_without_a_password_does_not_start(tmp_path: Path) -> None:
-    source = Path(__file__).parents[3] / "services" / "mlflow" / "serve.py"
     environment = {"PATH": "/usr/bin:/bin", **PASSWORDS, "ADMIN_PASSWORD": "", "VIEWER_PASSWORD": ""}
     done = subprocess.run(
-        [MLFLOW_PYTHON, source, "server", "--app-name=basic-auth"], env=environment, capture_output=True, text=True,
-        check=False, cwd=tmp_path,
+        [MLFLOW_PYTHON, SOURCE / "serve.py", "server", "--app-name=basic-auth"], env=environment, capture_output=True,
+        text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1
     assert "MLflow's users need passwords: set ADMIN_PASSWORD, VIEWER_PASSWORD " in done.stderr
