@@ -44,4 +44,5 @@ def show() -> None:
         print("  no dashboards page: Grafana is disabled, because its image needs a container registry")
     if kubeconfig():
         print("  kubectl and its kubeconfig: `eval $(.venv/bin/python -m ci.cluster env)`")
-    print("  logins: `kubectl -n mlops get secret airflow-login mlflow minio grafana -o yaml` (base64)", flush=True)
+    names = "airflow-login mlflow minio grafana oauth2-proxy"
+    print(f"  logins: `kubectl -n {PLATFORM} get secret {names} -o yaml` (base64)", flush=True)

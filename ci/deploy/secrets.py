@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -42,14 +43,28 @@ SHARED_LATER = {
     ("mlflow", "PIPELINE_PASSWORD"): ("pipeline", "MLFLOW_TRACKING_PASSWORD"),
     ("mlflow", "PREDICTOR_PASSWORD"): ("fastapi", "MLFLOW_TRACKING_PASSWORD"),
 }
+# Secrets of later releases whose values no other Secret shares.
+SECRETS_ADDED_LATER = ("oauth2-proxy",)
 # Secrets of clients of later releases, with the keys that are added to their server's Secret.
 CLIENTS_ADDED_LATER = {"fastapi-batch": ("minio-users", ("BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"))}
+
+ROLES = ("viewer", "operator", "admin")  # of people at the login; each may do what the ones before it may
 
 Name = tuple[str, str]  # namespace and name of a Secret
 
 
 def _password() -> str:
     return secrets.token_hex(24)
+
+
+def htpasswd(users: Mapping[str, str]) -> str:
+    """A file of users and passwords for oauth2-proxy, which reads SHA-1 and bcrypt.
+
+    The passwords are random, 96 bits, so a slow hash would protect nothing. It would cost time for each request with a
+    password, also with a wrong one.
+    """
+    hashes = {user: hashlib.sha1(password.encode(), usedforsecurity=False) for user, password in users.items()}
+    return "".join(f"{user}:{{SHA}}{base64.b64encode(each.digest()).decode()}\n" for user, each in hashes.items())
 
 
 def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
@@ -63,6 +78,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
         for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")
     }
     registry = {user: _password() for user in ("PIPELINE", "PREDICTOR")}
+    people = {role: secrets.token_hex(12) for role in ROLES}
     postgres = f"postgres.{namespace}.svc:5432"
     minio_connection = {
         "conn_type": "aws",
@@ -103,6 +119,15 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             "API_KEYS": _password(),  # key of the pages; other clients have keys of their own (ci/deploy/api_keys.py)
         },
         (namespace, "fastapi-batch"): {"S3_ACCESS_KEY": bucket["BATCH"][0], "S3_SECRET_KEY": bucket["BATCH"][1]},
+        (namespace, "oauth2-proxy"): {
+            **{f"{role.upper()}_PASSWORD": password for role, password in people.items()},
+            # users who may use the pages of a role: <role>-users
+            **{
+                f"{role}-users": htpasswd({user: people[user] for user in ROLES[place:]})
+                for place, role in enumerate(ROLES[:-1])
+            },
+            "cookie-secret": secrets.token_hex(16),
+        },
         (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
         (jobs, "pipeline"): {
             "LEDGER_DSN": f"postgresql://ledger:{database['LEDGER']}@{postgres}/ledger",
@@ -159,7 +184,7 @@ def _existing(namespaces: set[str]) -> dict[Name, set[str]]:
 def additions(
     existing: Mapping[Name, set[str]], wanted: Mapping[Name, Mapping[str, str]]
 ) -> dict[Name, dict[str, str]]:
-    """Additions to the Secrets of an earlier release: keys that no other Secret shares, shared passwords, new clients.
+    """Additions to the Secrets of an earlier release: keys and Secrets of their own, shared passwords, new clients.
 
     The server's Secret comes before a new client's, so that a run that stops between the two is detected. A shared
     password that one of the two Secrets lacks is new in both.
@@ -177,6 +202,9 @@ def additions(
         if len(pair) == 2 and any(key not in existing[name] for name, key in pair):
             for name, key in pair:
                 added.setdefault(name, {})[key] = wanted[name][key]
+    for space, secret in set(wanted) - set(existing):
+        if set(existing) & set(wanted) and secret in SECRETS_ADDED_LATER:
+            added[space, secret] = dict(wanted[space, secret])
     for client, (server, keys) in CLIENTS_ADDED_LATER.items():
         for space, _ in (name for name in existing if name[1] == server and name in wanted):
             if (space, client) not in existing and not existing[space, server] & set(keys):

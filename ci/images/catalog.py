@@ -97,6 +97,15 @@ IMAGES = {
             source="https://github.com/minio/minio",
             go=True,
         ),
+        Image(
+            "oauth2-proxy",
+            "OAuth2 Proxy, unmodified",
+            "oauth2-proxy/Dockerfile",
+            ("oauth2-proxy/go",),
+            licenses="MIT",
+            source="https://github.com/oauth2-proxy/oauth2-proxy",
+            go=True,
+        ),
         _monitoring("alertmanager", "Alertmanager", "monitoring/alertmanager"),
         prometheus(PROMETHEUS_UI),
     )

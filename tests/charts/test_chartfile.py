@@ -24,7 +24,7 @@ def table() -> dict[str, dict[str, str]]:
     lines = [line for line in (CHECKOUT / "Chartfile.md").read_text().splitlines() if line.startswith("|")]
     head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert head == COLUMNS
-    charts = {re.sub(r"\[(\w+)\].*", r"\1", cells[0]): dict(zip(COLUMNS, cells, strict=True)) for cells in body}
+    charts = {re.sub(r"\[([\w-]+)\].*", r"\1", cells[0]): dict(zip(COLUMNS, cells, strict=True)) for cells in body}
     assert len(charts) == len(body), "a chart has two rows"
     return charts
 

@@ -167,19 +167,25 @@ def test_ingress_rule_opens_only_ports_of_the_pod(workload: Workload) -> None:
 
 
 def test_ingress_controller_reaches_exactly_the_pages_with_an_ingress(variant: str) -> None:
-    """With an Ingress, the policy admits the controller's namespace on that port; without it, it does not."""
-    pages = {}
+    """With an Ingress, the policy admits the controller's namespace on that port; without it, it does not.
+
+    The login does not know which pages have an Ingress, so it admits the controller on the port of each.
+    """
+    login = {8501, 9090}
+    pages: dict[str, set[int]] = {"oauth2-proxy": set(login)}
     for ingress in (item for item in objects(variant) if item["kind"] == "Ingress"):
         for path in ingress["spec"]["rules"][0]["http"]["paths"]:
             service = find(objects(variant), "Service", path["backend"]["service"]["name"])
-            pages[service["spec"]["selector"]["app.kubernetes.io/name"]] = path["backend"]["service"]["port"]["number"]
-    opened = {}
+            name = service["spec"]["selector"]["app.kubernetes.io/name"]
+            pages.setdefault(name, set()).add(path["backend"]["service"]["port"]["number"])
+    opened: dict[str, set[int]] = {}
     for policy in (item for item in objects(variant) if item["kind"] == "NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):
             if any(peer.get("namespaceSelector", {}).get("matchLabels", {}).get(NAMESPACE) == "kube-system"
                    for peer in rule["from"]):  # fmt: skip
-                opened[policy["metadata"]["name"]] = rule["ports"][0]["port"]
+                opened.setdefault(policy["metadata"]["name"], set()).update(port["port"] for port in rule["ports"])
     assert opened == pages
+    assert pages["oauth2-proxy"] == login
 
 
 def test_only_pods_with_a_token_reach_the_kubernetes_api(variant: str) -> None:

@@ -38,6 +38,7 @@ PLACES = {
     "minio": {"": {"minio", "minio-provision"}},
     "mlflow": {"": {"mlflow"}},
     "fastapi": {"": {"fastapi", "fastapi-batch"}},
+    "oauth2-proxy": {"": {"oauth2-proxy"}},
     "streamlit": {"": {"streamlit"}},
     "datasource": {"": {"datasource"}},
     "airflow": {

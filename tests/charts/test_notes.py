@@ -38,7 +38,7 @@ def test_notes_name_objects_that_exist(chart: str, tmp_path: Path) -> None:
     text = notes(chart, tmp_path)
     present = {name(item) for item in objects("everything")} | {f"Service mlops/{each}" for each in COMPONENTS}
     kinds = {"svc": "Service", "deployment": "Deployment", "statefulset": "StatefulSet"}
-    named = re.findall(r"\b(svc|deployment|statefulset)/([a-z-]+)", text)
+    named = re.findall(r"\b(svc|deployment|statefulset)/([a-z0-9-]+)", text)
     assert named or chart == "fastapi", f"charts/{chart}: NOTES.txt names no object"
     for kind, wanted in named:
         assert f"{kinds[kind]} mlops/{wanted}" in present, f"charts/{chart}: NOTES.txt names {kind}/{wanted}"

@@ -1,4 +1,4 @@
-"""An Ingress without a login behind it is refused, unless authentication is in front of it or the values consent."""
+"""An Ingress of a page without a login leads to oauth2-proxy, except with other authentication, or with consent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ import yaml
 from ci.common.console import Failure
 from ci.common.paths import CHECKOUT
 from ci.deploy.charts import CHARTS
-from tests.kit.rendering import ENVIRONMENTS, KUBE_API, OPEN_PAGES, PAGES, Object, alone, find, objects, parse
+from tests.kit.rendering import (
+    BEHIND_LOGIN,
+    ENVIRONMENTS,
+    KUBE_API,
+    OPEN_PAGES,
+    PAGES,
+    Object,
+    alone,
+    find,
+    objects,
+    parse,
+)
 
 # The only list of them is lib.authAnnotations; the comparison with the message below keeps both equal.
 ANNOTATIONS = (
@@ -22,8 +33,9 @@ ANNOTATIONS = (
     "nginx.ingress.kubernetes.io/auth-type",
 )
 HOST = "page.house.example"
-# Environments and the pages that they publish without a login, each with a comment in its values.
-CONSENTS: dict[str, set[str]] = {"kind": set(), "vm": {"streamlit.ingress"}, "prod": {"streamlit.ingress"}}
+LOGIN = "oauth2-proxy"
+PORTS = {"fastapi.ingress": 8000, "streamlit.ingress": 8501, "monitoring.ingress.prometheus": 9090}
+CONTROLLER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 HOW_TO = CHECKOUT / "docs" / "how-to" / "publish-a-page.md"
 SECURITY = CHECKOUT / "SECURITY.md"
 
@@ -40,6 +52,25 @@ def hosts(items: list[Object]) -> set[str]:
     return {rule["host"] for item in items if item["kind"] == "Ingress" for rule in item["spec"]["rules"]}
 
 
+def backends(items: list[Object]) -> set[tuple[str, int]]:
+    """Services and ports that the Ingresses lead to."""
+    rules = [rule for item in items if item["kind"] == "Ingress" for rule in item["spec"]["rules"]]
+    services = [path["backend"]["service"] for rule in rules for path in rule["http"]["paths"]]
+    return {(service["name"], service["port"]["number"]) for service in services}
+
+
+def server(page: str) -> str:
+    """The server of a page: `prometheus` of `monitoring.ingress.prometheus`, `streamlit` of `streamlit.ingress`."""
+    chart, _, rest = page.partition(".")
+    return rest.rpartition(".")[2] if chart == "monitoring" else chart
+
+
+def admits_controller(items: list[Object], page: str) -> bool:
+    """True if the policy of the page's pods admits the ingress controller."""
+    policy = find(items, "NetworkPolicy", server(page))
+    return any(CONTROLLER in rule["from"] for rule in policy["spec"]["ingress"])
+
+
 def key(values: dict[str, Any], path: str) -> dict[str, Any]:
     """The values below a dotted path; empty if a part of it is not set."""
     for part in path.split("."):
@@ -47,53 +78,73 @@ def key(values: dict[str, Any], path: str) -> dict[str, Any]:
     return values
 
 
-def message(page: str) -> str:
-    """The whole sentence that refuses a page."""
-    own = "set fastapi.config.requireApiKey to true, " if page == "fastapi.ingress" else ""
+API_WITHOUT_KEYS = (
+    "fastapi.ingress has no login behind it: set fastapi.config.requireApiKey to true, set an annotation in "
+    f"fastapi.ingress.annotations that puts authentication in front ({' or '.join(ANNOTATIONS)}), "
+    "set fastapi.ingress.iKnowThisIsOpen to true if everyone may use it, or set fastapi.ingress.enabled to false\n"
+)
+NO_AUTHENTICATION = [
+    {},
+    dict.fromkeys(ANNOTATIONS, ""),
+    {"nginx.ingress.kubernetes.io/rewrite-target": "/", "traefik.ingress.kubernetes.io/router.entrypoints": "web"},
+]
+
+
+def plain(page: str) -> str:
+    """The sentence that refuses a login over plain HTTP."""
     return (
-        f"{page} has no login behind it: {own}"
-        f"set an annotation in {page}.annotations that puts authentication in front ({' or '.join(ANNOTATIONS)}), "
-        f"set {page}.iKnowThisIsOpen to true if everyone may use it, or set {page}.enabled to false\n"
+        f"{page}.tlsSecret is empty, so the login would send passwords in plain text: set it to the name of a TLS "
+        "Secret, or, in a network that you trust, set global.login.plainHttp to true\n"
     )
 
 
-@pytest.mark.parametrize("page", OPEN_PAGES)
-def test_page_without_a_login_is_refused(page: str) -> None:
+@pytest.mark.parametrize("annotations", NO_AUTHENTICATION, ids=["none", "empty values", "others"])
+@pytest.mark.parametrize("page", BEHIND_LOGIN)
+def test_ingress_leads_to_the_login_and_the_page_admits_no_controller(page: str, annotations: dict[str, str]) -> None:
+    items = publish(page, tlsSecret="house-tls", annotations=annotations)
+    assert hosts(items) == {HOST}
+    assert backends(items) == {(LOGIN, PORTS[page])}
+    assert not admits_controller(items, page)
+
+
+@pytest.mark.parametrize("page", BEHIND_LOGIN)
+def test_login_over_plain_http_needs_consent(page: str) -> None:
     with pytest.raises(Failure) as refused:
         publish(page)
-    assert message(page) in str(refused.value)
+    assert plain(page) in str(refused.value)
+    assert backends(publish(page, "--set", "global.login.plainHttp=true")) == {(LOGIN, PORTS[page])}
 
 
-@pytest.mark.parametrize(
-    "annotations",
-    [
-        dict.fromkeys(ANNOTATIONS, ""),
-        {"nginx.ingress.kubernetes.io/rewrite-target": "/", "traefik.ingress.kubernetes.io/router.entrypoints": "web"},
-    ],
-    ids=["empty values", "other annotations"],
-)
-def test_annotation_without_authentication_is_refused(annotations: dict[str, str]) -> None:
-    with pytest.raises(Failure, match=r"streamlit\.ingress has no login behind it"):
-        publish("streamlit.ingress", annotations=annotations)
+@pytest.mark.parametrize("annotations", NO_AUTHENTICATION, ids=["none", "empty values", "others"])
+def test_api_without_keys_is_refused(annotations: dict[str, str]) -> None:
+    with pytest.raises(Failure) as refused:
+        publish("fastapi.ingress", annotations=annotations)
+    assert API_WITHOUT_KEYS in str(refused.value)
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS)
 @pytest.mark.parametrize("page", OPEN_PAGES)
-def test_annotation_with_authentication_is_enough(page: str, annotation: str) -> None:
+def test_annotation_with_authentication_leads_to_the_page(page: str, annotation: str) -> None:
     items = publish(page, annotations={annotation: "mlops-login@kubernetescrd"})
-    assert hosts(items) == {HOST}
+    assert backends(items) == {(server(page), PORTS[page])}
+    assert admits_controller(items, page)
     [ingress] = [item for item in items if item["kind"] == "Ingress"]
     assert ingress["metadata"]["annotations"] == {annotation: "mlops-login@kubernetescrd"}
 
 
 @pytest.mark.parametrize("page", OPEN_PAGES)
-def test_consent_is_enough(page: str) -> None:
-    assert hosts(publish(page, iKnowThisIsOpen=True)) == {HOST}
+def test_consent_leads_to_the_page(page: str) -> None:
+    items = publish(page, iKnowThisIsOpen=True)
+    assert hosts(items) == {HOST}
+    assert backends(items) == {(server(page), PORTS[page])}
+    assert admits_controller(items, page)
 
 
 @pytest.mark.parametrize("page", OPEN_PAGES)
 def test_consent_alone_publishes_nothing(page: str) -> None:
-    assert hosts(publish(page, enabled=False, iKnowThisIsOpen=True)) == set()
+    items = publish(page, enabled=False, iKnowThisIsOpen=True)
+    assert hosts(items) == set()
+    assert not admits_controller(items, page)
 
 
 def test_api_with_keys_needs_no_consent() -> None:
@@ -111,7 +162,7 @@ def test_refusal_appears_together_with_the_other_wrong_values() -> None:
     with pytest.raises(Failure, match=r"2 invalid value\(s\)") as refused:
         publish("streamlit.ingress", "--set", "resources.limits.memory=64Mi")
     assert "streamlit.resources.limits.memory (64Mi) is below" in str(refused.value)
-    assert message("streamlit.ingress") in str(refused.value)
+    assert plain("streamlit.ingress") in str(refused.value)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -122,11 +173,9 @@ def test_no_chart_consents_by_default(page: str) -> None:
     assert ingress.get("iKnowThisIsOpen") is (False if page in OPEN_PAGES else None)
 
 
-def test_environment_consents_only_where_its_values_explain_it(env: str) -> None:
+def test_no_environment_publishes_a_page_without_a_login(env: str) -> None:
     values = yaml.safe_load((CHECKOUT / "values" / f"{env}.yaml").read_text())
-    assert {page for page in PAGES if key(values, page).get("iKnowThisIsOpen")} == CONSENTS[env]
-    assert objects(env)
-    assert set(CONSENTS) == set(ENVIRONMENTS)
+    assert not [page for page in PAGES if key(values, page).get("iKnowThisIsOpen")]
 
 
 def test_environment_does_not_publish_mlflow_and_prometheus(env: str) -> None:
@@ -159,6 +208,6 @@ def test_table_of_access_has_every_address_and_every_published_page() -> None:
     addresses = {f"{item['metadata']['name']}:{port['port']}" for item in services for port in item["spec"]["ports"]}
     assert addresses <= set(rows), f"SECURITY.md has no row for {sorted(addresses - set(rows))}"
     for env in ENVIRONMENTS:
-        published = {item["metadata"]["name"] for item in objects(env) if item["kind"] == "Ingress"}
+        published = {f"{name}:{port}" for name, port in backends(objects(env))}
         listed = {address for address, line in rows.items() if re.search(rf"Ingress in [^|]*`{env}`", line)}
-        assert {address.partition(":")[0] for address in listed} == published, env
+        assert listed == published, env

@@ -90,7 +90,8 @@ def test_table_names_exactly_the_clients_and_servers_of_the_charts() -> None:
     assert set(REACHES) == set(clients("everything"))
     named = set().union(*REACHES.values()) - {API_SERVER, OUTSIDE}
     assert named <= set(servers("everything"))
-    consoles = {"minio:9001"}  # nobody in the cluster connects to it, except an ingress controller
+    # nobody in the cluster connects to them, except an ingress controller
+    consoles = {"minio:9001", "oauth2-proxy:8501", "oauth2-proxy:9090"}
     assert set(servers("everything")) - named == consoles
 
 

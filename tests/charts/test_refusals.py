@@ -77,12 +77,20 @@ CASES = {
     ),
     # an Ingress without a login (test_open_pages.py has the ways out)
     "streamlit.ingress={'enabled': true, 'host': 'a.example'}": (
-        "streamlit.ingress has no login behind it: set an annotation"
+        "streamlit.ingress.tlsSecret is empty, so the login would send passwords in plain text: set it to"
     ),
     "fastapi.ingress={'enabled': true, 'host': 'a.example'}": (
         "fastapi.ingress has no login behind it: set fastapi.config.requireApiKey to true, set an annotation in"
     ),
     "streamlit.ingress.iKnowThisIsOpen='yes'": "ingress.iKnowThisIsOpen: Invalid type. Expected: boolean",
+    "oauth2-proxy.oidc={'issuerUrl': 'https://login.example', 'groups': {'admin': []}}": (
+        "oauth2-proxy.oidc.clientId is empty: set it to the id of this client at the identity provider\n  - "
+        "oauth2-proxy.oidc.cidr is empty: set it to the network of the identity provider, for example 10.43.100.106/32"
+        "\n  - oauth2-proxy.oidc.groups has no group for the page prometheus, so everyone could use it: set at least "
+        "one of operator, admin\n  - oauth2-proxy.oidc.groups has no group for the page streamlit"
+    ),
+    "oauth2-proxy.oidc.issuerUrl='login.example'": "oidc.issuerUrl: Does not match pattern",
+    "oauth2-proxy.sessionHours=0": "sessionHours: Must be greater than or equal to 1",
     "mlflow.ingress.iKnowThisIsOpen=true": "ingress: Additional property iKnowThisIsOpen is not allowed",
     "monitoring.grafana={'enabled': true, 'image': ''}": (
         'monitoring.grafana.image ("") has no digest: set it to docker.io/grafana/grafana:<version>@sha256:<digest>'

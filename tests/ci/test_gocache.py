@@ -60,7 +60,7 @@ def test_all_go_builds_have_the_same_settings() -> None:
     environment = gocache.go_environment()
     names = ("GOGC", "GOMEMLIMIT", "CGO_ENABLED", "GOFLAGS")
     dockerfiles = [file for file in (CHECKOUT / "services").rglob("*Dockerfile") if "go build" in file.read_text()]
-    assert len(dockerfiles) == 3, dockerfiles
+    assert len(dockerfiles) == 4, dockerfiles
     for file in (CHECKOUT / "Makefile", *dockerfiles):
         [text] = re.findall(r"^(?:GO :=|ENV) (.*GOGC.*(?:\n\t.*)*)", file.read_text(), re.MULTILINE)
         pairs = re.findall(r'(\w+)=("[^"]*"|\S+)', text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from hashlib import sha1
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +43,17 @@ def test_no_two_clients_share_a_password() -> None:
     assert len(set(values)) == len(values)
 
 
+def test_files_of_users_have_the_hashes_of_the_passwords() -> None:
+    login = MADE["mlops", "oauth2-proxy"]
+    hashed = {
+        role: b64encode(sha1(login[f"{role.upper()}_PASSWORD"].encode()).digest()).decode()  # noqa: S324 - the format
+        for role in ("viewer", "operator", "admin")
+    }
+    lines = {role: f"{role}:{{SHA}}{text}" for role, text in hashed.items()}
+    assert login["viewer-users"].splitlines() == [lines["viewer"], lines["operator"], lines["admin"]]
+    assert login["operator-users"].splitlines() == [lines["operator"], lines["admin"]]
+
+
 def test_values_differ_each_time() -> None:
     again = generate("mlops", "mlops-jobs")
     for key, values in MADE.items():
@@ -63,6 +76,8 @@ def test_older_platform_gets_the_keys_that_stand_alone_and_no_other() -> None:
     assert additions(before_backups, MADE) == {("mlops", "postgres"): {"BACKUP_PASSWORD": password}}
     older = whole | {("mlops", "fastapi"): whole["mlops", "fastapi"] - {"ADMIN_KEY", "LEDGER_DSN"}}
     assert additions(older, MADE) == {("mlops", "fastapi"): {"ADMIN_KEY": MADE["mlops", "fastapi"]["ADMIN_KEY"]}}
+    login = ("mlops", "oauth2-proxy")
+    assert additions({name: keys for name, keys in whole.items() if name != login}, MADE) == {login: MADE[login]}
     assert additions({("elsewhere", "fastapi"): set()}, MADE) == {}
 
 

@@ -129,7 +129,7 @@ def pod(client: str, space: str, labels: dict[str, str], targets: Targets, wante
 
 def delete() -> None:
     """Delete all pods of this test."""
-    for space in (PLATFORM, JOBS):
+    for space in (PLATFORM, JOBS, "kube-system"):
         kube("-n", space, "delete", "pods", "-l", MARK, "--grace-period=0", "--force", "--ignore-not-found")
     kube("delete", "namespace", OPEN_SPACE, "--ignore-not-found", "--timeout=60s")
 

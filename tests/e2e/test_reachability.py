@@ -18,6 +18,8 @@ from . import probes
 pytestmark = pytest.mark.e2e
 
 CONTROL = "pod without a policy"
+CONTROLLER = "ingress controller"  # a pod in its namespace
+LOGIN = {"oauth2-proxy:8501", "oauth2-proxy:9090"}  # values/kind.yaml enables no Ingress that leads past it
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,8 @@ def reached() -> Iterator[tuple[set[str], dict[str, set[str]]]]:
         control = probes.pod(CONTROL, probes.OPEN_SPACE, {}, addresses, set(addresses))
         pods = [probes.pod(client, *where, targets, expected(client, set(targets)))
                 for client, where in callers.items()]  # fmt: skip
-        with probes.ended([space, control, *pods]) as by_client:
+        controller = probes.pod(CONTROLLER, "kube-system", {}, targets, LOGIN | set(addresses))
+        with probes.ended([space, control, controller, *pods]) as by_client:
             yield set(targets), by_client
 
 
@@ -43,7 +46,7 @@ def test_addresses_outside_answer_a_pod_without_a_policy(reached: tuple[set[str]
 
 def test_every_component_reaches_exactly_its_servers(reached: tuple[set[str], dict[str, set[str]]]) -> None:
     targets, by_client = reached
-    installed = {client: now for client, now in by_client.items() if client != CONTROL}
+    installed = {client: now for client, now in by_client.items() if client not in (CONTROL, CONTROLLER)}
     wrong = []
     for client, now in installed.items():
         wanted = expected(client, targets)
@@ -51,3 +54,10 @@ def test_every_component_reaches_exactly_its_servers(reached: tuple[set[str], di
         wrong += [f"{client} does not reach {target}" for target in sorted(wanted - now)]
     say(f"{len(installed)} clients, {len(targets)} targets: {sum(len(now) for now in installed.values())} open")
     assert not wrong, "\n".join(wrong)
+
+
+def test_ingress_controller_reaches_the_login_and_no_page_behind_it(
+    reached: tuple[set[str], dict[str, set[str]]],
+) -> None:
+    targets, by_client = reached
+    assert by_client[CONTROLLER] == LOGIN | (targets & {API_SERVER, OUTSIDE, DNS})

@@ -24,8 +24,10 @@ KUBE_API = ("--set-json", 'global.kubeApi.cidr="10.46.0.1/32"')
 # Options that no environment enables. The variant `everything` enables them, so that the tests cover them.
 PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlflow", "streamlit"))
 PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
-# Pages without a login of their own; the predictor has one if `fastapi.config.requireApiKey` is true.
-OPEN_PAGES = ("fastapi.ingress", "streamlit.ingress", "monitoring.ingress.prometheus")
+# Pages without a login of their own, whose Ingress leads to oauth2-proxy.
+BEHIND_LOGIN = ("streamlit.ingress", "monitoring.ingress.prometheus")
+# The predictor has a login if `fastapi.config.requireApiKey` is true.
+OPEN_PAGES = ("fastapi.ingress", *BEHIND_LOGIN)
 ON = {"enabled": True}
 EMAIL = {"to": "team@house.example", "from": "alerts@house.example", "smarthost": "smtp.house.example:587"}
 RECEIVERS = {
@@ -45,7 +47,7 @@ EVERYTHING = (
     *("--set", "global.backup.enabled=true"),
     *("--set", "fastapi.autoscaling.enabled=true,global.dataApi.cidr=10.43.100.103/32"),
     *(word for page in PAGES for word in ("--set", f"{page}.enabled=true,{page}.host={page}.house.example")),
-    *(word for page in OPEN_PAGES for word in ("--set", f"{page}.iKnowThisIsOpen=true")),
+    *("--set", "fastapi.ingress.iKnowThisIsOpen=true,global.login.plainHttp=true"),
 )
 VARIANTS = {env: (env, ()) for env in ENVIRONMENTS} | {"everything": ("kind", EVERYTHING)}
 

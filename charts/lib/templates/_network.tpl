@@ -3,7 +3,7 @@ NetworkPolicy of one component. It allows only the listed connections, in both d
 
   (dict "root" $ "name" "mlflow"
         "ingress" (list (dict "access" "mlflow" "port" 5000))  pods with the label access/mlflow may connect to this port
-        "ingressEnabled" true "page" 5000                      the ingress controller may connect to this port
+        "ingressEnabled" true "page" 5000                      the ingress controller may connect to this port, or list
         "servers" (list "postgres" "minio")                    servers of lib.servers that the component may call
         "extra" $yaml)                                         more egress rules
 
@@ -48,8 +48,10 @@ spec:
             matchLabels:
               kubernetes.io/metadata.name: {{ dig "ingress" "namespace" "kube-system" ($root.Values.global | default dict) }}
       ports:
+        {{- range kindIs "slice" .page | ternary .page (list .page) }}
         - protocol: TCP
-          port: {{ .page }}
+          port: {{ . }}
+        {{- end }}
     {{- end }}
   {{- end }}
   egress:
@@ -118,6 +120,9 @@ prometheus: {name: prometheus, port: 9090}
 alertmanager: {name: alertmanager, port: 9093}
 grafana: {name: grafana, port: 3000}
 kube-state-metrics: {name: kube-state-metrics, port: 8080}
+{{- range $name, $page := include "lib.pagesBehindLogin" . | fromYaml }}
+login-{{ $name }}: {name: oauth2-proxy, port: {{ $page.metrics }}}
+{{- end }}
 {{- end }}
 
 {{/*

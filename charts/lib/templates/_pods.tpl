@@ -53,10 +53,12 @@ checksum/config: {{ .text | default (include "lib.configData" .) | sha256sum }}
 
 {{/*
 An Ingress for one page: (dict "root" $ "name" "mlflow" "service" "mlflow" "port" 5000 "ingress" .Values.ingress). It serves
-all paths, or exactly those of `ingress.paths`.
+all paths, or exactly those of `ingress.paths`. The Ingress of a page without a login of its own leads to oauth2-proxy, where
+the page has the same port.
 */}}
 {{- define "lib.ingress" -}}
 {{- if .ingress.enabled }}
+{{- $service := include "lib.behindLogin" . | empty | ternary .service "oauth2-proxy" }}
 {{- $class := .ingress.className | default (dig "ingress" "className" "" (.root.Values.global | default dict)) }}
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -82,7 +84,7 @@ spec:
             pathType: {{ eq . "/" | ternary "Prefix" "Exact" }}
             backend:
               service:
-                name: {{ $.service }}
+                name: {{ $service }}
                 port:
                   number: {{ $.port }}
           {{- end }}

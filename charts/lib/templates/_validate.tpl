@@ -2,10 +2,11 @@
 Checks that a JSON schema cannot express. One failure lists all wrong values, each with path, reason and remedy.
 `resources` maps paths to requests and limits. `open` maps paths to Ingresses that have no login behind them: each needs
 authentication in front, or the consent `iKnowThisIsOpen`. `login` is a further remedy, for a chart that can require a login
-itself. `more` is a list of further errors.
+itself. `page` is a page of lib.pagesBehindLogin and `path` the path of its Ingress: the login needs TLS. `more` is a list of
+further errors.
 
-  (dict "root" $ "chart" "fastapi" "resources" (dict "resources" .Values.resources))
-  (dict "root" $ "chart" "streamlit" "resources" (dict "resources" .Values.resources) "open" (dict "ingress" .Values.ingress))
+  (dict "root" $ "chart" "fastapi" "resources" (dict "resources" .Values.resources) "open" (dict "ingress" .Values.ingress))
+  (dict "root" $ "chart" "streamlit" "page" "streamlit" "path" "ingress" "ingress" .Values.ingress)
 */}}
 {{- define "lib.validate" -}}
 {{- $wrong := list }}
@@ -28,6 +29,13 @@ itself. `more` is a list of further errors.
 {{- $wrong = append $wrong (printf "%s has no login behind it: %s, or set %s.enabled to false" $full (join ", " $remedies) $full) }}
 {{- end }}
 {{- end }}
+{{- if .page }}
+{{- $plain := dig "login" "plainHttp" false (.root.Values.global | default dict) }}
+{{- if and .ingress.enabled (not .ingress.tlsSecret) (not $plain) (include "lib.behindLogin" (dict "name" .page "ingress" .ingress)) }}
+{{- $full := printf "%s.%s" $chart .path }}
+{{- $wrong = append $wrong (printf "%s.tlsSecret is empty, so the login would send passwords in plain text: set it to the name of a TLS Secret, or, in a network that you trust, set global.login.plainHttp to true" $full) }}
+{{- end }}
+{{- end }}
 {{- range .more }}
 {{- $wrong = append $wrong . }}
 {{- end }}
@@ -44,22 +52,4 @@ Bytes of a quantity such as 256Mi or 1Gi (the units that the schemas allow).
 {{- if hasSuffix "Gi" $quantity }}{{ mulf (trimSuffix "Gi" $quantity | float64) 1073741824 | int64 }}
 {{- else if hasSuffix "Mi" $quantity }}{{ mulf (trimSuffix "Mi" $quantity | float64) 1048576 | int64 }}
 {{- else }}{{ $quantity | int64 }}{{ end }}
-{{- end }}
-
-{{/*
-Annotations that put authentication in front of an Ingress, as a JSON list. An annotation counts if it has a value: the
-charts cannot check that a middleware of Traefik, for example, asks for a login.
-*/}}
-{{- define "lib.authAnnotations" -}}
-{{- list "traefik.ingress.kubernetes.io/router.middlewares" "nginx.ingress.kubernetes.io/auth-url" "nginx.ingress.kubernetes.io/auth-type" | toJson }}
-{{- end }}
-
-{{/*
-"true" if an Ingress (.Values.ingress) has one of these annotations, otherwise empty.
-*/}}
-{{- define "lib.authenticates" -}}
-{{- $annotations := .annotations | default dict }}
-{{- range include "lib.authAnnotations" . | fromJsonArray }}
-{{- if get $annotations . }}true{{ end }}
-{{- end }}
 {{- end }}

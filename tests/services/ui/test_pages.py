@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Callable
 from datetime import date
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 
 import ui
@@ -454,6 +456,17 @@ def test_app_starts_without_a_predictor_and_links_the_configured_pages(whole_app
     assert "cannot be reached" in shown.error[0].value
     links = [element.proto for element in shown.sidebar if element.type == "link_button"]
     assert [(link.label, link.url) for link in links] == [("Airflow", "http://airflow.example")]
+
+
+@pytest.mark.parametrize("user", ["viewer", "<img src=x onerror=alert(1)>", "**bold**"])
+def test_app_shows_who_is_signed_in(whole_app: AppTest, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
+    monkeypatch.setattr(ContextProxy, "headers", {"X-Forwarded-User": user})
+    [shown] = [element.proto.body for element in whole_app.run().sidebar if element.type == "html"]
+    assert shown == f'Signed in as {escape(user)} · <a href="/oauth2/sign_out?rd=%2F" target="_self">Sign out</a>'
+
+
+def test_app_without_a_login_shows_no_user(whole_app: AppTest) -> None:
+    assert not [element for element in whole_app.run().sidebar if element.type == "html"]
 
 
 def test_missing_setting_is_named_with_its_chart_value(monkeypatch: pytest.MonkeyPatch) -> None:

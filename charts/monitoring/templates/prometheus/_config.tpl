@@ -65,6 +65,14 @@ scrape_configs:
     static_configs:
       - targets: [streamlit:8501]
   {{- end }}
+  {{- if .login }}
+  - job_name: oauth2-proxy
+    static_configs:
+      - targets:
+          {{- range $page := include "lib.pagesBehindLogin" . | fromYaml }}
+          - oauth2-proxy:{{ $page.metrics }}
+          {{- end }}
+  {{- end }}
   {{- if .datasource }}
   - job_name: datasource
     static_configs:

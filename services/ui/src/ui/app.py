@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import history, model, operations, price
+from ui import history, model, operations, price, visitor
 from ui.language import _, choose
 from ui.predictor import Predictor
 from ui.prometheus import Prometheus
@@ -66,6 +66,7 @@ def main() -> None:
     choose()
     st.html(Path(__file__).with_name("print.css"))
     _links(_settings())
+    visitor.show()
     page.run()
 
 

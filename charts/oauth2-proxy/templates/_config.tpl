@@ -1,0 +1,104 @@
+{{/*
+Configuration of the proxy of one page, in the format of oauth2-proxy's --alpha-config: (dict "root" $ "page" "streamlit"
+"port" 8501 "metrics" 4101 "roles" (list "viewer")). Only this format can pass the name of a local user on as its group.
+*/}}
+{{- define "oauth2-proxy.config" -}}
+{{- $oidc := .root.Values.oidc }}
+server:
+  bindAddress: 0.0.0.0:{{ .port }}
+metricsServer:
+  bindAddress: 0.0.0.0:{{ .metrics }}
+upstreamConfig:
+  upstreams:
+    - id: {{ .page }}
+      path: /
+      uri: http://{{ .page }}.{{ .root.Release.Namespace }}.svc:{{ .port }}
+# These headers replace headers of the same names that a visitor sends.
+injectRequestHeaders:
+  - name: X-Forwarded-User
+    values:
+      - claimSource: {claim: user}
+  - name: X-Forwarded-Groups
+    values:
+      # a local user is called like its role
+      - claimSource: {claim: {{ ternary "groups" "user" (ne $oidc.issuerUrl "") }}}
+providers:
+  - id: oidc
+    provider: oidc
+    {{- if $oidc.issuerUrl }}
+    clientID: {{ $oidc.clientId | quote }}
+    clientSecretFile: /etc/oauth2-proxy/secret/oidc-client-secret
+    scope: openid email profile {{ $oidc.groupsClaim }}
+    code_challenge_method: S256
+    allowedGroups:
+      {{- range .roles }}
+      {{- range get $oidc.groups . }}
+      - {{ . | quote }}
+      {{- end }}
+      {{- end }}
+    {{- if $oidc.privateAuthority }}
+    caFiles: [/etc/oauth2-proxy/secret/oidc-ca.crt]
+    {{- end }}
+    oidcConfig:
+      issuerURL: {{ $oidc.issuerUrl | quote }}
+      groupsClaim: {{ $oidc.groupsClaim | quote }}
+      emailClaim: email
+      audienceClaims: [aud]
+      insecureSkipNonce: false
+    {{- else }}
+    # oauth2-proxy requires a provider. With local users nothing leads to this one: the page to sign in has no button for it.
+    clientID: none
+    clientSecret: none
+    loginURL: http://oidc.invalid
+    redeemURL: http://oidc.invalid
+    oidcConfig:
+      issuerURL: http://oidc.invalid
+      jwksURL: http://oidc.invalid
+      skipDiscovery: true
+    {{- end }}
+{{- end }}
+
+{{/*
+Keys of the Secret that the containers read, as a JSON list.
+*/}}
+{{- define "oauth2-proxy.keys" -}}
+{{- $oidc := .Values.oidc }}
+{{- $keys := list "cookie-secret" }}
+{{- if $oidc.issuerUrl }}
+{{- $keys = append $keys "oidc-client-secret" }}
+{{- if $oidc.privateAuthority }}
+{{- $keys = append $keys "oidc-ca.crt" }}
+{{- end }}
+{{- else }}
+{{- range $page := include "lib.pagesBehindLogin" . | fromYaml }}
+{{- $keys = append $keys (printf "%s-users" (first $page.roles)) }}
+{{- end }}
+{{- end }}
+{{- $keys | uniq | toJson }}
+{{- end }}
+
+{{/*
+Wrong values of `oidc`, as a JSON list of sentences.
+*/}}
+{{- define "oauth2-proxy.errors" -}}
+{{- $oidc := .Values.oidc }}
+{{- $wrong := list }}
+{{- if $oidc.issuerUrl }}
+{{- if not $oidc.clientId }}
+{{- $wrong = append $wrong "oauth2-proxy.oidc.clientId is empty: set it to the id of this client at the identity provider" }}
+{{- end }}
+{{- if not $oidc.cidr }}
+{{- $wrong = append $wrong "oauth2-proxy.oidc.cidr is empty: set it to the network of the identity provider, for example 10.43.100.106/32" }}
+{{- end }}
+{{- range $name, $page := include "lib.pagesBehindLogin" . | fromYaml }}
+{{- $groups := list }}
+{{- range $page.roles }}
+{{- $groups = concat $groups (get $oidc.groups . | default list) }}
+{{- end }}
+{{- if not $groups }}
+{{- $wrong = append $wrong (printf "oauth2-proxy.oidc.groups has no group for the page %s, so everyone could use it: set at least one of %s" $name (join ", " $page.roles)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $wrong | toJson }}
+{{- end }}
