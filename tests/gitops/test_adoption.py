@@ -12,7 +12,6 @@ from ci.common.console import Failure, say
 from ci.common.kube import PLATFORM, kube
 from ci.deploy import helm_release, platform
 from tests.kit.clients import Clients
-from tests.kit.long_form import LONG
 from tests.kit.platform_data import counts
 
 from .delivery import ENV, running, volumes
@@ -28,12 +27,13 @@ def owners(kind: str, name: str) -> tuple[set[str], set[str]]:
     return {entry["manager"] for entry in metadata["managedFields"]}, marks
 
 
+@pytest.mark.long
 def test_the_platform_moves_from_helm_to_argocd_and_back() -> None:
-    """Once, or twice in the long form: the second round shows problems that the first round left behind."""
+    """Twice: the second round shows problems that the first round left behind."""
     before = (running(), volumes(), counts())
     say(f"before: {before[2]}")
     with Clients() as clients:
-        for turn in ("first", "second") if LONG else ("first",):
+        for turn in ("first", "second"):
             argocd.up(ENV, 300, train=False, settings=[])
             assert helm_release.release() is None, "Helm still has a release"
             managers, marks = owners("configmap", "fastapi")
