@@ -67,7 +67,7 @@ ROTATIONS: Mapping[str, Rotation] = {
     "grafana": Rotation(("deployment/grafana",)),
     "minio": Rotation(("statefulset/minio",)),
     "mlflow": Rotation(("deployment/mlflow",), ("MLFLOW",), ("MLFLOW",)),
-    "oauth2-proxy": Rotation(("deployment/oauth2-proxy",)),
+    "oauth2-proxy": Rotation(("deployment/oauth2-proxy",), registry_users=("LOGIN",)),
     "pipeline": Rotation((), ("LEDGER",), ("PIPELINE",), registry_users=("PIPELINE",), idle=True, namespace=JOBS),
     "postgres": Rotation(("deployment/postgres-exporter",), ("POSTGRES", "MONITOR", "BACKUP")),
 }

@@ -42,8 +42,9 @@ ADDED_LATER = {
 SHARED_LATER = {
     ("mlflow", "PIPELINE_PASSWORD"): ("pipeline", "MLFLOW_TRACKING_PASSWORD"),
     ("mlflow", "PREDICTOR_PASSWORD"): ("fastapi", "MLFLOW_TRACKING_PASSWORD"),
+    ("mlflow", "LOGIN_PASSWORD"): ("oauth2-proxy", "mlflow-password"),
 }
-# Secrets of later releases whose values no other Secret shares.
+# Secrets of later releases. SHARED_LATER has the values that others share.
 SECRETS_ADDED_LATER = ("oauth2-proxy",)
 # Secrets of clients of later releases, with the keys that are added to their server's Secret.
 CLIENTS_ADDED_LATER = {"fastapi-batch": ("minio-users", ("BATCH_ACCESS_KEY", "BATCH_SECRET_KEY"))}
@@ -77,7 +78,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
         user: (f"{user.lower()}-{secrets.token_hex(4)}", _password())
         for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")
     }
-    registry = {user: _password() for user in ("PIPELINE", "PREDICTOR")}
+    registry = {user: _password() for user in ("PIPELINE", "PREDICTOR", "LOGIN")}
     people = {role: secrets.token_hex(12) for role in ROLES}
     postgres = f"postgres.{namespace}.svc:5432"
     minio_connection = {
@@ -99,7 +100,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{database['MLFLOW']}@{postgres}/mlflow",
             "AWS_ACCESS_KEY_ID": bucket["MLFLOW"][0],
             "AWS_SECRET_ACCESS_KEY": bucket["MLFLOW"][1],
-            # of MLflow's users: two of the platform, two for people
+            # of MLflow's users: two of the platform, the login of the platform, two for people
             **{f"{user}_PASSWORD": password for user, password in registry.items()},
             "ADMIN_PASSWORD": secrets.token_hex(12),
             "VIEWER_PASSWORD": secrets.token_hex(12),
@@ -127,6 +128,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
                 for place, role in enumerate(ROLES[:-1])
             },
             "cookie-secret": secrets.token_hex(16),
+            "mlflow-password": registry["LOGIN"],
         },
         (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
         (jobs, "pipeline"): {
@@ -189,11 +191,15 @@ def additions(
     The server's Secret comes before a new client's, so that a run that stops between the two is detected. A shared
     password that one of the two Secrets lacks is new in both.
     """
+    older = any(name in wanted for name in existing)
+    new = [name for name in wanted if older and name[1] in SECRETS_ADDED_LATER and name not in existing]
+    existing = {**existing, **{name: set() for name in new}}
     added = {
         name: {key: wanted[name][key] for key in ADDED_LATER.get(name[1], ()) if key not in keys}
         for name, keys in existing.items()
         if name in wanted
     }
+    added |= {name: dict(wanted[name]) for name in new}
     of_secret = {name[1]: name for name in existing if name in wanted}
     for (server, server_key), (client, client_key) in SHARED_LATER.items():
         pair = [
@@ -202,9 +208,6 @@ def additions(
         if len(pair) == 2 and any(key not in existing[name] for name, key in pair):
             for name, key in pair:
                 added.setdefault(name, {})[key] = wanted[name][key]
-    for space, secret in set(wanted) - set(existing):
-        if set(existing) & set(wanted) and secret in SECRETS_ADDED_LATER:
-            added[space, secret] = dict(wanted[space, secret])
     for client, (server, keys) in CLIENTS_ADDED_LATER.items():
         for space, _ in (name for name in existing if name[1] == server and name in wanted):
             if (space, client) not in existing and not existing[space, server] & set(keys):

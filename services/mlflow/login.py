@@ -4,6 +4,9 @@ The Secret `mlflow` has the passwords, as environment variables. `pipeline` and 
 and `viewer` may only read. MLflow's app keeps users in a database, and takes one password of each from it. Here that
 database is made at every start, with the names only, so the Secret is the one place of a password.
 
+People whom the login of the platform (charts/oauth2-proxy) signs in come with their own names, the password of the
+login and their groups. They have the rights of `admin` or of `viewer`.
+
 For MLflow's own rules, all users are administrators: to others it answers 403 instead of 404 for a model that does not
 exist, so a predictor could not tell a missing model from a wrong password. `authenticate` keeps readers from changes.
 """
@@ -26,6 +29,8 @@ from werkzeug.datastructures import Authorization
 
 WRITERS = ("pipeline", "admin")
 READERS = ("predictor", "viewer")
+LOGIN = "login"  # the login of the platform; only its password counts, because it sends the names of people
+GROUPS = "X-Forwarded-Groups"  # header of the login
 METRICS = "metrics"  # has no password, and may only get /metrics, which needs no login
 READING = ("GET", "HEAD", "OPTIONS")
 # Paths of POST requests that only read. Paths of artifacts are not among them: a file may have any name.
@@ -47,7 +52,7 @@ def prepare() -> None:
         SystemExit: a user has no password.
     """
     users = WRITERS + READERS
-    if missing := [_variable(user) for user in users if not os.environ.get(_variable(user))]:
+    if missing := [_variable(user) for user in (*users, LOGIN) if not os.environ.get(_variable(user))]:
         raise SystemExit(f"MLflow's users need passwords: set {', '.join(missing)} (`make secrets` creates them)")
     folder = Path(tempfile.mkdtemp(prefix="mlflow-login-"))
     config = ConfigParser()
@@ -82,25 +87,36 @@ def authenticate() -> Authorization | Response:
         return _ready()
     if request.path == "/metrics" and request.method == "GET":
         return Authorization("basic", {"username": METRICS})
-    user = _user()
-    if user is None:
+    login = _login()
+    if login is None:
         answer = make_response("MLflow needs a login: the Secret mlflow has the passwords of its users\n", 401)
         answer.headers["WWW-Authenticate"] = 'Basic realm="mlflow"'
         return answer
+    person, user = login
     if user in READERS and not _only_reads():
-        _log(user, "refused")
-        return make_response(f"the user {user} may only read\n", 403)
+        _log(person, "refused")
+        return make_response(f"the user {person} may only read\n", 403)
     if user == "admin" and not _only_reads():
-        _log(user, "allowed")
+        _log(person, "allowed")
     return Authorization("basic", {"username": user})
 
 
-def _user() -> str | None:
+def _login() -> tuple[str, str] | None:
+    """The name of the client and the user whose rights it has; None without a valid password."""
     login = request.authorization
-    if login is None or login.type != "basic" or login.username not in WRITERS + READERS:
+    if login is None or login.type != "basic" or not login.username:
         return None
-    expected = os.environ[_variable(login.username)]
-    return login.username if hmac.compare_digest((login.password or "").encode(), expected.encode()) else None
+    if _is_password_of(LOGIN, login.password):
+        admins = set(filter(None, os.environ.get("LOGIN_ADMIN_GROUPS", "").split(",")))
+        groups = set(request.headers.get(GROUPS, "").split(","))
+        return login.username, "admin" if admins & groups else "viewer"
+    if login.username in WRITERS + READERS and _is_password_of(login.username, login.password):
+        return login.username, login.username
+    return None
+
+
+def _is_password_of(user: str, password: str | None) -> bool:
+    return hmac.compare_digest((password or "").encode(), os.environ[_variable(user)].encode())
 
 
 def _only_reads() -> bool:

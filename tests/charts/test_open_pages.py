@@ -34,7 +34,12 @@ ANNOTATIONS = (
 )
 HOST = "page.house.example"
 LOGIN = "oauth2-proxy"
-PORTS = {"fastapi.ingress": 8000, "streamlit.ingress": 8501, "monitoring.ingress.prometheus": 9090}
+PORTS = {
+    "fastapi.ingress": 8000,
+    "mlflow.ingress": 5000,
+    "monitoring.ingress.prometheus": 9090,
+    "streamlit.ingress": 8501,
+}
 CONTROLLER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 HOW_TO = CHECKOUT / "docs" / "how-to" / "publish-a-page.md"
 SECURITY = CHECKOUT / "SECURITY.md"
@@ -123,7 +128,7 @@ def test_api_without_keys_is_refused(annotations: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS)
-@pytest.mark.parametrize("page", OPEN_PAGES)
+@pytest.mark.parametrize("page", PORTS)
 def test_annotation_with_authentication_leads_to_the_page(page: str, annotation: str) -> None:
     items = publish(page, annotations={annotation: "mlops-login@kubernetescrd"})
     assert backends(items) == {(server(page), PORTS[page])}
@@ -151,9 +156,9 @@ def test_api_with_keys_needs_no_consent() -> None:
     assert hosts(publish("fastapi.ingress", "--set", "config.requireApiKey=true")) == {HOST}
 
 
-@pytest.mark.parametrize("page", sorted(set(PAGES) - set(OPEN_PAGES)))
+@pytest.mark.parametrize("page", sorted(set(PAGES) - set(PORTS)))
 def test_page_with_a_login_needs_no_consent(page: str) -> None:
-    """Grafana, Airflow, MLflow and the MinIO console refuse visitors without a password."""
+    """Grafana, Airflow and the MinIO console refuse visitors without a password."""
     more = ("--set", "grafana.enabled=true") if page.endswith("grafana") else ()
     assert hosts(publish(page, *more)) == {HOST}
 

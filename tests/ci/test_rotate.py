@@ -53,7 +53,7 @@ def test_rotation_changes_its_secret_and_leaves_all_secrets_consistent(name: str
     if name == "postgres":  # the other passwords belong to clients
         constant |= {f"{role}_PASSWORD" for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR")}
     if name == "mlflow":
-        constant |= {f"{user}_PASSWORD" for user in ("PIPELINE", "PREDICTOR")}
+        constant |= {f"{user}_PASSWORD" for user in ("PIPELINE", "PREDICTOR", "LOGIN")}
     for key, value in before[own].items():
         assert (after[own][key] == value) is (key in constant), key
 

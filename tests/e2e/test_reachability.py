@@ -19,7 +19,11 @@ pytestmark = pytest.mark.e2e
 
 CONTROL = "pod without a policy"
 CONTROLLER = "ingress controller"  # a pod in its namespace
-LOGIN = {"oauth2-proxy:8501", "oauth2-proxy:9090"}  # values/kind.yaml enables no Ingress that leads past it
+LOGIN = {
+    "oauth2-proxy:8501",
+    "oauth2-proxy:9090",
+    "oauth2-proxy:5000",
+}  # values/kind.yaml enables no Ingress that leads past it
 
 
 @pytest.fixture(scope="module")

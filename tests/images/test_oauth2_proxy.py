@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ pytestmark = pytest.mark.e2e
 
 SECRET = generate(PLATFORM, JOBS)[PLATFORM, "oauth2-proxy"]
 PASSWORDS = {role: SECRET[f"{role.upper()}_PASSWORD"] for role in ("viewer", "operator", "admin")}
-ADMITTED = {"streamlit": {"viewer", "operator", "admin"}, "prometheus": {"operator", "admin"}}
+EVERYONE = {"viewer", "operator", "admin"}
+ADMITTED = {"streamlit": EVERYONE, "prometheus": {"operator", "admin"}, "mlflow": EVERYONE}
 IDENTITY = ("X-Forwarded-User", "X-Forwarded-Groups")
 GROUPS = {"viewer": ["house-viewers"], "operator": ["house-operators"], "admin": ["house-admins", "staff"]}
 MEMBERS = {"vera": ["house-viewers"], "otto": ["house-operators", "staff"], "ada": ["house-admins"], "nina": ["staff"],
@@ -259,6 +261,19 @@ def test_sign_in_does_not_lead_to_another_host(doors: dict[str, Door], elsewhere
         assert not answer.headers["Location"].startswith(("//", "/\\", "/\t"))
 
 
+def test_only_mlflow_gets_the_proof_of_the_login(doors: dict[str, Door]) -> None:
+    """A page without a login of its own does not get it, and the password of a visitor reaches no page."""
+    forged = {"Authorization": f"Basic {b64encode(b'admin:guessed').decode()}"}
+    proof = b64encode(f"operator:{SECRET['mlflow-password']}".encode()).decode()
+    for name, here in doors.items():
+        for answer in (
+            here.get(cookies=here.session("operator")),
+            here.get(cookies=here.session("operator"), headers=forged),
+            here.get(auth=("operator", PASSWORDS["operator"])),
+        ):
+            assert got(answer).get("Authorization") == (f"Basic {proof}" if name == "mlflow" else None), name
+
+
 def test_page_to_sign_in_loads_nothing(doors: dict[str, Door]) -> None:
     shown = doors["streamlit"].get("/wanted?x=1")
     assert shown.status_code == 403
@@ -315,8 +330,14 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def provided(url: str) -> tuple[str, ...]:
     """Values for this provider."""
-    settings = {"issuerUrl": url, "clientId": "house", "groups": GROUPS, "cidr": "10.43.100.106/32"}
-    return ("--set-json", f"oauth2-proxy.oidc={json.dumps(settings)}", "--set", "global.login.plainHttp=true")
+    settings = {"issuerUrl": url, "clientId": "house", "cidr": "10.43.100.106/32"}
+    login = {"plainHttp": True, "groups": GROUPS}
+    return (
+        "--set-json",
+        f"oauth2-proxy.oidc={json.dumps(settings)}",
+        "--set-json",
+        f"global.login={json.dumps(login)}",
+    )
 
 
 def through(here: Door, user: str) -> httpx.Response:

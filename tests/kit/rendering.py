@@ -24,10 +24,11 @@ KUBE_API = ("--set-json", 'global.kubeApi.cidr="10.46.0.1/32"')
 # Options that no environment enables. The variant `everything` enables them, so that the tests cover them.
 PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlflow", "streamlit"))
 PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
-# Pages without a login of their own, whose Ingress leads to oauth2-proxy.
-BEHIND_LOGIN = ("streamlit.ingress", "monitoring.ingress.prometheus")
+# Pages without a login of their own, and all pages whose Ingress leads to oauth2-proxy.
+WITHOUT_LOGIN = ("streamlit.ingress", "monitoring.ingress.prometheus")
+BEHIND_LOGIN = (*WITHOUT_LOGIN, "mlflow.ingress")
 # The predictor has a login if `fastapi.config.requireApiKey` is true.
-OPEN_PAGES = ("fastapi.ingress", *BEHIND_LOGIN)
+OPEN_PAGES = ("fastapi.ingress", *WITHOUT_LOGIN)
 ON = {"enabled": True}
 EMAIL = {"to": "team@house.example", "from": "alerts@house.example", "smarthost": "smtp.house.example:587"}
 RECEIVERS = {

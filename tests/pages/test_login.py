@@ -64,19 +64,31 @@ def test_visitor_signs_in_uses_the_page_and_signs_out(tab: Tab, login: str, pass
     assert not tab.errors
 
 
-def test_role_decides_which_page_opens(login: str, passwords: dict[str, str]) -> None:
-    with forward(PLATFORM, "service/oauth2-proxy", 9090) as metrics:
-        pages = {"web UI": f"{login}/_stcore/health", "Prometheus": f"{metrics}/api/v1/query?query=up"}
-        people: dict[str, tuple[str, str] | None] = {
-            "anonymous": None,
-            **{role: (role, passwords[role]) for role in ROLES},
+def test_role_decides_which_page_opens_and_who_may_change_it(login: str, passwords: dict[str, str]) -> None:
+    people: dict[str, tuple[str, str] | None] = {"anonymous": None, **{role: (role, passwords[role]) for role in ROLES}}
+    with (
+        forward(PLATFORM, "service/oauth2-proxy", 9090) as metrics,
+        forward(PLATFORM, "service/oauth2-proxy", 5000) as models,
+    ):
+        requests = {
+            "web UI": ("GET", f"{login}/_stcore/health"),
+            "metrics": ("GET", f"{metrics}/api/v1/query?query=up"),
+            "models": ("GET", f"{models}/api/2.0/mlflow/registered-models/alias?name=house-price&alias=champion"),
+            "change of a model": ("POST", f"{models}/api/2.0/mlflow/registered-models/set-tag"),
         }
+        tag = {"name": "house-price", "key": "note", "value": "of a test"}
         answers = {
-            (page, who): httpx.get(url, auth=auth, timeout=20).status_code
-            for page, url in pages.items()
-            for who, auth in people.items()
+            what: {
+                who: httpx.request(
+                    method, url, auth=auth, timeout=20, json=tag if method == "POST" else None
+                ).status_code
+                for who, auth in people.items()
+            }
+            for what, (method, url) in requests.items()
         }
     assert answers == {
-        **{("web UI", who): 403 if who == "anonymous" else 200 for who in people},
-        **{("Prometheus", who): 200 if who in ("operator", "admin") else 403 for who in people},
+        "web UI": {"anonymous": 403, "viewer": 200, "operator": 200, "admin": 200},
+        "metrics": {"anonymous": 403, "viewer": 403, "operator": 200, "admin": 200},
+        "models": {"anonymous": 403, "viewer": 200, "operator": 200, "admin": 200},
+        "change of a model": {"anonymous": 403, "viewer": 403, "operator": 403, "admin": 200},
     }

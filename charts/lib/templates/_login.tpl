@@ -1,10 +1,25 @@
 {{/*
-Pages that have no login of their own, so that the chart oauth2-proxy signs people in for them: the port of the page, the port
-of the proxy's metrics, and the roles that may use the page, from the one with the fewest rights on.
+Pages for which the chart oauth2-proxy signs people in: the port of the page, the port of the proxy's metrics, and the roles
+that may use the page, from the one with the fewest rights on. `password` is the key of the Secret oauth2-proxy with which the
+proxy proves to a page that has a login of its own who somebody is.
 */}}
 {{- define "lib.pagesBehindLogin" -}}
 streamlit: {port: 8501, metrics: 4101, roles: [viewer, operator, admin]}
 prometheus: {port: 9090, metrics: 4102, roles: [operator, admin]}
+mlflow: {port: 5000, metrics: 4103, roles: [viewer, operator, admin], password: mlflow-password}
+{{- end }}
+
+{{/*
+Groups that have a role, as a JSON list: (dict "root" $ "role" "admin"). Without groups of a provider there are local users:
+each has one group, which is called like its role.
+*/}}
+{{- define "lib.groups" -}}
+{{- $groups := dig "login" "groups" dict (.root.Values.global | default dict) }}
+{{- $all := list }}
+{{- range $role, $names := $groups }}
+{{- $all = concat $all $names }}
+{{- end }}
+{{- $all | empty | ternary (list .role) (get $groups .role | default list) | toJson }}
 {{- end }}
 
 {{/*

@@ -1,6 +1,7 @@
 {{/*
 Configuration of the proxy of one page, in the format of oauth2-proxy's --alpha-config: (dict "root" $ "page" "streamlit"
-"port" 8501 "metrics" 4101 "roles" (list "viewer")). Only this format can pass the name of a local user on as its group.
+"port" 8501 "metrics" 4101 "roles" (list "viewer") "password" ""). Only this format can pass the name of a local user on as its
+group.
 */}}
 {{- define "oauth2-proxy.config" -}}
 {{- $oidc := .root.Values.oidc }}
@@ -22,6 +23,14 @@ injectRequestHeaders:
     values:
       # a local user is called like its role
       - claimSource: {claim: {{ ternary "groups" "user" (ne $oidc.issuerUrl "") }}}
+  # Tells a page with a login of its own that these headers are from here. No page gets the password of a visitor.
+  - name: Authorization
+    {{- with .password }}
+    values:
+      - claimSource:
+          claim: user
+          basicAuthPassword: {fromFile: /etc/oauth2-proxy/secret/{{ . }}}
+    {{- end }}
 providers:
   - id: oidc
     provider: oidc
@@ -31,8 +40,8 @@ providers:
     scope: openid email profile {{ $oidc.groupsClaim }}
     code_challenge_method: S256
     allowedGroups:
-      {{- range .roles }}
-      {{- range get $oidc.groups . }}
+      {{- range $role := .roles }}
+      {{- range include "lib.groups" (dict "root" $.root "role" $role) | fromJsonArray }}
       - {{ . | quote }}
       {{- end }}
       {{- end }}
@@ -74,6 +83,11 @@ Keys of the Secret that the containers read, as a JSON list.
 {{- $keys = append $keys (printf "%s-users" (first $page.roles)) }}
 {{- end }}
 {{- end }}
+{{- range $page := include "lib.pagesBehindLogin" . | fromYaml }}
+{{- with $page.password }}
+{{- $keys = append $keys . }}
+{{- end }}
+{{- end }}
 {{- $keys | uniq | toJson }}
 {{- end }}
 
@@ -83,6 +97,7 @@ Wrong values of `oidc`, as a JSON list of sentences.
 {{- define "oauth2-proxy.errors" -}}
 {{- $oidc := .Values.oidc }}
 {{- $wrong := list }}
+{{- $configured := dig "login" "groups" dict (.Values.global | default dict) }}
 {{- if $oidc.issuerUrl }}
 {{- if not $oidc.clientId }}
 {{- $wrong = append $wrong "oauth2-proxy.oidc.clientId is empty: set it to the id of this client at the identity provider" }}
@@ -93,10 +108,10 @@ Wrong values of `oidc`, as a JSON list of sentences.
 {{- range $name, $page := include "lib.pagesBehindLogin" . | fromYaml }}
 {{- $groups := list }}
 {{- range $page.roles }}
-{{- $groups = concat $groups (get $oidc.groups . | default list) }}
+{{- $groups = concat $groups (get $configured . | default list) }}
 {{- end }}
 {{- if not $groups }}
-{{- $wrong = append $wrong (printf "oauth2-proxy.oidc.groups has no group for the page %s, so everyone could use it: set at least one of %s" $name (join ", " $page.roles)) }}
+{{- $wrong = append $wrong (printf "global.login.groups has no group for the page %s, so nobody could use it: set at least one of %s" $name (join ", " $page.roles)) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.services
 
 SOURCE = CHECKOUT / "services" / "mlflow"
 USERS = {"pipeline": "p" * 20, "admin": "a" * 20, "predictor": "r" * 20, "viewer": "v" * 20}
+LOGIN_PASSWORD = "l" * 20  # of the login of the platform
 PASSWORDS = {f"{user.upper()}_PASSWORD": password for user, password in USERS.items()}
+PASSWORDS |= {"LOGIN_PASSWORD": LOGIN_PASSWORD, "LOGIN_ADMIN_GROUPS": "house-admins,root"}
 WRITERS, READERS = ("pipeline", "admin"), ("predictor", "viewer")
 OPEN = {"/health", "/version", "/ready", "/metrics", "/api/3.0/mlflow/server-info", "/ajax-api/3.0/mlflow/server-info"}
 API = "/api/2.0/mlflow"
@@ -106,6 +108,35 @@ def test_nothing_is_answered_without_a_valid_login(platform: LocalPlatform, logi
     assert answers == {(method, path): 401 for method, path, _ in READS + WRITES}
 
 
+@pytest.mark.parametrize(
+    ("person", "groups", "writes"),
+    [
+        ("ada@house.example", "staff,house-admins", True),
+        ("otto", "root", True),
+        ("vera", "house-viewers", False),
+        ("admin", "house-viewers", False),  # a name gives no right
+        ("pipeline", "", False),
+        ("eve", "house-admin,house-admins2,HOUSE-ADMINS", False),
+    ],
+)
+def test_person_of_the_login_has_the_rights_of_its_groups(
+    platform: LocalPlatform, person: str, groups: str, writes: bool
+) -> None:
+    with httpx.Client(
+        base_url=platform.mlflow_url, auth=(person, LOGIN_PASSWORD), headers={"X-Forwarded-Groups": groups}, timeout=30
+    ) as http:
+        answers = {f"{method} {path}": status(http, method, path, body) for method, path, body in READS + WRITES}
+    changes = {f"{method} {path}" for method, path, _ in WRITES}
+    assert {request for request, answer in answers.items() if answer in (401, 403)} == (set() if writes else changes)
+
+
+@pytest.mark.parametrize("user", ["viewer", "predictor"])
+def test_groups_of_a_client_that_is_not_the_login_do_not_count(platform: LocalPlatform, user: str) -> None:
+    with client(platform, user) as http:
+        http.headers["X-Forwarded-Groups"] = "house-admins"
+        assert {status(http, method, path, body) for method, path, body in WRITES} == {403}
+
+
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Every path of MLflow, with a value in place of each variable, and its method."""
@@ -175,6 +206,18 @@ def test_changes_by_the_administrator_and_refused_ones_are_in_the_log(platform: 
         ("viewer", "refused", f"{API}/registered-models/set-tag"),
     ]
     assert not [password for password in (*USERS.values(), "a new secret") if password in "\n".join(log)]
+
+
+def test_log_names_the_person_of_the_login(platform: LocalPlatform) -> None:
+    tag = {**NAME, "key": "note", "value": "through the login"}
+    for person, groups in (("ada", "root"), ("vera", "staff")):
+        headers = {"X-Forwarded-Groups": groups}
+        httpx.post(f"{platform.mlflow_url}{API}/registered-models/set-tag", json=tag, auth=(person, LOGIN_PASSWORD),
+                   headers=headers, timeout=30)  # fmt: skip
+    log = (platform.folder / "mlflow.log").read_text()
+    lines = [json.loads(line) for line in log.splitlines() if "through the login" in line]
+    assert [(line["user"], line["outcome"]) for line in lines] == [("ada", "allowed"), ("vera", "refused")]
+    assert LOGIN_PASSWORD not in log
 
 
 def test_server_without_a_password_does_not_start(tmp_path: Path) -> None:
