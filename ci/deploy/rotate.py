@@ -16,14 +16,13 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ci.common.console import Failure, main, phase, say, wait_for
 from ci.common.kube import JOBS, PLATFORM, Object, get, kube, secret
 from ci.deploy import one_job, runs, workloads
 from ci.deploy.secrets import Name, add, generate
 
-REGISTRY: Name = (PLATFORM, "mlflow")  # the Secret with the passwords of MLflow's users
 PROVISION = "minio-provision"  # name of the Jobs of charts/minio
 SOCKET = "/tmp"  # noqa: S108  # folder of PostgreSQL's socket in its pod
 ALTER = """select format('alter role %I password %L', rolname, '{password}')
@@ -39,16 +38,16 @@ AIRFLOW = ("deployment/airflow-api", "deployment/airflow-scheduler", "deployment
 class Rotation:
     """The servers and workloads that share the values of one Secret.
 
-    `roles`, `bucket_users` and `registry_users` (of MLflow) are those of the client that the Secret belongs to: their
-    values are in the Secrets of their servers, too. `restarts` are the workloads that read the Secret, in the order in
-    which they restart. `both` are keys whose old value stays valid until all of them have the new one. `idle`: no
-    pipeline run may be interrupted.
+    `roles` and `bucket_users` are those of the client that the Secret belongs to, and `logins` are its other passwords,
+    by Secret of the server: their values are in the Secrets of their servers, too. `restarts` are the workloads that
+    read the Secret, in the order in which they restart. `both` are keys whose old value stays valid until all of them
+    have the new one. `idle`: no pipeline run may be interrupted.
     """
 
     restarts: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     bucket_users: tuple[str, ...] = ()
-    registry_users: tuple[str, ...] = ()
+    logins: Mapping[str, str] = field(default_factory=dict)
     both: tuple[str, ...] = ()
     idle: bool = False
     namespace: str = PLATFORM
@@ -60,15 +59,19 @@ ROTATIONS: Mapping[str, Rotation] = {
     "fastapi": Rotation(
         ("deployment/fastapi", "deployment/streamlit"),
         ("PREDICTOR",),
-        registry_users=("PREDICTOR",),
+        logins={"mlflow": "PREDICTOR_PASSWORD"},
         both=("API_KEYS",),
     ),
     "fastapi-batch": Rotation(bucket_users=("BATCH",)),
     "grafana": Rotation(("deployment/grafana",)),
     "minio": Rotation(("statefulset/minio",)),
     "mlflow": Rotation(("deployment/mlflow",), ("MLFLOW",), ("MLFLOW",)),
-    "oauth2-proxy": Rotation(("deployment/oauth2-proxy",), registry_users=("LOGIN",)),
-    "pipeline": Rotation((), ("LEDGER",), ("PIPELINE",), registry_users=("PIPELINE",), idle=True, namespace=JOBS),
+    "oauth2-proxy": Rotation(
+        ("deployment/oauth2-proxy",), logins={"airflow-login": "LOGIN_PASSWORD", "mlflow": "LOGIN_PASSWORD"}
+    ),
+    "pipeline": Rotation(
+        (), ("LEDGER",), ("PIPELINE",), logins={"mlflow": "PIPELINE_PASSWORD"}, idle=True, namespace=JOBS
+    ),
     "postgres": Rotation(("deployment/postgres-exporter",), ("POSTGRES", "MONITOR", "BACKUP")),
 }
 # The values of these Secrets belong to clients and change with them.
@@ -90,14 +93,12 @@ def changes(name: str) -> dict[Name, dict[str, str]]:
     if rotation.bucket_users:
         keys = [f"{user}_{kind}_KEY" for user in rotation.bucket_users for kind in ("ACCESS", "SECRET")]
         servers[PLATFORM, "minio-users"] = {key: fresh[PLATFORM, "minio-users"][key] for key in keys}
-    if rotation.registry_users:
-        keys = [f"{user}_PASSWORD" for user in rotation.registry_users]
-        servers[REGISTRY] = {key: fresh[REGISTRY][key] for key in keys}
+    for server, key in rotation.logins.items():
+        servers[PLATFORM, server] = {key: fresh[PLATFORM, server][key]}
     own = (rotation.namespace, name)
     if own in servers:
         return servers
-    of_clients = {f"{user}_PASSWORD" for each in ROTATIONS.values() for user in each.registry_users}
-    kept = of_clients if own == REGISTRY else set()
+    kept = {key for each in ROTATIONS.values() for server, key in each.logins.items() if own == (PLATFORM, server)}
     return {**servers, own: {key: value for key, value in fresh[own].items() if key not in kept}}
 
 
@@ -130,10 +131,10 @@ def rotate(name: str) -> None:
         with phase("change the passwords in PostgreSQL", "the Secret of the client"):
             add((PLATFORM, "postgres"), new[PLATFORM, "postgres"], exists=True)
             _alter({role.lower(): new[PLATFORM, "postgres"][f"{role}_PASSWORD"] for role in rotation.roles})
-    if rotation.registry_users:
-        with phase("change the passwords in MLflow", "the Secret of the client"):
-            add(REGISTRY, new[REGISTRY], exists=True)
-            _restart(ROTATIONS[REGISTRY[1]].restarts)
+    for server in rotation.logins:
+        with phase(f"change the password in {server}", "the Secret of the client"):
+            add((PLATFORM, server), new[PLATFORM, server], exists=True)
+            _restart(ROTATIONS[server].restarts)
     add(own, new[own] | overlap, exists=True)
     _restart(rotation.restarts)
     if rotation.both:

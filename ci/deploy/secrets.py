@@ -43,6 +43,7 @@ SHARED_LATER = {
     ("mlflow", "PIPELINE_PASSWORD"): ("pipeline", "MLFLOW_TRACKING_PASSWORD"),
     ("mlflow", "PREDICTOR_PASSWORD"): ("fastapi", "MLFLOW_TRACKING_PASSWORD"),
     ("mlflow", "LOGIN_PASSWORD"): ("oauth2-proxy", "mlflow-password"),
+    ("airflow-login", "LOGIN_PASSWORD"): ("oauth2-proxy", "airflow-password"),
 }
 # Secrets of later releases. SHARED_LATER has the values that others share.
 SECRETS_ADDED_LATER = ("oauth2-proxy",)
@@ -79,6 +80,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
         for user in ("MLFLOW", "PIPELINE", "AIRFLOW", "BATCH")
     }
     registry = {user: _password() for user in ("PIPELINE", "PREDICTOR", "LOGIN")}
+    airflow = _password()  # of the login of the platform at Airflow
     people = {role: secrets.token_hex(12) for role in ROLES}
     postgres = f"postgres.{namespace}.svc:5432"
     minio_connection = {
@@ -112,7 +114,10 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
             "AIRFLOW_CONN_MINIO": json.dumps(minio_connection),
         },
-        (namespace, "airflow-login"): {"passwords.json": json.dumps({"admin": secrets.token_hex(12)})},
+        (namespace, "airflow-login"): {
+            "passwords.json": json.dumps({"admin": secrets.token_hex(12)}),
+            "LOGIN_PASSWORD": airflow,
+        },
         (namespace, "fastapi"): {
             "LEDGER_DSN": f"postgresql://predictor:{database['PREDICTOR']}@{postgres}/ledger",
             "ADMIN_KEY": _password(),
@@ -129,6 +134,7 @@ def generate(namespace: str, jobs: str) -> dict[Name, dict[str, str]]:
             },
             "cookie-secret": secrets.token_hex(16),
             "mlflow-password": registry["LOGIN"],
+            "airflow-password": airflow,
         },
         (namespace, "grafana"): {"admin-user": "admin", "admin-password": secrets.token_hex(12)},
         (jobs, "pipeline"): {

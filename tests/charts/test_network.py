@@ -171,7 +171,7 @@ def test_ingress_controller_reaches_exactly_the_pages_with_an_ingress(variant: s
 
     The login does not know which pages have an Ingress, so it admits the controller on the port of each.
     """
-    login = {8501, 9090, 5000}
+    login = {8501, 9090, 5000, 8080}
     pages: dict[str, set[int]] = {"oauth2-proxy": set(login)}
     for ingress in (item for item in objects(variant) if item["kind"] == "Ingress"):
         for path in ingress["spec"]["rules"][0]["http"]["paths"]:

@@ -91,7 +91,7 @@ def test_table_names_exactly_the_clients_and_servers_of_the_charts() -> None:
     named = set().union(*REACHES.values()) - {API_SERVER, OUTSIDE}
     assert named <= set(servers("everything"))
     # nobody in the cluster connects to them, except an ingress controller
-    consoles = {"minio:9001", "oauth2-proxy:8501", "oauth2-proxy:9090", "oauth2-proxy:5000"}
+    consoles = {"minio:9001", "oauth2-proxy:8501", "oauth2-proxy:9090", "oauth2-proxy:5000", "oauth2-proxy:8080"}
     assert set(servers("everything")) - named == consoles
 
 

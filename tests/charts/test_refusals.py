@@ -86,9 +86,8 @@ CASES = {
     "oauth2-proxy.oidc={'issuerUrl': 'https://login.example'}": (
         "oauth2-proxy.oidc.clientId is empty: set it to the id of this client at the identity provider\n  - "
         "oauth2-proxy.oidc.cidr is empty: set it to the network of the identity provider, for example 10.43.100.106/32"
-        "\n  - global.login.groups has no group for the page mlflow, so nobody could use it: set at least one of "
-        "viewer, operator, admin\n  - global.login.groups has no group for the page prometheus, so nobody could use it"
-        ": set at least one of operator, admin\n  - global.login.groups has no group for the page streamlit"
+        "\n  - global.login.groups has no group for the page airflow-api, so nobody could use it: set at least one of "
+        "viewer, operator, admin\n  - global.login.groups has no group for the page mlflow, so nobody could use it: "
     ),
     "oauth2-proxy.oidc.issuerUrl='login.example'": "oidc.issuerUrl: Does not match pattern",
     "oauth2-proxy.sessionHours=0": "sessionHours: Must be greater than or equal to 1",

@@ -52,6 +52,8 @@ def test_rotation_changes_its_secret_and_leaves_all_secrets_consistent(name: str
     constant = {"admin-user"}
     if name == "postgres":  # the other passwords belong to clients
         constant |= {f"{role}_PASSWORD" for role in ("AIRFLOW", "MLFLOW", "LEDGER", "PREDICTOR")}
+    if name == "airflow-login":
+        constant |= {"LOGIN_PASSWORD"}
     if name == "mlflow":
         constant |= {f"{user}_PASSWORD" for user in ("PIPELINE", "PREDICTOR", "LOGIN")}
     for key, value in before[own].items():

@@ -77,12 +77,12 @@ def test_older_platform_gets_the_keys_that_stand_alone_and_no_other() -> None:
     older = whole | {("mlops", "fastapi"): whole["mlops", "fastapi"] - {"ADMIN_KEY", "LEDGER_DSN"}}
     assert additions(older, MADE) == {("mlops", "fastapi"): {"ADMIN_KEY": MADE["mlops", "fastapi"]["ADMIN_KEY"]}}
     login = ("mlops", "oauth2-proxy")
-    registry = ("mlflow", "LOGIN_PASSWORD")
-    before_login = {name: keys - set(registry) for name, keys in whole.items() if name != login}
-    shared = {("mlops", "mlflow"): {"LOGIN_PASSWORD": MADE[login]["mlflow-password"]}}
-    assert additions(before_login, MADE) == {login: MADE[login], **shared}
-    half = whole | {("mlops", "mlflow"): whole["mlops", "mlflow"] - set(registry)}
-    assert additions(half, MADE) == {login: {"mlflow-password": MADE[login]["mlflow-password"]}, **shared}
+    before_login = {name: keys - {"LOGIN_PASSWORD"} for name, keys in whole.items() if name != login}
+    registry = {("mlops", "mlflow"): {"LOGIN_PASSWORD": MADE[login]["mlflow-password"]}}
+    airflow = {("mlops", "airflow-login"): {"LOGIN_PASSWORD": MADE[login]["airflow-password"]}}
+    assert additions(before_login, MADE) == {login: MADE[login], **registry, **airflow}
+    half = whole | {("mlops", "mlflow"): whole["mlops", "mlflow"] - {"LOGIN_PASSWORD"}}
+    assert additions(half, MADE) == {login: {"mlflow-password": MADE[login]["mlflow-password"]}, **registry}
     assert additions({("elsewhere", "fastapi"): set()}, MADE) == {}
 
 

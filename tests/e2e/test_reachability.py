@@ -19,11 +19,8 @@ pytestmark = pytest.mark.e2e
 
 CONTROL = "pod without a policy"
 CONTROLLER = "ingress controller"  # a pod in its namespace
-LOGIN = {
-    "oauth2-proxy:8501",
-    "oauth2-proxy:9090",
-    "oauth2-proxy:5000",
-}  # values/kind.yaml enables no Ingress that leads past it
+# values/kind.yaml enables no Ingress that leads past the login
+LOGIN = {f"oauth2-proxy:{port}" for port in (5000, 8080, 8501, 9090)}
 
 
 @pytest.fixture(scope="module")

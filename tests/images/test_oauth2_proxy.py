@@ -36,7 +36,8 @@ pytestmark = pytest.mark.e2e
 SECRET = generate(PLATFORM, JOBS)[PLATFORM, "oauth2-proxy"]
 PASSWORDS = {role: SECRET[f"{role.upper()}_PASSWORD"] for role in ("viewer", "operator", "admin")}
 EVERYONE = {"viewer", "operator", "admin"}
-ADMITTED = {"streamlit": EVERYONE, "prometheus": {"operator", "admin"}, "mlflow": EVERYONE}
+ADMITTED = {"streamlit": EVERYONE, "prometheus": {"operator", "admin"}, "mlflow": EVERYONE, "airflow-api": EVERYONE}
+PROOFS = {"mlflow": "mlflow-password", "airflow-api": "airflow-password"}  # keys of the Secret
 IDENTITY = ("X-Forwarded-User", "X-Forwarded-Groups")
 GROUPS = {"viewer": ["house-viewers"], "operator": ["house-operators"], "admin": ["house-admins", "staff"]}
 MEMBERS = {"vera": ["house-viewers"], "otto": ["house-operators", "staff"], "ada": ["house-admins"], "nina": ["staff"],
@@ -261,17 +262,17 @@ def test_sign_in_does_not_lead_to_another_host(doors: dict[str, Door], elsewhere
         assert not answer.headers["Location"].startswith(("//", "/\\", "/\t"))
 
 
-def test_only_mlflow_gets_the_proof_of_the_login(doors: dict[str, Door]) -> None:
+def test_only_pages_with_a_login_get_the_proof_of_the_login(doors: dict[str, Door]) -> None:
     """A page without a login of its own does not get it, and the password of a visitor reaches no page."""
     forged = {"Authorization": f"Basic {b64encode(b'admin:guessed').decode()}"}
-    proof = b64encode(f"operator:{SECRET['mlflow-password']}".encode()).decode()
     for name, here in doors.items():
+        proof = b64encode(f"operator:{SECRET.get(PROOFS.get(name, ''))}".encode()).decode()
         for answer in (
             here.get(cookies=here.session("operator")),
             here.get(cookies=here.session("operator"), headers=forged),
             here.get(auth=("operator", PASSWORDS["operator"])),
         ):
-            assert got(answer).get("Authorization") == (f"Basic {proof}" if name == "mlflow" else None), name
+            assert got(answer).get("Authorization") == (f"Basic {proof}" if name in PROOFS else None), name
 
 
 def test_page_to_sign_in_loads_nothing(doors: dict[str, Door]) -> None:

@@ -26,7 +26,7 @@ PAGES = tuple(f"{name}.ingress" for name in ("airflow", "fastapi", "minio", "mlf
 PAGES += ("monitoring.ingress.grafana", "monitoring.ingress.prometheus")
 # Pages without a login of their own, and all pages whose Ingress leads to oauth2-proxy.
 WITHOUT_LOGIN = ("streamlit.ingress", "monitoring.ingress.prometheus")
-BEHIND_LOGIN = (*WITHOUT_LOGIN, "mlflow.ingress")
+BEHIND_LOGIN = (*WITHOUT_LOGIN, "mlflow.ingress", "airflow.ingress")
 # The predictor has a login if `fastapi.config.requireApiKey` is true.
 OPEN_PAGES = ("fastapi.ingress", *WITHOUT_LOGIN)
 ON = {"enabled": True}

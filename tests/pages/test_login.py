@@ -69,26 +69,32 @@ def test_role_decides_which_page_opens_and_who_may_change_it(login: str, passwor
     with (
         forward(PLATFORM, "service/oauth2-proxy", 9090) as metrics,
         forward(PLATFORM, "service/oauth2-proxy", 5000) as models,
+        forward(PLATFORM, "service/oauth2-proxy", 8080) as runs,
     ):
-        requests = {
-            "web UI": ("GET", f"{login}/_stcore/health"),
-            "metrics": ("GET", f"{metrics}/api/v1/query?query=up"),
-            "models": ("GET", f"{models}/api/2.0/mlflow/registered-models/alias?name=house-price&alias=champion"),
-            "change of a model": ("POST", f"{models}/api/2.0/mlflow/registered-models/set-tag"),
-        }
         tag = {"name": "house-price", "key": "note", "value": "of a test"}
+        alias = "registered-models/alias?name=house-price&alias=champion"
+        requests: dict[str, tuple[str, str, object]] = {
+            "web UI": ("GET", f"{login}/_stcore/health", None),
+            "metrics": ("GET", f"{metrics}/api/v1/query?query=up", None),
+            "models": ("GET", f"{models}/api/2.0/mlflow/{alias}", None),
+            "change of a model": ("POST", f"{models}/api/2.0/mlflow/registered-models/set-tag", tag),
+            "runs": ("GET", f"{runs}/api/v2/dags/house_price_pipeline/dagRuns?limit=1", None),
+            "start of a run": ("POST", f"{runs}/api/v2/dags/no_such_dag/dagRuns", {"logical_date": None}),
+            "connections": ("GET", f"{runs}/api/v2/connections", None),
+        }
         answers = {
             what: {
-                who: httpx.request(
-                    method, url, auth=auth, timeout=20, json=tag if method == "POST" else None
-                ).status_code
+                who: httpx.request(method, url, auth=auth, timeout=20, json=body).status_code
                 for who, auth in people.items()
             }
-            for what, (method, url) in requests.items()
+            for what, (method, url, body) in requests.items()
         }
     assert answers == {
         "web UI": {"anonymous": 403, "viewer": 200, "operator": 200, "admin": 200},
         "metrics": {"anonymous": 403, "viewer": 403, "operator": 200, "admin": 200},
         "models": {"anonymous": 403, "viewer": 200, "operator": 200, "admin": 200},
         "change of a model": {"anonymous": 403, "viewer": 403, "operator": 403, "admin": 200},
+        "runs": {"anonymous": 403, "viewer": 200, "operator": 200, "admin": 200},
+        "start of a run": {"anonymous": 403, "viewer": 403, "operator": 404, "admin": 404},  # there is no such DAG
+        "connections": {"anonymous": 403, "viewer": 403, "operator": 403, "admin": 200},
     }

@@ -10,7 +10,12 @@ AIRFLOW__CORE__PARALLELISM: {{ .Values.parallelism | quote }}
 AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG: "1"
 AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION: "False"
 AIRFLOW__CORE__EXECUTION_API_SERVER_URL: http://airflow-api:8080/execution/
+AIRFLOW__CORE__AUTH_MANAGER: house_login.HouseAuthManager
 AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS: admin:ADMIN
+# of the people whom the login of the platform (oauth2-proxy) signs in
+{{- range $role := list "viewer" "operator" "admin" }}
+LOGIN_{{ upper $role }}_GROUPS: {{ include "lib.groups" (dict "root" $ "role" $role) | fromJsonArray | join "," | quote }}
+{{- end }}
 AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE: /tmp/passwords.json
 # the API server fetches logs of running tasks from the pod's IP address
 AIRFLOW__CORE__HOSTNAME_CALLABLE: airflow.utils.net.get_host_ip_address

@@ -7,6 +7,7 @@ proxy proves to a page that has a login of its own who somebody is.
 streamlit: {port: 8501, metrics: 4101, roles: [viewer, operator, admin]}
 prometheus: {port: 9090, metrics: 4102, roles: [operator, admin]}
 mlflow: {port: 5000, metrics: 4103, roles: [viewer, operator, admin], password: mlflow-password}
+airflow-api: {port: 8080, metrics: 4104, roles: [viewer, operator, admin], password: airflow-password}
 {{- end }}
 
 {{/*
