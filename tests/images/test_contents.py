@@ -35,7 +35,8 @@ def machine() -> list[bytes]:
 
 
 def test_labels_and_user(image: Path) -> None:
-    name, _, tag = image.stem.partition("-")
+    name = next(name for name in IMAGES if image.stem.startswith(f"{name}-"))
+    tag = image.stem.removeprefix(f"{name}-")
     settings: dict[str, Any] = archive.contents(image)[1]["config"]
     labels = {key.rpartition(".")[2]: text for key, text in settings["Labels"].items() if "opencontainers" in key}
     expected = IMAGES[name]
