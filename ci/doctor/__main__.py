@@ -81,7 +81,7 @@ def _main() -> int:
     planned = (options.pod_cidr, options.service_cidr)
     results = before(needs, reachable, options.data_dir, planned, options.timeout)
     if reachable:
-        results += on_cluster(needs, options.probe)
+        results += on_cluster(needs, options.probe, options.before)
         if not options.before:
             results += installed(needs, options.installed, options.timeout)
     elif why:

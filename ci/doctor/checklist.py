@@ -69,7 +69,7 @@ def outside(needs: Requirements) -> dict[str, str]:
     return {DATA_API: address} if address else {}
 
 
-def on_cluster(needs: Requirements, probe: bool) -> list[Result]:
+def on_cluster(needs: Requirements, probe: bool, before: bool = False) -> list[Result]:
     """Check the cluster before an install."""
     results: list[Result] = []
     for name, look in (
@@ -77,7 +77,7 @@ def on_cluster(needs: Requirements, probe: bool) -> list[Result]:
         ("helm", lambda: versions.helm(_helm_version())),
         ("nodes", lambda: cluster.nodes(kube.get)),
         ("storage", lambda: cluster.storage(needs, kube.get)),
-        ("secrets", lambda: secrets.existing(needs, kube.get)),
+        ("secrets", lambda: secrets.existing(needs, kube.get, before)),
         ("receivers", lambda: secrets.receivers(needs, kube.get)),
     ):
         results += guarded(name, look)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from ci.common.kube import Get
+from collections.abc import Mapping
+
+from ci.common.kube import JOBS, PLATFORM, Get
+from ci.deploy import secrets
 from ci.doctor.requirements import Requirements
 from ci.doctor.result import Result, fail, ok, warn
 
 
-def existing(needs: Requirements, get: Get) -> list[Result]:
-    """Check that every Secret that the platform's objects refer to exists, with its keys. Values are not used."""
+def existing(needs: Requirements, get: Get, before: bool = False) -> list[Result]:
+    """Check that every Secret that the platform's objects refer to exists, with its keys. Values are not used.
+
+    Keys that `make secrets` adds to an older platform are only a warning before an install, which runs it.
+    """
     present = {
         f"{item['metadata']['namespace']}/{item['metadata']['name']}": set(item.get("data") or {})
         for item in get("secrets", "-A")["items"]
     }
     results = []
-    missing = sorted(set(needs.secrets) - set(present))
+    added = _added(present)
+    missing = sorted(set(needs.secrets) - set(present) - {key.rpartition("/")[0] for key in added})
     keys = sorted(set(needs.secret_keys) - {f"{name}/{key}" for name, own in present.items() for key in own})
     if not missing and keys:
+        level = warn if before and set(keys) <= added else fail
         results.append(
-            fail("secrets", f"{', '.join(keys)} missing: pods of this release do not start without them",
-                 "make secrets (`make install` and ./install.sh do it)")
+            level("secrets", f"{', '.join(keys)} missing: pods of this release do not start without them",
+                  "make secrets (`make install` and ./install.sh do it)")
         )  # fmt: skip
     elif not missing:
         results.append(ok("secrets", f"all {len(needs.secrets)} exist"))
@@ -47,6 +55,13 @@ def existing(needs: Requirements, get: Get) -> list[Result]:
     elif needs.foreign_secrets:
         results.append(ok("certificates", ", ".join(needs.foreign_secrets)))
     return results
+
+
+def _added(present: Mapping[str, set[str]]) -> set[str]:
+    """The keys that `make secrets` would add to the present Secrets, `namespace/name/key`."""
+    made = secrets.generate(PLATFORM, JOBS)
+    have = {(name.partition("/")[0], name.partition("/")[2]): keys for name, keys in present.items()}
+    return {f"{space}/{name}/{key}" for (space, name), keys in secrets.additions(have, made).items() for key in keys}
 
 
 def receivers(needs: Requirements, get: Get) -> Result:

@@ -1,4 +1,4 @@
-"""An Ingress of a page without a login leads to oauth2-proxy, except with other authentication, or with consent."""
+"""Ingresses of pages lead to the login of the platform, unless the values consent to a page that is open to all."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ API_WITHOUT_KEYS = (
     f"fastapi.ingress.annotations that puts authentication in front ({' or '.join(ANNOTATIONS)}), "
     "set fastapi.ingress.iKnowThisIsOpen to true if everyone may use it, or set fastapi.ingress.enabled to false\n"
 )
+REDIRECT = {"traefik.ingress.kubernetes.io/router.middlewares": "kube-system-redirect-https@kubernetescrd"}
 NO_AUTHENTICATION = [
     {},
     dict.fromkeys(ANNOTATIONS, ""),
@@ -104,7 +105,9 @@ def plain(page: str) -> str:
     )
 
 
-@pytest.mark.parametrize("annotations", NO_AUTHENTICATION, ids=["none", "empty values", "others"])
+@pytest.mark.parametrize(
+    "annotations", [*NO_AUTHENTICATION, REDIRECT], ids=["none", "empty values", "others", "middleware"]
+)
 @pytest.mark.parametrize("page", BEHIND_LOGIN)
 def test_ingress_leads_to_the_login_and_the_page_admits_no_controller(page: str, annotations: dict[str, str]) -> None:
     items = publish(page, tlsSecret="house-tls", annotations=annotations)
@@ -118,6 +121,8 @@ def test_login_over_plain_http_needs_consent(page: str) -> None:
     with pytest.raises(Failure) as refused:
         publish(page)
     assert plain(page) in str(refused.value)
+    with pytest.raises(Failure, match=r"tlsSecret is set, and global\.login\.plainHttp is true"):
+        publish(page, "--set", "global.login.plainHttp=true", tlsSecret="house-tls")
     assert backends(publish(page, "--set", "global.login.plainHttp=true")) == {(LOGIN, PORTS[page])}
 
 
@@ -129,8 +134,8 @@ def test_api_without_keys_is_refused(annotations: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS)
-@pytest.mark.parametrize("page", PORTS)
-def test_annotation_with_authentication_leads_to_the_page(page: str, annotation: str) -> None:
+def test_api_with_authentication_in_front_needs_no_key(annotation: str) -> None:
+    page = "fastapi.ingress"
     items = publish(page, annotations={annotation: "mlops-login@kubernetescrd"})
     assert backends(items) == {(server(page), PORTS[page])}
     assert admits_controller(items, page)

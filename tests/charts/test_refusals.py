@@ -90,6 +90,11 @@ CASES = {
         "viewer, operator, admin\n  - global.login.groups has no group for the page mlflow, so nobody could use it: "
     ),
     "oauth2-proxy.oidc.issuerUrl='login.example'": "oidc.issuerUrl: Does not match pattern",
+    "global.login.groups={'admin': ['CN=admins,OU=g,DC=h']}": "global.login.groups.admin.0: Does not match pattern",
+    "global.login.groups={'admin': ['house-admins']}": (
+        "global.login.groups is set, but oauth2-proxy.oidc.issuerUrl is empty: set it to the URL of the identity"
+    ),
+    "oauth2-proxy.oidc.scope='email'": "oidc.scope: Does not match pattern",
     "oauth2-proxy.sessionHours=0": "sessionHours: Must be greater than or equal to 1",
     "mlflow.ingress.iKnowThisIsOpen=true": "ingress: Additional property iKnowThisIsOpen is not allowed",
     "monitoring.grafana={'enabled': true, 'image': ''}": (

@@ -32,6 +32,8 @@ ME = ("GET", "/ui/auth/me")
 READ = ("GET", "/api/v2/pools")
 TRIGGER = ("POST", "/api/v2/dags/none/dagRuns")  # 404 with the right to start a run, as there is no such DAG
 CONNECT = ("POST", "/api/v2/connections")
+DELETE = ("DELETE", "/api/v2/dags/none")
+HAND_OVER = ("POST", "/api/v2/dags/none/dagRuns/r/taskInstances/t/xcomEntries")  # what a stage gives to the next
 Asked = list[tuple[str, str, dict[str, str], object]]
 
 
@@ -87,20 +89,22 @@ def test_role_of_a_person_decides(airflow: Path) -> None:
         "both": "house-viewers,house-operators", "admin": "house-viewers", "eve": "staff", "nobody": "",
         "near": "house-admin,HOUSE-ADMINS",
     }  # fmt: skip
-    kinds = {"me": ME, "read": READ, "trigger": TRIGGER, "connect": CONNECT}
-    body = {"connection_id": "c", "conn_type": "http"}
+    kinds = {"me": ME, "read": READ, "trigger": TRIGGER, "connect": CONNECT, "delete": DELETE, "hand over": HAND_OVER}
+    bodies: dict[tuple[str, str], object] = {
+        CONNECT: {"connection_id": "c", "conn_type": "http"},
+        TRIGGER: {"logical_date": None},
+        HAND_OVER: {"key": "return_value", "value": {"batch": 9}},
+    }
     requests: Asked = [
-        (*kind, login(name, groups), body if kind == CONNECT else {"logical_date": None} if kind == TRIGGER else None)
-        for name, groups in people.items()
-        for kind in kinds.values()
+        (*kind, login(name, groups), bodies.get(kind)) for name, groups in people.items() for kind in kinds.values()
     ]
     answers = iter(ask(airflow, requests))
     got = {name: {kind: next(answers) for kind in kinds} for name in people}
     codes = {name: {kind: answer[0] for kind, answer in each.items()} for name, each in got.items()}
     may_nothing = dict.fromkeys(kinds, 401)
-    viewer = {"me": 200, "read": 200, "trigger": 403, "connect": 403}
+    viewer = {"me": 200, "read": 200, "trigger": 403, "connect": 403, "delete": 403, "hand over": 403}
     assert codes == {
-        "ada@house.example": {"me": 200, "read": 200, "trigger": 404, "connect": 201},
+        "ada@house.example": {"me": 200, "read": 200, "trigger": 404, "connect": 201, "delete": 404, "hand over": 404},
         "otto": {**viewer, "trigger": 404},
         "vera": viewer,
         "both": {**viewer, "trigger": 404},
@@ -139,8 +143,21 @@ def test_users_of_the_secret_sign_in_as_before(airflow: Path) -> None:
     assert ask(airflow, [(*READ, {"Authorization": f"Bearer {token}"}, None)])[0][0] == 200
 
 
-def test_person_signs_out_at_the_login(airflow: Path) -> None:
-    path = "/api/v2/auth/logout"
-    [through, direct] = ask(airflow, [("GET", path, login("vera", "house-viewers"), None), ("GET", path, {}, None)])
-    assert through[:2] == [307, "/oauth2/sign_out?rd=%2F"]
-    assert "oauth2" not in direct[1]
+def test_person_signs_out_at_the_login_and_never_sees_the_form_of_airflow(airflow: Path) -> None:
+    vera = login("vera", "house-viewers")
+    out = "/api/v2/auth/logout"
+    form = "/auth/login"
+    requests: Asked = [
+        ("GET", out, vera, None),
+        ("GET", out, {}, None),
+        ("GET", form, vera, None),
+        ("GET", f"{form}?next=%2Fdags%2Fhouse", vera, None),
+        ("GET", f"/api/v2{form}?next=http%3A%2F%2Ftestserver%2Fdags", vera, None),
+        ("GET", f"{form}?next=https%3A%2F%2Fevil.example%2F", vera, None),
+        ("GET", f"{form}?next=%2F%2Fevil.example", vera, None),
+        ("GET", form, {}, None),
+    ]
+    targets = [answer[1] for answer in ask(airflow, requests)]
+    assert targets[0] == "/oauth2/sign_out?rd=%2F"
+    assert "oauth2" not in targets[1]
+    assert targets[2:] == ["/", "/dags/house", "http://testserver/dags", "/", "/", ""]

@@ -129,6 +129,16 @@ def test_key_of_a_later_release_that_is_missing() -> None:
     assert secrets.existing(needs, kubectl(secrets=[newer]))[0].level == "ok"
 
 
+def test_secret_of_a_later_release_is_made_by_the_install_and_missing_after_it() -> None:
+    login = ["mlops/mlflow/LOGIN_PASSWORD", "mlops/oauth2-proxy/mlflow-password"]
+    needs = Requirements("vm", secrets=["mlops/mlflow", "mlops/oauth2-proxy"], secret_keys=["mlops/mlflow/OLD", *login])
+    get = kubectl(secrets=[named("mlops/mlflow") | {"data": {"OLD": "eA=="}}])
+    for before, level in ((True, "warn"), (False, "fail")):
+        [result] = secrets.existing(needs, get, before)
+        assert (result.level, result.what.partition(" missing")[0]) == (level, ", ".join(login))
+        assert result.fix.startswith("make secrets")
+
+
 def test_secrets_before_the_first_install() -> None:
     [result] = secrets.existing(NEEDS, kubectl(secrets=[]))
     assert (result.level, result.fix.startswith("make secrets")) == ("warn", True)

@@ -29,7 +29,10 @@ from tests.kit.clients import Clients
 from .delivery import ENV, deliver, ready_pods, restore, with_value
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("delivered")]
-COMPONENTS = {"postgres", "minio", "datasource", "mlflow", "airflow", "fastapi", "monitoring", "streamlit"}
+COMPONENTS = {
+    *("postgres", "minio", "datasource", "mlflow", "airflow"),
+    *("fastapi", "monitoring", "streamlit", "oauth2-proxy"),
+}
 IMAGES = "values/images-kind.yaml"
 RBAC = "rbac.authorization.k8s.io"
 

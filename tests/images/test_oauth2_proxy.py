@@ -313,7 +313,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     words = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce", "true"]
     for user, groups in MEMBERS.items():
-        claims = {"sub": user, "groups": groups, "email": f"{user}@house.example", "email_verified": True}
+        claims = {"sub": f"id-of-{user}", "groups": groups, "email": f"{user}@house.example", "email_verified": True}
         words += ["--user-claims", json.dumps(claims)]
     log = tmp_path_factory.mktemp("provider") / "log"
     with log.open("w") as sink, subprocess.Popen(words, stdout=sink, stderr=sink) as running:
@@ -347,7 +347,7 @@ def through(here: Door, user: str) -> httpx.Response:
         form = client.get(here.url)
         assert PAGE not in form.content
         assert form.url.port != httpx.URL(here.url).port, form.text
-        return client.post(form.url, data={"sub": user})
+        return client.post(form.url, data={"sub": f"id-of-{user}"})
 
 
 @pytest.mark.parametrize("name", ADMITTED)
@@ -358,7 +358,7 @@ def test_groups_of_the_provider_decide_which_page_opens(tmp_path: Path, provider
         for user, groups in MEMBERS.items():
             answer = through(here, user)
             if allowed & set(groups):
-                assert [got(answer)[header] for header in IDENTITY] == [user, ",".join(groups)]
+                assert [got(answer)[header] for header in IDENTITY] == [f"{user}@house.example", ",".join(groups)]
             else:
                 assert (answer.status_code, PAGE in answer.content) == (403, False), user
         # local users do not exist beside a provider

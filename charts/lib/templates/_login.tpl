@@ -1,7 +1,7 @@
 {{/*
 Pages for which the chart oauth2-proxy signs people in: the port of the page, the port of the proxy's metrics, and the roles
-that may use the page, from the one with the fewest rights on. `password` is the key of the Secret oauth2-proxy with which the
-proxy proves to a page that has a login of its own who somebody is.
+that may use the page, lowest role first. `password` is the key of the Secret oauth2-proxy with which the proxy proves the
+identity of a person to a page that has a login of its own.
 */}}
 {{- define "lib.pagesBehindLogin" -}}
 streamlit: {port: 8501, metrics: 4101, roles: [viewer, operator, admin]}
@@ -12,24 +12,30 @@ airflow-api: {port: 8080, metrics: 4104, roles: [viewer, operator, admin], passw
 
 {{/*
 Groups that have a role, as a JSON list: (dict "root" $ "role" "admin"). Without groups of a provider there are local users:
-each has one group, which is called like its role.
+each has one group, named after its role.
 */}}
 {{- define "lib.groups" -}}
-{{- $groups := dig "login" "groups" dict (.root.Values.global | default dict) }}
+{{- $groups := dig "login" "groups" dict (.root.Values.global | default dict) | default dict }}
 {{- $all := list }}
 {{- range $role, $names := $groups }}
-{{- $all = concat $all $names }}
+{{- range $names }}
+{{- if contains "," . }}
+{{- fail (printf "global.login.groups.%s has %q: the name of a group must not contain a comma, because the groups of a person are a list with commas" $role .) }}
+{{- end }}
+{{- $all = append $all . }}
+{{- end }}
 {{- end }}
 {{- $all | empty | ternary (list .role) (get $groups .role | default list) | toJson }}
 {{- end }}
 
 {{/*
 "true" if the Ingress of a page leads to oauth2-proxy, otherwise empty: (dict "name" "streamlit" "ingress" .Values.ingress).
-It leads to the page itself if another authentication is in front, or if the values consent to a page that is open to all.
+It leads to the page itself only if the values consent, with `iKnowThisIsOpen`. Annotations do not count, because the charts
+cannot tell a middleware that asks for a login from one that redirects.
 */}}
 {{- define "lib.behindLogin" -}}
 {{- $pages := include "lib.pagesBehindLogin" . | fromYaml }}
-{{- if and (hasKey $pages .name) (not .ingress.iKnowThisIsOpen) (not (include "lib.authenticates" .ingress)) }}true{{ end }}
+{{- if and (hasKey $pages .name) (not .ingress.iKnowThisIsOpen) }}true{{ end }}
 {{- end }}
 
 {{/*

@@ -53,8 +53,8 @@ checksum/config: {{ .text | default (include "lib.configData" .) | sha256sum }}
 
 {{/*
 An Ingress for one page: (dict "root" $ "name" "mlflow" "service" "mlflow" "port" 5000 "ingress" .Values.ingress). It serves
-all paths, or exactly those of `ingress.paths`. The Ingress of a page without a login of its own leads to oauth2-proxy, where
-the page has the same port.
+all paths, or exactly those of `ingress.paths`. The Ingress of a page of lib.pagesBehindLogin leads to oauth2-proxy, where the
+page has the same port.
 */}}
 {{- define "lib.ingress" -}}
 {{- if .ingress.enabled }}

@@ -34,6 +34,8 @@ further errors.
 {{- if and .ingress.enabled (not .ingress.tlsSecret) (not $plain) (include "lib.behindLogin" (dict "name" .page "ingress" .ingress)) }}
 {{- $full := printf "%s.%s" $chart .path }}
 {{- $wrong = append $wrong (printf "%s.tlsSecret is empty, so the login would send passwords in plain text: set it to the name of a TLS Secret, or, in a network that you trust, set global.login.plainHttp to true" $full) }}
+{{- else if and .ingress.enabled .ingress.tlsSecret $plain (include "lib.behindLogin" (dict "name" .page "ingress" .ingress)) }}
+{{- $wrong = append $wrong (printf "%s.%s.tlsSecret is set, and global.login.plainHttp is true, so this page would have cookies for plain HTTP: set global.login.plainHttp to false, and tlsSecret on every page" $chart .path) }}
 {{- end }}
 {{- end }}
 {{- range .more }}

@@ -5,6 +5,8 @@ group.
 */}}
 {{- define "oauth2-proxy.config" -}}
 {{- $oidc := .root.Values.oidc }}
+{{- /* With a provider, `user` is an identifier that says nothing to people. */}}
+{{- $user := ternary "email" "user" (ne $oidc.issuerUrl "") }}
 server:
   bindAddress: 0.0.0.0:{{ .port }}
 metricsServer:
@@ -14,21 +16,22 @@ upstreamConfig:
     - id: {{ .page }}
       path: /
       uri: http://{{ .page }}.{{ .root.Release.Namespace }}.svc:{{ .port }}
+      timeout: 2m  # of Prometheus for a query; the default is 30 s
 # These headers replace headers of the same names that a visitor sends.
 injectRequestHeaders:
   - name: X-Forwarded-User
     values:
-      - claimSource: {claim: user}
+      - claimSource: {claim: {{ $user }}}
   - name: X-Forwarded-Groups
     values:
-      # a local user is called like its role
+      # a local user is named after its role
       - claimSource: {claim: {{ ternary "groups" "user" (ne $oidc.issuerUrl "") }}}
   # Tells a page with a login of its own that these headers are from here. No page gets the password of a visitor.
   - name: Authorization
     {{- with .password }}
     values:
       - claimSource:
-          claim: user
+          claim: {{ $user }}
           basicAuthPassword: {fromFile: /etc/oauth2-proxy/secret/{{ . }}}
     {{- end }}
 providers:
@@ -37,7 +40,7 @@ providers:
     {{- if $oidc.issuerUrl }}
     clientID: {{ $oidc.clientId | quote }}
     clientSecretFile: /etc/oauth2-proxy/secret/oidc-client-secret
-    scope: openid email profile {{ $oidc.groupsClaim }}
+    scope: {{ $oidc.scope | quote }}
     code_challenge_method: S256
     allowedGroups:
       {{- range $role := .roles }}
@@ -97,7 +100,7 @@ Wrong values of `oidc`, as a JSON list of sentences.
 {{- define "oauth2-proxy.errors" -}}
 {{- $oidc := .Values.oidc }}
 {{- $wrong := list }}
-{{- $configured := dig "login" "groups" dict (.Values.global | default dict) }}
+{{- $configured := dig "login" "groups" dict (.Values.global | default dict) | default dict }}
 {{- if $oidc.issuerUrl }}
 {{- if not $oidc.clientId }}
 {{- $wrong = append $wrong "oauth2-proxy.oidc.clientId is empty: set it to the id of this client at the identity provider" }}
@@ -114,6 +117,8 @@ Wrong values of `oidc`, as a JSON list of sentences.
 {{- $wrong = append $wrong (printf "global.login.groups has no group for the page %s, so nobody could use it: set at least one of %s" $name (join ", " $page.roles)) }}
 {{- end }}
 {{- end }}
+{{- else if (include "lib.groups" (dict "root" $ "role" "local") | fromJsonArray | first | default "" | ne "local") }}
+{{- $wrong = append $wrong "global.login.groups is set, but oauth2-proxy.oidc.issuerUrl is empty: set it to the URL of the identity provider, or remove the groups, which local users do not have" }}
 {{- end }}
 {{- $wrong | toJson }}
 {{- end }}

@@ -13,23 +13,45 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from typing import TYPE_CHECKING, Any
 
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# From the most rights on: the role of Airflow, and the variable with the groups that have it. Operators start, clear
-# and mark runs; connections and variables have passwords, so they are for admins.
+# Highest role first: the role of Airflow, and the variable with the groups that have it. Connections and variables have
+# passwords, so they are for admins.
 ROLES = {"ADMIN": "LOGIN_ADMIN_GROUPS", "USER": "LOGIN_OPERATOR_GROUPS", "VIEWER": "LOGIN_VIEWER_GROUPS"}
 TOKEN_SECONDS = 60  # of the token inside of one request
 SIGN_OUT = "/oauth2/sign_out?rd=%2F"  # path of the login
 
 
 class HouseAuthManager(SimpleAuthManager):
-    """Airflow's simple auth manager, which also lets in the people of the login."""
+    """Airflow's simple auth manager, which also lets in the people of the login.
+
+    Operators start, clear, mark and pause runs. Only admins delete something, or write the results that one stage gives
+    to the next.
+    """
+
+    def is_authorized_dag(
+        self,
+        *,
+        method: ResourceMethod,
+        user: SimpleAuthManagerUser,
+        access_entity: DagAccessEntity | None = None,
+        details: DagDetails | None = None,
+    ) -> bool:
+        """Whether a user may do this to a DAG or a part of it."""
+        harmful = method == "DELETE" or (access_entity is DagAccessEntity.XCOM and method != "GET")
+        if harmful and user.role != "ADMIN":
+            return False
+        return super().is_authorized_dag(method=method, user=user, access_entity=access_entity, details=details)
 
     def get_fastapi_middlewares(self) -> list[Any]:
         """Add the middleware that lets them in."""
@@ -49,6 +71,9 @@ class LoginMiddleware:
             await self.app(scope, receive, send)
         elif scope["path"].endswith("/auth/logout"):
             await RedirectResponse(SIGN_OUT)(scope, receive, send)
+        elif scope["path"].endswith("/auth/login"):
+            # Airflow's pages ask for it when the session of the login has ended; now there is a new one
+            await RedirectResponse(_next(Request(scope)))(scope, receive, send)
         else:
             from airflow.api_fastapi.app import get_auth_manager
 
@@ -56,6 +81,14 @@ class LoginMiddleware:
             others = [pair for pair in scope["headers"] if pair[0] not in (b"authorization", b"cookie")]
             headers = [*others, (b"authorization", f"Bearer {token}".encode())]
             await self.app({**scope, "headers": headers}, receive, send)
+
+
+def _next(request: Request) -> str:
+    """The page that a person wanted to see."""
+    from airflow.api_fastapi.core_api.security import is_safe_url
+
+    wanted = request.query_params.get("next", "")
+    return wanted if wanted and is_safe_url(wanted, request=request) else "/"
 
 
 def person(headers: Headers) -> SimpleAuthManagerUser | None:
