@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -49,10 +50,13 @@ MODEL = {
     "stale": False,
     "problem": None,
 }
+NO_HISTORY = {"batches": [], "gaps": []}
 NO_SALES = httpx.Response(404, json={"detail": "version 7 of the model has no sales"})
 Answers = dict[str, Any]
 # imported here, because the imports of a page may take longer than its time limit on a busy machine
-PAGES = {"price": price.show, "history": history.show, "model": model.show}
+PAGES = {"price": price.show, "history": history.show} | {
+    "model": partial(model.show, mlflow_url="https://mlflow.test", airflow_url="https://airflow.test")
+}
 
 
 def page(name: str, answers: Answers, address: dict[str, str] | None = None, **state: object) -> AppTest:
@@ -294,7 +298,7 @@ def test_page_shows_that_the_predictor_is_unreachable(name: str, path: str) -> N
 
 
 def test_model_page_shows_version_and_state() -> None:
-    shown = page("model", {"/model": MODEL})
+    shown = page("model", {"/model": MODEL, "/history": NO_HISTORY})
     assert [metric.value for metric in shown.metric] == ["house-price", "7", "champion"]
     assert not shown.warning
 
@@ -303,7 +307,8 @@ def test_model_page_shows_why_a_model_is_stale_and_which_versions_were_refused()
     refused = [
         {"version": "8", "run_id": "aa", "reason": "its manifest is wrong", "refused_at": "2026-11-24T10:20:00Z"}
     ]
-    shown = page("model", {"/model": MODEL | {"stale": True, "problem": "version 8 is refused", "refused": refused}})
+    stale = MODEL | {"stale": True, "problem": "version 8 is refused", "refused": refused}
+    shown = page("model", {"/model": stale, "/history": NO_HISTORY})
     assert shown.metric[2].value == "not confirmed"
     assert "Version 8 is refused." in shown.warning[0].value
     assert "its manifest is wrong" in shown.dataframe[0].value["reason"].tolist()
@@ -359,6 +364,62 @@ REJECTED = SKIPPED | {
     "holdout_metrics": {"challenger": SCORES, "champion": SCORES | {"mae": 32_000.0}},
     "verdict_at": "2026-11-24T10:33:00+00:00",
 }
+PROMOTED = REJECTED | {
+    "batch_number": 0,
+    "run_id": "77ab",
+    "training_metrics": {"train": SCORES, "test": SCORES | {"mae": 30_000.0, "coverage": 0.81}},
+    "version": "1",
+    "promoted": True,
+    "verdict": "it is the first model",
+    "champion": None,
+    "holdout_metrics": {"challenger": SCORES, "champion": None},
+}
+
+
+def test_model_page_compares_the_served_model_with_the_newest_other_one() -> None:
+    batches = [PROMOTED, STORED, REJECTED]
+    shown = page("model", {"/model": MODEL | {"version": "1"}, "/history": {"batches": batches, "gaps": []}})
+    assert [box.value for box in shown.selectbox] == [1, 2]
+    text = texts(shown)
+    assert "It is the first model." in text
+    assert r"MAE \$33,005 against \$32,000 (+3.1%)." in text
+    rows = {(row["Rows"], row["Measure"]): row for row in shown.dataframe[0].value.to_dict("records")}
+    holdout = rows["holdout of the verdict on version 2", "MAE"]
+    assert (holdout["Version 1"], holdout["Version 2"], holdout["Change"]) == ("$32,000", "$33,005", "+3.1 %")
+    test = rows["test split", "MAE"]
+    assert (test["Version 1"], test["Version 2"], test["Change"]) == ("$30,000", "$33,005", "+10.0 %")
+    assert {split for split, _ in rows} == {"holdout of the verdict on version 2", "test split"}, "what both have"
+    assert ("test split", "In the interval") not in rows
+
+    shown.selectbox[0].set_value(2)
+    shown.selectbox[1].set_value(1).run()
+    rows = {(row["Rows"], row["Measure"]): row for row in shown.dataframe[0].value.to_dict("records")}
+    holdout = rows["holdout of the verdict on version 2", "MAE"]
+    assert (holdout["Version 2"], holdout["Version 1"], holdout["Change"]) == ("$33,005", "$32,000", "-3.0 %")
+
+    shown.selectbox[1].set_value(2).run()
+    assert not shown.dataframe, "a model is not compared with itself"
+    assert not shown.exception
+
+
+def test_model_page_compares_nothing_with_one_model_or_without_a_ledger() -> None:
+    one = page("model", {"/model": MODEL, "/history": {"batches": [PROMOTED], "gaps": []}})
+    assert "needs two trained models" in texts(one)
+    away = page("model", {"/model": MODEL, "/history": httpx.Response(503, json={"detail": "the ledger is away"})})
+    assert "The ledger is away." in away.error[0].value
+    assert [metric.value for metric in away.metric] == ["house-price", "7", "champion"]
+
+
+def test_model_page_links_runs_and_actions() -> None:
+    history = {"batches": [PROMOTED, REJECTED], "gaps": []}
+    shown = page("model", {"/model": MODEL, "/history": history})
+    links = {button.proto.label: button.proto.url for button in shown.get("link_button")}
+    assert links["Run the pipeline"] == "https://airflow.test/dags/house_price_pipeline"
+    assert links["Make an earlier version the champion"] == "https://airflow.test/dags/house_price_rollback"
+    assert {button.proto.url for button in shown.get("link_button")} >= {
+        "https://mlflow.test/#/runs/77ab",
+        "https://mlflow.test/#/runs/5d1f",
+    }
 
 
 def test_history_shows_rows_decisions_and_verdicts_with_their_reasons() -> None:

@@ -43,6 +43,10 @@ def _show_files() -> None:
     files.show(_predictor())
 
 
+def _show_model() -> None:
+    model.show(_predictor(), _settings().mlflow_url, _settings().airflow_url)
+
+
 def main() -> None:
     """Show the selected page."""
     # the icon is a file: a browser would ask a font service for the picture of a named icon
@@ -51,7 +55,7 @@ def main() -> None:
         st.Page(lambda: price.show(_predictor()), title=_("Price"), icon=":material/sell:", default=True),
         st.Page(_show_files, title=_("Files"), icon=":material/upload_file:", url_path="files"),
         st.Page(lambda: history.show(_predictor()), title=_("History"), icon=":material/history:", url_path="history"),
-        st.Page(lambda: model.show(_predictor()), title=_("Model"), icon=":material/model_training:", url_path="model"),
+        st.Page(_show_model, title=_("Model"), icon=":material/model_training:", url_path="model"),
     ]
     if _settings().prometheus_url:
         pages.append(

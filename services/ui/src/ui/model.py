@@ -1,4 +1,4 @@
-"""The page `Model`: the served model, and the versions that the predictor refused."""
+"""The page `Model`: the served model, refused versions, a comparison of two models, and actions in Airflow."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from datetime import datetime
 
 import streamlit as st
 
+from ui import model_comparison
 from ui.language import _, translated
 from ui.notices import trouble
-from ui.predictor import Predictor, PredictorError, sentence
+from ui.predictor import Json, Predictor, PredictorError, sentence
+
+PIPELINE, ROLLBACK = "house_price_pipeline", "house_price_rollback"  # DAGs
 
 
-def show(predictor: Predictor) -> None:
-    """Show the served model, its state, and the refused versions."""
+def show(predictor: Predictor, mlflow_url: str = "", airflow_url: str = "") -> None:
+    """Show the served model, its state, the refused versions, two models side by side, and links to actions."""
     st.title(_("The served model"))
     try:
         served = predictor.model()
@@ -36,12 +39,40 @@ def show(predictor: Predictor) -> None:
         },
         border="horizontal",
     )
+    _refused(served["refused"])
+    try:
+        model_comparison.show(predictor.history(), served["version"], mlflow_url)
+    except PredictorError as error:
+        trouble(error)
+    if airflow_url:
+        _actions(airflow_url)
+
+
+def _actions(airflow_url: str) -> None:
+    """Link the DAGs that change something. Airflow asks for the role, and the ledger keeps who did it."""
+    st.header(_("Actions"))
+    st.caption(
+        _(
+            "They start in Airflow and need the role operator or admin. The ledger keeps who started them, and the "
+            "page History shows the result with its reason."
+        )
+    )
+    links = (
+        (_("Run the pipeline"), PIPELINE, ":material/play_arrow:"),
+        (_("Make an earlier version the champion"), ROLLBACK, ":material/undo:"),
+    )
+    for column, (label, dag, icon) in zip(st.columns(2), links, strict=True):
+        column.link_button(label, f"{airflow_url}/dags/{dag}", icon=icon, width="stretch")
+
+
+def _refused(refused: list[Json]) -> None:
+    """Show the versions that the predictor refused."""
     st.header(_("Refused versions"))
-    if not served["refused"]:
+    if not refused:
         st.caption(_("None since this pod started. Versions that fail the checks are listed here with the reason."))
         return
     st.dataframe(
-        served["refused"],
+        refused,
         hide_index=True,
         column_config={
             "version": _("Version"),
