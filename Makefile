@@ -58,7 +58,7 @@ lineage: .venv/deploy ### print the origin of a model version: run, code, image,
 	@$(PYTHON) -m ci.deploy.commands lineage --version "$(VERSION)"
 
 ##@ Single steps
-.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down images secrets api-key api-key-revoke api-keys rotate-secret install remove
+.PHONY: setup k3s cluster cluster-stop cluster-start cluster-down ingress images secrets api-key api-key-revoke api-keys rotate-secret install remove
 setup: .venv/ready $(DAGS) ### create all Python environments; other targets create only the part that they need
 
 k3s: ### install K3s on this machine with the settings in ci/k3s (as root)
@@ -66,6 +66,9 @@ k3s: ### install K3s on this machine with the settings in ci/k3s (as root)
 
 cluster: .venv/deploy ## create a kind cluster with three nodes (NODES=1 for one), or use CLUSTER=current: the current kubeconfig context
 	@$(PYTHON) -m ci.cluster up
+
+ingress: .venv/deploy ### serve the Ingresses of the kind cluster with Traefik, like K3s does
+	@$(PYTHON) -m ci.traefik up
 
 cluster-stop: .venv/deploy ### stop the nodes of the kind cluster and keep its data
 	@$(PYTHON) -m ci.cluster stop
@@ -241,6 +244,7 @@ e2e: .venv/test ## test the platform on a real cluster: create it, feed it, chec
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.cluster confirm
 	$(PYTHON) -m ci.images build
+	$(PYTHON) -m ci.traefik build
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e tests/pages
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ci.argocd import build
 from ci.bundle.argocd import Source
 from ci.common.paths import CHECKOUT
 from ci.images import values
@@ -30,5 +29,5 @@ def argocd(folder: Path) -> Source:
     folder.mkdir(parents=True, exist_ok=True)
     digest = image(folder, "argocd", "3.6.1-abc", {})
     archived = folder / "argocd-3.6.1-abc.tar"
-    archived.with_suffix(".json").write_text(json.dumps({"name": f"{build.NAME}:3.6.1-abc@{digest}"}))
+    archived.with_suffix(".json").write_text(json.dumps({"name": f"localhost/argocd:3.6.1-abc@{digest}"}))
     return Source(archived, CHECKOUT / "tests/ci/argocd-install.yaml")

@@ -86,11 +86,11 @@ def mlflow(fed: Fed) -> Iterator[str]:
 
 @pytest.hookimpl(trylast=True)  # after pytest's own order by parameters of fixtures
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: the charts alone, the memory of the idle platform, the other tests, pages, and last the nodes.
+    """Order the tests: charts alone, memory of the idle platform, other tests, pages, Ingresses, and last the nodes.
 
     The tests of the pages in a browser are in another folder and use the same platform. Other folders come first.
     """
-    order = {"test_alone.py": 1, "test_idle.py": 2, "test_pages.py": 4, "test_nodes.py": 5}
+    order = {"test_alone.py": 1, "test_idle.py": 2, "test_pages.py": 4, "test_ingress.py": 5, "test_nodes.py": 6}
     here = Path(__file__).parent
     ours = (here, here.parent / "pages")
     items.sort(key=lambda item: order.get(item.path.name, 3) if item.path.parent in ours else 0)

@@ -10,10 +10,10 @@ from playwright.sync_api import Browser
 
 from ci.common.kube import PLATFORM, forward, kube
 from ci.local.processes import LocalPlatform
+from tests.kit import browser as browsers
+from tests.kit.browser import Tab
 
-from . import browser as browsers
 from . import platform
-from .browser import Tab
 
 Visit = Callable[..., Tab]
 Lose = Callable[[], None]

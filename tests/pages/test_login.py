@@ -10,8 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from ci.common.kube import PLATFORM, forward, secret
 from ci.deploy.secrets import ROLES
-
-from .browser import TIMEOUT, Tab
+from tests.kit.browser import TIMEOUT, Tab
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from .browser import TIMEOUT, Tab
+from tests.kit.browser import TIMEOUT, Tab
+
 from .conftest import Lose, Visit
 
 MARKUP = "<img src='x' onerror='alert(1)'> <b>bold **bold** [link](javascript:alert(1)) $x$ :red[red]"

@@ -21,14 +21,14 @@ _UNFINISHED = "[data-stale=true], [data-testid=stSkeleton]"
 
 
 @contextmanager
-def running() -> Iterator[Browser]:
-    """Run a browser. The tests are skipped on a machine without one."""
+def running(*arguments: str) -> Iterator[Browser]:
+    """Run a browser with further arguments. The tests are skipped on a machine without one."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if not program:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
     with (
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
+        playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *arguments]) as browser,
     ):
         yield browser
 
