@@ -24,6 +24,7 @@ from tests.kit.rendering import (
     find,
     objects,
     parse,
+    text,
 )
 
 # The only list of them is lib.authAnnotations; the comparison with the message below keeps both equal.
@@ -124,6 +125,22 @@ def test_login_over_plain_http_needs_consent(page: str) -> None:
     with pytest.raises(Failure, match=r"tlsSecret is set, and global\.login\.plainHttp is true"):
         publish(page, "--set", "global.login.plainHttp=true", tlsSecret="house-tls")
     assert backends(publish(page, "--set", "global.login.plainHttp=true")) == {(LOGIN, PORTS[page])}
+
+
+@pytest.mark.parametrize("direct", ["true", "false"], ids=["Helm", "Argo CD"])
+@pytest.mark.parametrize("page", BEHIND_LOGIN)
+def test_ingress_to_a_login_that_is_left_out_is_refused(page: str, direct: str) -> None:
+    values = json.dumps({"enabled": True, "host": HOST, "tlsSecret": "house-tls"})
+    without = ("--set", f"direct={direct},oauth2-proxy.enabled=false,argocd.repoUrl=https://git.example/house.git")
+    with pytest.raises(Failure) as refused:
+        text("kind", *without, "--set-json", f"{page}={values}")
+    assert (
+        f"{page} leads to the login, and oauth2-proxy.enabled is false: remove oauth2-proxy.enabled, or set "
+        f"{page}.enabled to false" in str(refused.value)
+    )
+    text("kind", *without)
+    if page in OPEN_PAGES:
+        text("kind", *without, "--set-json", f"{page}={values}", "--set", f"{page}.iKnowThisIsOpen=true")
 
 
 @pytest.mark.parametrize("annotations", NO_AUTHENTICATION, ids=["none", "empty values", "others"])

@@ -1,13 +1,13 @@
 {{/*
-Pages for which the chart oauth2-proxy signs people in: the port of the page, the port of the proxy's metrics, and the roles
-that may use the page, lowest role first. `password` is the key of the Secret oauth2-proxy with which the proxy proves the
+Pages for which the chart oauth2-proxy signs people in: the path of the Ingress in the values, the port of the page, the port of
+the proxy's metrics, and the roles that may use the page, lowest role first. `password` is the key of the Secret oauth2-proxy with which the proxy proves the
 identity of a person to a page that has a login of its own.
 */}}
 {{- define "lib.pagesBehindLogin" -}}
-streamlit: {port: 8501, metrics: 4101, roles: [viewer, operator, admin]}
-prometheus: {port: 9090, metrics: 4102, roles: [operator, admin]}
-mlflow: {port: 5000, metrics: 4103, roles: [viewer, operator, admin], password: mlflow-password}
-airflow-api: {port: 8080, metrics: 4104, roles: [viewer, operator, admin], password: airflow-password}
+streamlit: {ingress: streamlit.ingress, port: 8501, metrics: 4101, roles: [viewer, operator, admin]}
+prometheus: {ingress: monitoring.ingress.prometheus, port: 9090, metrics: 4102, roles: [operator, admin]}
+mlflow: {ingress: mlflow.ingress, port: 5000, metrics: 4103, roles: [viewer, operator, admin], password: mlflow-password}
+airflow-api: {ingress: airflow.ingress, port: 8080, metrics: 4104, roles: [viewer, operator, admin], password: airflow-password}
 {{- end }}
 
 {{/*
