@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -255,6 +256,25 @@ def test_api_serves_no_path_that_is_not_for_clients(front: Front, path: str) -> 
     status, _, body = front.ask(API, path, headers={"X-API-Key": front.key})
     assert status in (400, 404), f"{path}: {status} {body[:200]}"
     assert "house_" not in body
+
+
+@pytest.mark.long
+def test_revoked_key_is_refused_without_a_restart(front: Front) -> None:
+    """The kubelets update the files of the pods, so it takes up to two minutes."""
+
+    def status(key: str) -> int:
+        return front.ask(API, "/predict", "POST", body=LISTING, headers={"X-API-Key": key})[0]
+
+    name = f"{CLIENT}-2"
+    key = api_keys.make(name)
+    began = time.monotonic()
+    wait_for("the new key to be valid", lambda: {status(key) for _ in range(10)} == {200}, 180, every=1)
+    made = time.monotonic() - began
+    api_keys.revoke(name)
+    began = time.monotonic()
+    wait_for("the revoked key to be refused", lambda: {status(key) for _ in range(10)} == {401}, 180, every=1)
+    say(f"a new key was valid after {made:.0f} s, and refused {time.monotonic() - began:.0f} s after it was revoked")
+    assert status(front.key) == 200
 
 
 def test_unknown_host_gets_nothing(front: Front) -> None:
