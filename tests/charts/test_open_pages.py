@@ -127,6 +127,23 @@ def test_login_over_plain_http_needs_consent(page: str) -> None:
     assert backends(publish(page, "--set", "global.login.plainHttp=true")) == {(LOGIN, PORTS[page])}
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_ingress_with_tls_is_not_served_over_plain_http_unless_the_values_say_so(page: str) -> None:
+    more = ("--set", "grafana.enabled=true") if page.endswith("grafana") else ()
+    more += ("--set", "config.requireApiKey=true") if page.startswith("fastapi") else ()
+    chosen = {"traefik.ingress.kubernetes.io/router.entrypoints": "internal"}
+    for annotations, wanted in (
+        ({}, {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"}),
+        (chosen, chosen),
+    ):
+        items = publish(page, *more, tlsSecret="house-tls", annotations=annotations)
+        [ingress] = [item for item in items if item["kind"] == "Ingress"]
+        assert ingress["metadata"]["annotations"] == wanted
+    without = ("--set", "global.login.plainHttp=true")
+    [ingress] = [item for item in publish(page, *more, *without) if item["kind"] == "Ingress"]
+    assert "annotations" not in ingress["metadata"]
+
+
 @pytest.mark.parametrize("direct", ["true", "false"], ids=["Helm", "Argo CD"])
 @pytest.mark.parametrize("page", BEHIND_LOGIN)
 def test_ingress_to_a_login_that_is_left_out_is_refused(page: str, direct: str) -> None:

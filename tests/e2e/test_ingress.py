@@ -113,6 +113,11 @@ class Front:
             connection.close()
 
 
+def bearer(key: str) -> dict[str, str]:
+    """The header with a key of the API."""
+    return {"Authorization": f"Bearer {key}"}
+
+
 def values() -> list[str]:
     """Enable the Ingresses."""
     chosen = ["global.ingress.className=traefik", "global.ingress.namespace=kube-system"]
@@ -244,16 +249,16 @@ def test_middleware_of_the_documentation_protects_prometheus(front: Front, passw
 
 
 def test_api_answers_clients_with_a_key(front: Front) -> None:
-    status, _, body = front.ask(API, "/predict", "POST", body=LISTING, headers={"X-API-Key": front.key})
+    status, _, body = front.ask(API, "/predict", "POST", body=LISTING, headers=bearer(front.key))
     assert status == 200, body
     assert json.loads(body)["price"] > 0
     assert front.ask(API, "/predict", "POST", body=LISTING)[0] == 401
-    assert front.ask(API, "/predict", "POST", body=LISTING, headers={"X-API-Key": "guessed"})[0] == 401
+    assert front.ask(API, "/predict", "POST", body=LISTING, headers=bearer("guessed"))[0] == 401
 
 
 @pytest.mark.parametrize("path", CLOSED)
 def test_api_serves_no_path_that_is_not_for_clients(front: Front, path: str) -> None:
-    status, _, body = front.ask(API, path, headers={"X-API-Key": front.key})
+    status, _, body = front.ask(API, path, headers=bearer(front.key))
     assert status in (400, 404), f"{path}: {status} {body[:200]}"
     assert "house_" not in body
 
@@ -263,7 +268,7 @@ def test_revoked_key_is_refused_without_a_restart(front: Front) -> None:
     """The kubelets update the files of the pods, so it takes up to two minutes."""
 
     def status(key: str) -> int:
-        return front.ask(API, "/predict", "POST", body=LISTING, headers={"X-API-Key": key})[0]
+        return front.ask(API, "/predict", "POST", body=LISTING, headers=bearer(key))[0]
 
     name = f"{CLIENT}-2"
     key = api_keys.make(name)
@@ -301,7 +306,7 @@ def test_person_signs_in_uses_the_page_and_uploads_a_file(front: Front, password
         tab.page.get_by_role("button", name="Estimate the prices").click()
         priced = tab.page.get_by_test_id("stMetric").filter(has_text="Rows with a price")
         expect(priced.get_by_test_id("stMetricValue")).to_have_text("3", timeout=TIMEOUT)
-        cookies = [one for one in tab.page.context.cookies() if "oauth2" in str(one.get("name"))]
+        cookies = [one for one in tab.page.context.cookies() if one.get("name") == "__Host-house-streamlit"]
         assert cookies
         assert all(one.get("secure") and one.get("httpOnly") for one in cookies), "a script or plain HTTP can read it"
         assert not tab.others

@@ -67,7 +67,9 @@ metadata:
   namespace: {{ .root.Release.Namespace }}
   labels:
     {{- include "lib.labels" (dict "name" .name) | nindent 4 }}
-  {{- with .ingress.annotations }}
+  {{- /* Without this one, Traefik also serves an Ingress with TLS over plain HTTP. Other controllers ignore it. */}}
+  {{- $encrypted := empty .ingress.tlsSecret | ternary dict (dict "traefik.ingress.kubernetes.io/router.entrypoints" "websecure") }}
+  {{- with merge dict (.ingress.annotations | default dict) $encrypted }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
