@@ -175,6 +175,8 @@ def front(fed: Fed, installed: list[str]) -> Iterator[Front]:
             kube("apply", "-f", "-", stdin=each)
         platform.install("kind", [*installed, *values()])
         workloads.wait_ready()
+        # until then, earlier predictors answer without a key
+        kube("-n", PLATFORM, "rollout", "status", "deployment/fastapi", "--timeout=180s", timeout=200)
         with ExitStack() as tunnels:
             tls, plain = (tunnels.enter_context(forward("kube-system", "service/traefik", port)) for port in (443, 80))
             front = Front(tls, plain, trusted, key)
