@@ -1,7 +1,7 @@
 """Traefik serves the Ingresses of the platform with TLS, as on K3s: each address asks for a login, and serves no more.
 
-The certificate is from an authority made for the tests. The Ingress of Prometheus leads past the login of the platform
-to a middleware of Traefik, as docs/how-to/publish-a-page.md describes it.
+The certificate is from an authority made for the tests. At the end, the Ingress of Prometheus leads past the login of
+the platform to a middleware of Traefik, as docs/how-to/publish-a-page.md describes it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from hashlib import sha1
+from hashlib import sha1, sha256
 from http.client import HTTPConnection
+from pathlib import Path
 from socket import create_connection
 from urllib.parse import urlsplit
 
@@ -31,8 +32,12 @@ from ci.common.sample_listing import LISTING
 from ci.deploy import api_keys, platform, workloads
 from ci.deploy.secrets import ROLES
 from ci.traefik import install as traefik
+from core.model.bundle import MANIFEST
 from tests.kit import browser as browsers
 from tests.kit.browser import TIMEOUT, Tab
+from tests.kit.damaged_bundles import Damaged
+from tests.kit.platform_data import mlflow_login, trusted
+from tests.kit.promotions import Registrar
 
 from .conftest import Fed
 
@@ -51,6 +56,7 @@ TLS_SECRET = "house-tls"  # a name
 CLIENT = "ingress-test"  # has a key of the API
 TEAM = ("team", "a password")  # in front of Prometheus
 HOW_TO = (CHECKOUT / "docs/how-to/publish-a-page.md").read_text()
+QUERY = "/api/v1/query?query=up"
 ALIAS = "/api/2.0/mlflow/registered-models/alias?name=house-price&alias=champion"
 SET_TAG = "/api/2.0/mlflow/registered-models/set-tag"
 TAG = {"name": "house-price", "key": "note", "value": "of a test"}
@@ -124,9 +130,13 @@ def values() -> list[str]:
     chosen.append("fastapi.config.requireApiKey=true")
     for where, host in HOSTS.items():
         chosen += [f"{where}.enabled=true", f"{where}.host={host}", f"{where}.tlsSecret={TLS_SECRET}"]
-    annotation = r"annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares"
-    direct = "monitoring.ingress.prometheus"
-    return [*chosen, f"{direct}.iKnowThisIsOpen=true", f"{direct}.{annotation}={PLATFORM}-login@kubernetescrd"]
+    return chosen
+
+
+def values_of_the_how_to() -> list[str]:
+    """Put the middleware of the documentation in front of Prometheus, past the login of the platform."""
+    page, key = "monitoring.ingress.prometheus", r"traefik\.ingress\.kubernetes\.io/router\.middlewares"
+    return [f"{page}.iKnowThisIsOpen=true", f"{page}.annotations.{key}={PLATFORM}-login@kubernetescrd"]
 
 
 def objects(authority: trustme.CA) -> str:
@@ -208,12 +218,9 @@ def passwords() -> dict[str, str]:
 
 def test_every_address_asks_for_a_login(front: Front) -> None:
     answers = {host: front.ask(host) for host in (UI, AIRFLOW, MLFLOW, PROMETHEUS)}
-    assert {host: status for host, (status, _, _) in answers.items()} == {
-        UI: 403, AIRFLOW: 403, MLFLOW: 403, PROMETHEUS: 401,
-    }  # fmt: skip
-    for host in (UI, AIRFLOW, MLFLOW):
-        assert "<title>Sign in</title>" in answers[host][2]
-    assert "basic" in answers[PROMETHEUS][1]["www-authenticate"].lower()
+    assert {host: status for host, (status, _, _) in answers.items()} == dict.fromkeys(answers, 403)
+    for _, _, body in answers.values():
+        assert "<title>Sign in</title>" in body
 
 
 def test_no_address_answers_over_plain_http(front: Front) -> None:
@@ -223,31 +230,35 @@ def test_no_address_answers_over_plain_http(front: Front) -> None:
 
 
 def test_role_decides_and_forged_headers_do_not(front: Front, passwords: dict[str, str]) -> None:
-    def status(host: str, path: str, who: str, method: str = "GET", body: object = None) -> int:
-        auth = (who, passwords[who]) if who in passwords else None
-        return front.ask(host, path, method, auth=auth, body=body, headers=FORGED)[0]
-
-    people = ("anonymous", *ROLES)
-    assert {who: status(UI, "/_stcore/health", who) for who in people} == {
-        "anonymous": 403, "viewer": 200, "operator": 200, "admin": 200,
-    }  # fmt: skip
-    assert {who: status(MLFLOW, ALIAS, who) for who in people} == {
-        "anonymous": 403, "viewer": 200, "operator": 200, "admin": 200,
-    }  # fmt: skip
-    assert {who: status(MLFLOW, SET_TAG, who, "POST", TAG) for who in people} == {
-        "anonymous": 403, "viewer": 403, "operator": 403, "admin": 200,
-    }  # fmt: skip
-    assert {who: status(AIRFLOW, "/api/v2/connections", who) for who in people} == {
-        "anonymous": 403, "viewer": 403, "operator": 403, "admin": 200,
-    }  # fmt: skip
-
-
-def test_middleware_of_the_documentation_protects_prometheus(front: Front, passwords: dict[str, str]) -> None:
-    query = "/api/v1/query?query=up"
-    assert front.ask(PROMETHEUS, query, auth=("team", "guessed"))[0] == 401
-    assert front.ask(PROMETHEUS, query, auth=("admin", passwords["admin"]))[0] == 401
-    status, _, body = front.ask(PROMETHEUS, query, auth=TEAM)
-    assert (status, json.loads(body)["status"]) == (200, "success")
+    requests: dict[str, tuple[str, str, str, object]] = {
+        "web UI": (UI, "GET", "/_stcore/health", None),
+        "metrics": (PROMETHEUS, "GET", QUERY, None),
+        "models": (MLFLOW, "GET", ALIAS, None),
+        "change of a model": (MLFLOW, "POST", SET_TAG, TAG),
+        "runs": (AIRFLOW, "GET", "/api/v2/dags/house_price_pipeline/dagRuns?limit=1", None),
+        "start of a run": (AIRFLOW, "POST", "/api/v2/dags/no_such_dag/dagRuns", {"logical_date": None}),
+        "connections": (AIRFLOW, "GET", "/api/v2/connections", None),
+        "state of the API": (API, "GET", "/health/ready", None),
+        "price without a key": (API, "POST", "/predict", LISTING),
+    }
+    people = {"anonymous": None, **{role: (role, passwords[role]) for role in ROLES}}
+    answers = {}
+    for what, (host, method, path, body) in requests.items():
+        answers[what] = tuple(
+            front.ask(host, path, method, auth=auth, body=body, headers=FORGED)[0] for auth in people.values()
+        )
+        say(f"| {what} | {' | '.join(map(str, answers[what]))} |")
+    assert answers == {
+        "web UI": (403, 200, 200, 200),
+        "metrics": (403, 403, 200, 200),
+        "models": (403, 200, 200, 200),
+        "change of a model": (403, 403, 403, 200),
+        "runs": (403, 200, 200, 200),
+        "start of a run": (403, 403, 404, 404),  # there is no such DAG
+        "connections": (403, 403, 403, 200),
+        "state of the API": (200, 200, 200, 200),
+        "price without a key": (401, 401, 401, 401),  # a password is not a key
+    }
 
 
 def test_api_answers_clients_with_a_key(front: Front) -> None:
@@ -321,3 +332,35 @@ def test_tunnel_past_the_controller_needs_the_login_as_well(front: Front) -> Non
         answer = httpx.get(f"{url}/_stcore/health", headers=FORGED, timeout=20)
         say(f"without a login: {answer.status_code}")
         assert answer.status_code == 403
+
+
+def test_predictor_behind_the_ingress_follows_the_champion(front: Front, tmp_path: Path) -> None:
+    def served() -> set[str]:
+        return {json.loads(front.ask(API, "/version")[2])["model_version"] for _ in range(10)}
+
+    with trusted() as trust, forward(PLATFORM, "service/mlflow", 5000) as url:
+        registrar = Registrar(url, "house-price", "champion", trust, mlflow_login())
+        copy = tmp_path / "copy"
+        champion = registrar.champion(copy)
+        manifest = sha256((copy / MANIFEST).read_bytes()).hexdigest()
+        version = registrar.register(Damaged("a copy of the champion", copy, manifest))
+        assert served() == {champion}
+        registrar.promote(version)
+        try:
+            wait_for(f"version {version} behind the Ingress", lambda: served() == {version}, 60, every=1)
+        finally:
+            registrar.promote(champion)
+            wait_for(f"version {champion} behind the Ingress", lambda: served() == {champion}, 60, every=1)
+            registrar.remove()
+
+
+def test_middleware_of_the_documentation_protects_prometheus(
+    front: Front, installed: list[str], passwords: dict[str, str]
+) -> None:
+    platform.install("kind", [*installed, *values(), *values_of_the_how_to()])
+    wait_for("the middleware", lambda: front.ask(PROMETHEUS, QUERY)[0] == 401, 60, every=1)
+    assert "basic" in front.ask(PROMETHEUS, QUERY)[1]["www-authenticate"].lower()
+    assert front.ask(PROMETHEUS, QUERY, auth=("team", "guessed"))[0] == 401
+    assert front.ask(PROMETHEUS, QUERY, auth=("admin", passwords["admin"]))[0] == 401
+    status, _, body = front.ask(PROMETHEUS, QUERY, auth=TEAM)
+    assert (status, json.loads(body)["status"]) == (200, "success")
