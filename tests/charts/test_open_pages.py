@@ -132,11 +132,11 @@ def test_ingress_with_tls_is_not_served_over_plain_http_unless_the_values_say_so
     more = ("--set", "grafana.enabled=true") if page.endswith("grafana") else ()
     more += ("--set", "config.requireApiKey=true") if page.startswith("fastapi") else ()
     chosen = {"traefik.ingress.kubernetes.io/router.entrypoints": "internal"}
-    for given, wanted in (
+    for extra, wanted in (
         ({}, {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"}),
         (chosen, chosen),
     ):
-        items = publish(page, *more, tlsSecret="house-tls", annotations=given)
+        items = publish(page, *more, tlsSecret="house-tls", annotations=extra)
         [ingress] = [item for item in items if item["kind"] == "Ingress"]
         assert ingress["metadata"]["annotations"] == wanted
     without = ("--set", "global.login.plainHttp=true")
