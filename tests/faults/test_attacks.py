@@ -26,7 +26,7 @@ MEBIBYTE = 2**20
 def pod() -> str:
     """A predictor of a freshly installed platform with a champion."""
     platform.remove()
-    platform.install("kind", [r"datasource.config.batches=0"])
+    platform.install("kind", [r"datasource.config.batches=0\,1"])
     workloads.wait_ready()
     with runs.airflow() as client:
         runs.run_once(client)
