@@ -185,8 +185,7 @@ def front(fed: Fed, installed: list[str]) -> Iterator[Front]:
             kube("apply", "-f", "-", stdin=each)
         platform.install("kind", [*installed, *values()])
         workloads.wait_ready()
-        # until then, earlier predictors answer without a key
-        kube("-n", PLATFORM, "rollout", "status", "deployment/fastapi", "--timeout=180s", timeout=200)
+        rolled_out()  # until then, earlier predictors answer without a key
         with ExitStack() as tunnels:
             tls, plain = (tunnels.enter_context(forward("kube-system", "service/traefik", port)) for port in (443, 80))
             front = Front(tls, plain, trusted, key)
@@ -199,6 +198,12 @@ def front(fed: Fed, installed: list[str]) -> Iterator[Front]:
         traefik.remove()
         api_keys.revoke(CLIENT)
         workloads.wait_ready()
+        rolled_out()
+
+
+def rolled_out() -> None:
+    """Wait until every predictor has the values of the last installation."""
+    kube("-n", PLATFORM, "rollout", "status", "deployment/fastapi", "--timeout=180s", timeout=200)
 
 
 def serves(front: Front) -> bool:
