@@ -241,9 +241,9 @@ collect: .venv/test ### import every test module once; the processes of `make te
 	@$(PYTEST) --collect-only -q -m "not e2e" > build/collected.txt || { cat build/collected.txt; exit 1; }
 
 e2e: .venv/test ## test the platform on a real cluster: create it, feed it, check it
-	$(PYTHON) -m ci.traefik build
 	$(PYTHON) -m ci.cluster up
 	$(PYTHON) -m ci.cluster confirm
+	$(PYTHON) -m ci.traefik build
 	$(PYTHON) -m ci.images build
 	$(PYTHON) -m ci.images load
 	$(PYTEST) -m e2e --timeout=1800 --durations=8 tests/images tests/cluster tests/e2e tests/pages
