@@ -84,7 +84,7 @@ def ui(page: Page, url: str) -> None:
     open_ui(page, f"{url}/history")
     take(page, "history", 1000)
     open_ui(page, f"{url}/model")
-    take(page, "model", 620)
+    take(page, "model", 1150)
     if page.get_by_role("link", name="Operations").count():  # a platform without a cluster has no Prometheus
         open_ui(page, f"{url}/operations")
         take(page, "operations", 1000)

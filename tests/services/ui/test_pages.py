@@ -388,6 +388,7 @@ def test_model_page_compares_the_served_model_with_the_newest_other_one() -> Non
     assert (holdout["Version 1"], holdout["Version 2"], holdout["Change"]) == ("$32,000", "$33,005", "+3.1 %")
     test = rows["test split", "MAE"]
     assert (test["Version 1"], test["Version 2"], test["Change"]) == ("$30,000", "$33,005", "+10.0 %")
+    assert rows["test split", "R²"]["Change"] == "0.000"
     assert {split for split, _ in rows} == {"holdout of the verdict on version 2", "test split"}, "what both have"
     assert ("test split", "In the interval") not in rows
 
@@ -397,9 +398,20 @@ def test_model_page_compares_the_served_model_with_the_newest_other_one() -> Non
     holdout = rows["holdout of the verdict on version 2", "MAE"]
     assert (holdout["Version 2"], holdout["Version 1"], holdout["Change"]) == ("$33,005", "$32,000", "-3.0 %")
 
+    newest = page("model", {"/model": MODEL | {"version": "2"}, "/history": {"batches": batches, "gaps": []}})
+    assert [box.value for box in newest.selectbox] == [1, 2], "the older one first, so that a change is an improvement"
+
     shown.selectbox[1].set_value(2).run()
     assert not shown.dataframe, "a model is not compared with itself"
     assert not shown.exception
+
+
+def test_change_of_a_share_is_shown_in_points() -> None:
+    covered = [each | {"training_metrics": {"test": {"coverage": share}}}
+               for each, share in ((PROMOTED, 0.81), (REJECTED, 0.785))]  # fmt: skip
+    shown = page("model", {"/model": MODEL, "/history": {"batches": covered, "gaps": []}})
+    row = shown.dataframe[0].value.to_dict("records")[-1]
+    assert (row["Measure"], row["Version 1"], row["Change"]) == ("In the interval", "81.0 %", "-2.5 points")
 
 
 def test_model_page_compares_nothing_with_one_model_or_without_a_ledger() -> None:

@@ -32,15 +32,15 @@ def evaluated(history: Json) -> dict[int, Json]:
 
 
 def show(history: Json, served: str, mlflow_url: str) -> None:
-    """Let the visitor choose two versions; at first the served one and the newest other one."""
+    """Let the visitor choose two versions; at first the served one and the newest other one, the older one first."""
     st.header(_("Compare two models"))
     models = evaluated(history)
     if len(models) < 2:
         st.caption(_("A comparison needs two trained models."))
         return
     versions = list(models)
-    first = int(served) if served.isdecimal() and int(served) in models else versions[-2]
-    second = next(version for version in reversed(versions) if version != first)
+    one = int(served) if served.isdecimal() and int(served) in models else versions[-2]
+    first, second = sorted((one, next(version for version in reversed(versions) if version != one)))
     columns = st.columns(2)
     chosen = [
         column.selectbox(label, versions, index=versions.index(version), key=key)
@@ -81,7 +81,7 @@ def _rows(models: Mapping[int, Json], first: int, second: int) -> Iterator[Json]
             values = [each[measure] for each in scores if measure in each]
             if len(values) == len(scores):
                 shown = dict(zip(titles, map(form, values), strict=True))
-                yield {_("Rows"): split, _("Measure"): _(name), **shown, _("Change"): _change(*values)}
+                yield {_("Rows"): split, _("Measure"): _(name), **shown, _("Change"): _change(measure, *values)}
 
 
 def _scores(models: Mapping[int, Json], first: int, second: int) -> Iterator[tuple[str, tuple[Json, Json]]]:
@@ -98,9 +98,12 @@ def _scores(models: Mapping[int, Json], first: int, second: int) -> Iterator[tup
             yield names[split], (trained[0][split], trained[1][split])
 
 
-def _change(before: float, after: float) -> str:
-    """Change from the first model to the second one, as a share of the first value."""
-    if not before:
-        return ""
-    change = after / before - 1
-    return f"{'+' if change > 0 else ''}{percent(change, 1)}"
+def _change(measure: str, before: float, after: float) -> str:
+    """Change from the first model to the second one: a share of the first value; for shares and R², the difference."""
+    difference = after - before
+    sign = "+" if difference > 0 else ""
+    if measure == "r2":
+        return f"{sign}{number(difference, 3)}"
+    if measure == "coverage":
+        return _("{change} points", change=f"{sign}{number(100 * difference, 1)}")
+    return f"{sign}{percent(difference / before)}" if before else ""
