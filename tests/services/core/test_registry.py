@@ -74,3 +74,16 @@ def test_answer_that_cannot_be_used_is_named(status: int, text: str, message: st
         with pytest.raises(RegistryError, match=message) as wrong:
             ask()
         assert "secret" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(("timeout", "connect"), [(60.0, 5.0), (2.0, 2.0)])
+def test_client_connects_within_seconds_and_waits_longer_for_an_answer(timeout: float, connect: float) -> None:
+    limits: list[dict[str, float]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        limits.append(request.extensions["timeout"])
+        return httpx.Response(200, json={"error_code": "RESOURCE_DOES_NOT_EXIST"})
+
+    client = RegistryClient("http://mlflow", timeout=timeout, transport=httpx.MockTransport(answer))
+    assert client.version_by_alias("house-price", "champion") is None
+    assert [(each["connect"], each["read"]) for each in limits] == [(connect, timeout)]

@@ -17,6 +17,7 @@ from core.transport import http_transport
 MANIFEST_TAG = "manifest_sha256"  # tag of a registered version, set by the pipeline
 BUNDLE_PATH = "data/bundle"  # path of the bundle within a model that the pipeline logged
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+_CONNECT_SECONDS = 5.0
 _MOST_FILES = 100  # a bundle has eight at most
 _DOWNLOAD_SECONDS = 300  # for a whole bundle, so that a very slow server cannot block the caller
 ABSENT = {
@@ -44,6 +45,9 @@ class ModelVersion:
 class RegistryClient:
     """Client of one MLflow server. Each call has the time-out `timeout` (seconds) and one retry.
 
+    Connecting has five seconds at most: some networks drop packets to a Service without pods instead of refusing them,
+    and each retry would last as long as the slowest answer.
+
     `login` is a user of the server and its password; without a user, requests have no login.
     """
 
@@ -58,7 +62,7 @@ class RegistryClient:
         self._http = httpx.Client(
             base_url=uri.rstrip("/"),
             auth=login if self._user else None,
-            timeout=timeout,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
             transport=transport or http_transport(retries=1),
         )
 
