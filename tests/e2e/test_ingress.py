@@ -60,7 +60,7 @@ QUERY = "/api/v1/query?query=up"
 ALIAS = "/api/2.0/mlflow/registered-models/alias?name=house-price&alias=champion"
 SET_TAG = "/api/2.0/mlflow/registered-models/set-tag"
 TAG = {"name": "house-price", "key": "note", "value": "of a test"}
-# Headers of a client that pretends to be an administrator. Servers that follow CGI read `_` as `-`.
+# Forged headers of an administrator. Servers that follow CGI read `_` as `-`.
 FORGED = {
     "X-Forwarded-User": "admin",
     "X-Forwarded-Groups": "admin",
@@ -259,7 +259,7 @@ def test_role_decides_and_forged_headers_do_not(front: Front, passwords: dict[st
         "models": (403, 200, 200, 200),
         "change of a model": (403, 403, 403, 200),
         "runs": (403, 200, 200, 200),
-        "start of a run": (403, 403, 404, 404),  # there is no such DAG
+        "start of a run": (403, 403, 404, 404),  # no DAG has this name
         "connections": (403, 403, 403, 200),
         "state of the API": (200, 200, 200, 200),
         "price without a key": (401, 401, 401, 401),  # a password is not a key

@@ -1,7 +1,7 @@
 {{/*
 Pages for which the chart oauth2-proxy signs people in: the path of the Ingress in the values, the port of the page, the port of
-the proxy's metrics, and the roles that may use the page, lowest role first. `password` is the key of the Secret oauth2-proxy with which the proxy proves the
-identity of a person to a page that has a login of its own.
+the proxy's metrics, and the roles that may use the page, lowest role first. `password` is the key of the Secret oauth2-proxy
+with which the proxy proves the identity of a person to a page that has a login of its own.
 */}}
 {{- define "lib.pagesBehindLogin" -}}
 streamlit: {ingress: streamlit.ingress, port: 8501, metrics: 4101, roles: [viewer, operator, admin]}

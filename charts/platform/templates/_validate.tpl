@@ -19,7 +19,5 @@ Checks of values across components, which no component can make: Ingresses that 
 {{- $wrong = append $wrong (printf "%s leads to the login, and oauth2-proxy.enabled is false: remove oauth2-proxy.enabled, or set %s.enabled to false" $page.ingress $page.ingress) }}
 {{- end }}
 {{- end }}
-{{- if $wrong }}
-{{- fail (printf "\n\n%d invalid value(s):\n  - %s\n" (len $wrong) (join "\n  - " $wrong)) }}
-{{- end }}
+{{- include "lib.validate" (dict "root" $ "chart" "platform" "more" $wrong) }}
 {{- end }}

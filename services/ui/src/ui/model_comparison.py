@@ -22,7 +22,6 @@ MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "coverage": (marked("In the interval"), percent),
     "width": (marked("Width of the interval"), dollars),
 }
-SPLITS = ("train", "validation", "test")
 
 
 def evaluated(history: Json) -> dict[int, Json]:
@@ -93,9 +92,9 @@ def _scores(models: Mapping[int, Json], first: int, second: int) -> Iterator[tup
             yield _("holdout of the verdict on version {number}", number=judged), (pair[first], pair[second])
     trained = [models[version]["training_metrics"] or {} for version in (first, second)]
     names = {"train": _("training split"), "validation": _("validation split"), "test": _("test split")}
-    for split in SPLITS:
+    for split, name in names.items():
         if all(split in each for each in trained):
-            yield names[split], (trained[0][split], trained[1][split])
+            yield name, (trained[0][split], trained[1][split])
 
 
 def _change(measure: str, before: float, after: float) -> str:
